@@ -1,0 +1,1 @@
+"""The command line: one module a command group, a shell over the API."""

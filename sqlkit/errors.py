@@ -1,0 +1,71 @@
+"""Errors that sqlkit raises, and the exit codes that the command line makes of them."""
+
+from __future__ import annotations
+
+
+class SqlkitError(Exception):
+    """Base of every error that sqlkit raises on purpose.
+
+    `code` is an SQLSTATE: PostgreSQL's own where the server raised the error, one of class
+    ``SK`` (see ``sql/errors.toml``) where sqlkit did. `detail` holds the values concerned,
+    `hint` says what to do next. The message says what went wrong and where.
+    """
+
+    exit_code = 1
+    default_code = "SK000"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.detail = detail
+        self.hint = hint
+
+
+class UsageError(SqlkitError):
+    """The call itself is wrong: an unknown option, options that contradict each other."""
+
+    exit_code = 2
+    default_code = "SK001"
+
+
+class SourceError(SqlkitError):
+    """A source cannot be read: missing, cut off, in another encoding, malformed.
+
+    `source` is the name of the source, `line` the physical line (from 1) where it is known.
+    """
+
+    default_code = "SK101"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str,
+        line: int | None = None,
+        code: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        where = f"{source}, line {line}: " if line is not None else f"{source}: "
+        super().__init__(where + message, code=code, detail=detail, hint=hint)
+        self.source = source
+        self.line = line
+
+
+class DatabaseError(SqlkitError):
+    """The server refused a statement; `code` is the SQLSTATE it gave."""
+
+
+class RejectLimitError(SqlkitError):
+    """More rows were refused than the limit allows; nothing of the batch was kept."""
+
+    exit_code = 4
+    default_code = "SK301"

@@ -1,0 +1,1 @@
+"""Sources: one module for each kind of place that rows come from."""

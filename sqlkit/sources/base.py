@@ -1,0 +1,125 @@
+"""What every source offers the loader.
+
+A source is opened as a reader. The reader first says which columns it has and how COPY must
+read its bytes, then yields pieces: runs of whole records in source order, each ready to be
+handed to COPY as it is. Readers are synchronous and block; the loader runs them in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class CopyFormat:
+    """The options of COPY FROM STDIN under which PostgreSQL reads a piece."""
+
+    format: str = "csv"  # csv | text | binary
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = '"'
+    null: str = ""
+    encoding: str = "UTF8"  # PostgreSQL's name of the encoding of the bytes
+
+
+@dataclass(frozen=True)
+class WantedColumn:
+    """A column to be delivered: the name in the source, and whether its target is json(b)."""
+
+    name: str
+    is_json: bool = False
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where an earlier run left a source: nothing before `offset` is delivered again.
+
+    `offset` counts decoded bytes and lies on a record boundary, `line` is the first physical
+    line after it. `stored_offset` and `stored_sha256` tie it to the content: the first
+    `stored_offset` bytes as stored had that digest.
+    """
+
+    offset: int
+    line: int
+    stored_offset: int
+    stored_sha256: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole records, contiguous in the source, as COPY takes them."""
+
+    data: bytes
+    first_line: int  # physical lines of the decoded source, from 1
+    last_line: int
+    start: int  # offsets in the decoded source, in bytes: [start, end)
+    end: int
+    resume: ResumePoint  # the point right after this piece
+    seconds: float = 0.0  # spent reading and decoding it
+
+
+@dataclass
+class Progress:
+    """Counters that a reader keeps up to date while it is read."""
+
+    stored_bytes: int = 0  # read from the file, the archive or the network
+    decoded_bytes: int = 0
+    seconds: float = 0.0  # spent reading and decoding
+
+
+class Reader(Protocol):
+    """An opened source, positioned after its header."""
+
+    columns: tuple[str, ...]
+    copy_format: CopyFormat
+    progress: Progress
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 (hex) of all stored bytes; None until the last piece was yielded."""
+
+    def sample(self, rows: int) -> list[tuple[str | None, ...]]:
+        """The first records as text, null as None, without consuming them."""
+
+    def pieces(self, wanted: Sequence[WantedColumn], piece_bytes: int) -> Iterator[Piece]:
+        """The records in order, about `piece_bytes` decoded bytes at a time.
+
+        `wanted` names the columns to deliver and their order. A reader that passes bytes
+        through untouched (CSV) requires all its columns in their own order.
+        """
+
+    def close(self) -> None:
+        """Release files and threads; may be called at any time, more than once."""
+
+
+class Source(Protocol):
+    """Something that rows come from, not opened yet. Describing it reads nothing."""
+
+    name: str  # shown to people and kept in the ledger; no secrets
+    format: str  # csv | jsonl | ...
+    passes_through: bool  # True: `pieces` yields every column as it stands
+    size: int | None  # stored bytes, where known
+
+    def open(self, *, database_encoding: str, resume: ResumePoint | None = None) -> Reader:
+        """Open it; with `resume`, continue there or raise SourceError where the content differs."""
+
+    def head_sha256(self) -> str:
+        """SHA-256 (hex) of the first 64 KiB as stored: tells cheaply that sources differ."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all stored bytes, reading the source through once."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a delimited file is written; None means: found out from the file."""
+
+    delimiter: str | None = None
+    quote: str = '"'
+    escape: str | None = None  # None: the quote doubled
+    header: bool = True
+    null: str = ""
+    encoding: str | None = None  # a Python codec; None: UTF-8, or what the byte order mark says
+    columns: tuple[str, ...] = field(default=())  # names for a file without header
