@@ -36,8 +36,8 @@ class WantedColumn:
 class ResumePoint:
     """Where an earlier run left a source: nothing before `offset` is delivered again.
 
-    `offset` counts decoded bytes and lies on a record boundary, `line` is the first physical
-    line after it. `stored_offset` and `stored_sha256` tie it to the content: the first
+    `offset` counts decoded bytes (decompressed, without byte order mark, and in UTF-8 where the
+    reader transcodes) and lies on a record boundary; `line` is the first physical line after it. `stored_offset` and `stored_sha256` tie it to the content: the first
     `stored_offset` bytes as stored had that digest.
     """
 
@@ -97,10 +97,25 @@ class Reader(Protocol):
 class Source(Protocol):
     """Something that rows come from, not opened yet. Describing it reads nothing."""
 
-    name: str  # shown to people and kept in the ledger; no secrets
-    format: str  # csv | jsonl | ...
-    passes_through: bool  # True: `pieces` yields every column as it stands
-    size: int | None  # stored bytes, where known
+    @property
+    def name(self) -> str:
+        """Shown to people and kept in the ledger; no secrets."""
+
+    @property
+    def format(self) -> str:
+        """csv | tsv | jsonl | ..."""
+
+    @property
+    def passes_through(self) -> bool:
+        """True: `pieces` yields every column as it stands."""
+
+    @property
+    def size(self) -> int | None:
+        """Stored bytes, where known."""
+
+    @property
+    def repeatable(self) -> bool:
+        """False for standard input: it is read once, and `fingerprint()` raises SK110."""
 
     def open(self, *, database_encoding: str, resume: ResumePoint | None = None) -> Reader:
         """Open it; with `resume`, continue there or raise SourceError where the content differs."""

@@ -1,0 +1,545 @@
+"""Files as they are stored: opened, decompressed, brought to UTF-8, and tied to a digest.
+
+Every reader stands on `StoredFile`, which stands for a local file, standard input or one member
+of a zip archive. `StoredFile.open` gives a `ByteStream`: decoded bytes, a piece at a time, in
+constant memory. Compression is recognised by content and never by name, and an archive that is
+cut off or corrupt is an error that names the place: a stream ends quietly only where the stored
+content really ends.
+
+Errors (all `SourceError`):
+
+SK101  a source cannot be read (the reason of the operating system)
+SK102  there is no such file
+SK103  the content differs from what was loaded
+SK104  a directory, a pipe, a device: not a file
+SK105  an archive is cut off
+SK106  an archive is corrupt, or something follows it
+SK107  the bytes are not in the encoding said
+SK109  a kind of file that is not read (zip within a stream, tar, Parquet, ...)
+SK110  standard input cannot be read twice
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import lzma
+import os
+import stat
+import sys
+import time
+import zipfile
+import zlib
+from collections import deque
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from sqlkit.errors import SourceError
+from sqlkit.sources.archive import (
+    STORED_CHUNK,
+    ZIP_MAGICS,
+    Binary,
+    Headed,
+    Unpacked,
+    corrupt,
+    cut_off,
+    recognise,
+    refuse_foreign,
+)
+from sqlkit.sources.base import Progress, ResumePoint
+from sqlkit.sources.text import Transcoded, choose_codec, codec_name
+
+__all__ = [
+    "CHUNK",
+    "ByteStream",
+    "StoredFile",
+    "StoredSource",
+    "codec_name",
+    "open_regular",
+    "open_zip",
+]
+
+CHUNK = 1 << 20  # decoded bytes asked for at a time; large enough that C code rules
+_HEAD = 1 << 16  # what head_sha256 covers
+_PEEK = 1 << 18  # what is looked at to recognise a format
+
+
+class _File(Protocol):
+    """The little of a binary file that is needed here."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class _Replayed:
+    """A file whose first bytes were read already, for standard input."""
+
+    def __init__(self, head: bytes, rest: _File) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, size: int, /) -> bytes:
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        return self._rest.read(size)
+
+    def close(self) -> None:
+        """Standard input stays open: it belongs to the process."""
+
+
+_READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError)
+
+
+def _read_error(error: Exception, name: str, offset: int) -> SourceError:
+    """What reading stored bytes may raise, as an error that names file and place."""
+    if isinstance(error, OSError):
+        return SourceError(
+            f"reading failed at byte {offset}: {error.strerror or error}", source=name
+        )
+    if isinstance(error, EOFError):
+        return cut_off(name, "zip", offset)
+    if isinstance(error, RuntimeError):  # zipfile: encrypted, or a method it does not know
+        return SourceError(
+            f"cannot be unpacked: {error}",
+            source=name,
+            code="SK109",
+            hint="Unpack the archive with another tool and name the files.",
+        )
+    return corrupt(name, "zip", max(0, offset - STORED_CHUNK), offset, str(error))
+
+
+class _Stored:
+    """Stored bytes with the digest of all that was read, checked against a resume point."""
+
+    def __init__(self, file: _File, name: str, expected: ResumePoint | None) -> None:
+        self._file = file
+        self._name = name
+        self._expected = expected
+        self._ahead: deque[bytes] = deque()
+        self._hash = hashlib.sha256()
+        self.hashed = 0  # stored bytes read and hashed
+        self.offset = 0  # stored bytes handed out
+        self.ended = False
+
+    def read(self, size: int) -> bytes:
+        data = self._ahead.popleft() if self._ahead else self._fetch(size)
+        self.offset += len(data)
+        return data
+
+    def _fetch(self, size: int) -> bytes:
+        if self.ended:
+            return b""
+        expected = self._expected
+        if expected is not None and expected.stored_offset > self.hashed:
+            size = min(size, expected.stored_offset - self.hashed)
+        try:
+            data = self._file.read(size)
+        except _READ_ERRORS as error:
+            raise _read_error(error, self._name, self.hashed) from error
+        self._hash.update(data)
+        self.hashed += len(data)
+        self.ended = not data
+        if expected is not None and (self.ended or self.hashed == expected.stored_offset):
+            if self.digest() != expected.stored_sha256 or self.hashed != expected.stored_offset:
+                raise content_differs(self._name, expected)
+            self._expected = None
+        return data
+
+    def confirm(self) -> None:
+        """Read on until the expected digest was compared; what was read stays to be read."""
+        while self._expected is not None:
+            if data := self._fetch(STORED_CHUNK):
+                self._ahead.append(data)
+
+    def digest(self) -> str:
+        return self._hash.copy().hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def content_differs(name: str, expected: ResumePoint) -> SourceError:
+    """The error (SK103) for a source that is not the one that an earlier run began to load."""
+    return SourceError(
+        "the content differs from what was loaded: "
+        f"its first {expected.stored_offset} bytes are not the same",
+        source=name,
+        code="SK103",
+        detail=f"expected SHA-256 {expected.stored_sha256}",
+        hint="Give the file as it was to resume that run, or load this one as a new run.",
+    )
+
+
+class ByteStream:
+    """The decoded bytes of a stored file, from its first to its last.
+
+    Decoded means: decompressed, without byte order mark, and in UTF-8 unless the codec of the
+    file was among those that pass. Offsets count these bytes from 0.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        file: _File,
+        *,
+        encoding: str | None,
+        passes: frozenset[str],
+        resume: ResumePoint | None,
+    ) -> None:
+        self.name = name
+        self.progress = Progress()
+        self.position = 0
+        self._resume = resume
+        self._started = time.perf_counter()
+        self._stored = _Stored(file, name, resume)
+        try:
+            self._binary, self.encoding = self._begin(encoding, passes)
+        except SourceError as error:
+            try:
+                self._prefer_difference(error)
+            finally:
+                self.close()
+        self.progress.seconds = time.perf_counter() - self._started
+
+    def _begin(self, encoding: str | None, passes: frozenset[str]) -> tuple[Binary, str]:
+        head = b""
+        while len(head) < 512 and (data := self._stored.read(STORED_CHUNK)):
+            head += data
+        kind = recognise(head, self.name)
+        binary: Binary
+        if kind is None:
+            refuse_foreign(head, self.name)
+            binary = Headed(head, self._stored)
+        else:
+            binary = Unpacked(self._stored, kind, head, self.name)
+        head = b""
+        while len(head) < 512 and (data := binary.read(CHUNK)):
+            head += data
+        if kind is not None:
+            refuse_foreign(head, self.name)
+        codec, skipped = choose_codec(head, encoding, self.name)
+        head = head[skipped:]
+        if codec in passes:
+            return Headed(head, binary), codec
+        return Transcoded(binary, head, codec, skipped, self.name), "utf-8"
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """About `size` bytes (never more than four times as many); empty only at the end.
+
+        Raises SourceError where the stored content is cut off, corrupt or in another encoding.
+        """
+        started = time.perf_counter()
+        data = self._binary.read(size)
+        self.position += len(data)
+        progress = self.progress
+        progress.stored_bytes = self._stored.offset
+        progress.decoded_bytes = self.position
+        progress.seconds += time.perf_counter() - started
+        return data
+
+    def resume_at(self, offset: int, line: int) -> ResumePoint:
+        """The point at `offset` (not beyond `position`), tied to what was read so far."""
+        return ResumePoint(offset, line, self._stored.hashed, self._stored.digest())
+
+    def skip_to_resume(self, read: bytes = b"") -> bytes:
+        """Go to the resume point that the stream was opened with; return bytes read beyond it.
+
+        `read` are bytes that the caller has read and not used, those right before `position`.
+        Raises SourceError (SK103) unless the stored bytes up to that point are those that an
+        earlier run read.
+        """
+        resume = self._resume
+        if resume is None:
+            return read
+        beyond = self.position - resume.offset
+        try:
+            while beyond < 0 and (read := self.read()):
+                beyond = self.position - resume.offset
+            if beyond < 0 or beyond > len(read):
+                raise content_differs(self.name, resume)
+            self._stored.confirm()
+        except SourceError as error:
+            self._prefer_difference(error)
+        return read[len(read) - beyond :]
+
+    def _prefer_difference(self, error: SourceError) -> NoReturn:
+        """Raise `error`, or that the content differs where that is the cause of it."""
+        if self._resume is not None and error.code != "SK103":
+            self._stored.confirm()
+        raise error
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 (hex) of all stored bytes once `read` has returned the empty bytes."""
+        return self._stored.digest() if self._stored.ended else None
+
+    def close(self) -> None:
+        """Close the file; may be called more than once."""
+        self._stored.close()
+
+
+class StoredFile:
+    """A local file, standard input ('-'), or one member of a zip archive.
+
+    For a member, the stored bytes are those of the member as unpacked: the digest ties to its
+    content, not to how the archive happens to hold it. A member may itself be compressed.
+    """
+
+    def __init__(self, path: str, *, member: str | None = None) -> None:
+        self.path = path
+        self.member = member
+        self.name = path if member is None else f"{path}!{member}"
+        self._peeked: bytes | None = None  # of standard input
+        self._consumed = False
+
+    @property
+    def is_stdin(self) -> bool:
+        return self.path == "-" and self.member is None
+
+    @property
+    def repeatable(self) -> bool:
+        """False for standard input, which can be read only once."""
+        return not self.is_stdin
+
+    @property
+    def size(self) -> int | None:
+        """Stored bytes, where known without reading."""
+        if self.is_stdin:
+            return None
+        try:
+            if self.member is not None:
+                with zipfile.ZipFile(self.path) as archive:
+                    return archive.getinfo(self.member).file_size
+            return Path(self.path).stat().st_size
+        except (OSError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def open(
+        self,
+        *,
+        encoding: str | None = None,
+        passes: frozenset[str] = frozenset({"utf-8"}),
+        resume: ResumePoint | None = None,
+    ) -> ByteStream:
+        """Open for reading from the beginning.
+
+        `encoding` is a Python codec; None means what the byte order mark says, else UTF-8.
+        `passes` are the codecs (by `codec_name`) whose bytes are handed out untouched and not
+        validated; any other is transcoded to UTF-8 strictly. With `resume`, call
+        `skip_to_resume` before anything is made of the bytes.
+        """
+        return ByteStream(self.name, self._open(), encoding=encoding, passes=passes, resume=resume)
+
+    def peek(self) -> bytes:
+        """The first decoded bytes as far as cheaply had, not transcoded, to recognise a format.
+
+        Never raises for content: whatever is wrong there is said when it is read.
+        """
+        head = self._stored_head(_PEEK)
+        try:
+            kind = recognise(head, self.name)
+            return head if kind is None else kind.new().decompress(head, _PEEK)
+        except Exception:  # noqa: BLE001  (every library has its own; reading will say it)
+            return b""
+
+    def is_zip(self) -> bool:
+        return self.member is None and self._stored_head(4).startswith(ZIP_MAGICS)
+
+    def head_sha256(self) -> str:
+        """SHA-256 (hex) of the first 64 KiB as stored."""
+        return hashlib.sha256(self._stored_head(_HEAD)).hexdigest()
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all stored bytes, reading them once.
+
+        Raises SourceError (SK110) for standard input, whose digest is known only after it was
+        read as a source.
+        """
+        if self.is_stdin:
+            raise _read_once(self.name)
+        stored = _Stored(self._open(), self.name, None)
+        try:
+            while stored.read(CHUNK):
+                pass
+            return stored.digest()
+        finally:
+            stored.close()
+
+    def _stored_head(self, size: int) -> bytes:
+        if self.is_stdin:
+            if self._peeked is None:
+                self._peeked = _read_fully(_standard_input(), _PEEK, self.name)
+            return self._peeked[:size]
+        file = self._open()
+        try:
+            return _read_fully(file, size, self.name)
+        finally:
+            file.close()
+
+    def _open(self) -> _File:
+        if self.is_stdin:
+            if self._consumed:
+                raise _read_once(self.name)
+            self._consumed = True
+            return _Replayed(self._peeked or b"", _standard_input())
+        if self.member is not None:
+            return _open_member(self.path, self.member, self.name)
+        return open_regular(self.path)
+
+
+class StoredSource:
+    """What every source over a `StoredFile` has in common (see `base.Source`)."""
+
+    def __init__(self, stored: StoredFile) -> None:
+        self.stored = stored
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """The path as given; for a member of a zip archive ``path!member``."""
+        return self.stored.name
+
+    @property
+    def size(self) -> int | None:
+        """Stored bytes; None for standard input."""
+        return self.stored.size
+
+    @property
+    def repeatable(self) -> bool:
+        """False for standard input, which can be read only once."""
+        return self.stored.repeatable
+
+    def head_sha256(self) -> str:
+        """SHA-256 (hex) of the first 64 KiB as stored."""
+        return self.stored.head_sha256()
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all stored bytes, reading them once; SK110 for standard input."""
+        return self.stored.fingerprint()
+
+
+def _read_once(name: str) -> SourceError:
+    return SourceError(
+        "standard input can be read only once",
+        source=name,
+        code="SK110",
+        hint="Store it in a file first, and load that.",
+    )
+
+
+def _standard_input() -> _File:
+    if sys.stdin is None:
+        raise SourceError("there is no standard input", source="-")
+    # bytes come as they arrive; a terminal or pipe may give fewer than asked for
+    return sys.stdin.buffer
+
+
+def _read_fully(file: _File, size: int, name: str) -> bytes:
+    parts: list[bytes] = []
+    missing = size
+    try:
+        while missing and (data := file.read(missing)):
+            parts.append(data)
+            missing -= len(data)
+    except _READ_ERRORS as error:
+        raise _read_error(error, name, size - missing) from error
+    return b"".join(parts)
+
+
+def open_regular(path: str) -> _File:
+    """Open a regular file for reading; raises SourceError that says what is there instead."""
+    try:
+        # without O_NONBLOCK, opening a pipe would wait for somebody to write to it
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise SourceError(
+            "there is no such file",
+            source=path,
+            code="SK102",
+            hint=f"Relative paths start from {Path.cwd()}.",
+        ) from None
+    except OSError as error:
+        hint = None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            hint = f"Give the user {_user()} the right to read it."
+        raise SourceError(
+            f"cannot be opened: {error.strerror or error}", source=path, hint=hint
+        ) from None
+    except ValueError as error:  # a NUL in the name
+        raise SourceError(f"is no path: {error}", source=path, code="SK102") from None
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb", buffering=0)
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise SourceError(
+            "is a directory",
+            source=path,
+            code="SK104",
+            hint=f"Name its files, by a pattern for example: '{path.rstrip('/')}/*.csv'",
+        )
+    raise SourceError(
+        "is a pipe, a socket or a device, not a file",
+        source=path,
+        code="SK104",
+        hint="Give it as standard input: sqlkit load - < PIPE",
+    )
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+class _Member:
+    """One member of a zip archive, opened."""
+
+    def __init__(self, archive: zipfile.ZipFile, member: str) -> None:
+        self._archive = archive
+        self._file = archive.open(member)
+
+    def read(self, size: int, /) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+        self._archive.close()
+
+
+def open_zip(path: str) -> zipfile.ZipFile:
+    """Open a zip archive; raises SourceError where it is cut off or corrupt."""
+    open_regular(path).close()
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise SourceError(
+            f"the zip archive is cut off or corrupt: {error}",
+            source=path,
+            code="SK105",
+            detail=f"stored byte {Path(path).stat().st_size}",
+            hint="Fetch or write the file again; it was probably still being copied.",
+        ) from None
+    except OSError as error:
+        raise _read_error(error, path, 0) from error
+
+
+def _open_member(path: str, member: str, name: str) -> _File:
+    archive = open_zip(path)
+    try:
+        return _Member(archive, member)
+    except KeyError:
+        archive.close()
+        raise SourceError(
+            f"there is no {member!r} in the archive", source=path, code="SK102"
+        ) from None
+    except _READ_ERRORS as error:
+        archive.close()
+        raise _read_error(error, name, 0) from error
