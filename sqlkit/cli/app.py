@@ -1,0 +1,198 @@
+"""The command `sqlkit`: finds the command group, and turns errors into messages and exit codes.
+
+Exit codes: 0 all well, 1 failed, 2 wrong usage, 3 loaded with rejects within the limit, 4 refused
+because the limit was passed, 130 interrupted.
+
+A group's module is imported when one of its commands is called, and only then: ``sqlkit --help``
+lists them without importing any.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import typer
+import typer.core
+import typer.main
+
+from sqlkit.errors import SqlkitError
+
+
+class Command(NamedTuple):
+    """Where a command is: a function, or a typer application with commands of its own."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS = {
+    "up": Command("server", "up", "Start the embedded server, or deploy to the one named."),
+    "down": Command("server", "down", "Stop the embedded server."),
+    "status": Command("server", "status", "Say which server is meant and how it stands."),
+    "psql": Command("server", "psql", "Open psql on the server."),
+    "load": Command("load", "load", "Load files into a table."),
+    "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
+    "migrate": Command("migrate", "migrate", "Deploy, upgrade, verify and remove sqlkit's SQL."),
+    "extension": Command("extension", "extension", "Deploy sqlkit as an extension instead."),
+    "demo": Command("demo", "demo", "Load real flights, three times, into an embedded server."),
+}
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """A group that knows its commands' names and imports a command to run it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = COMMANDS.get(cmd_name)
+        if command is None:
+            return None
+        module = importlib.import_module(f"sqlkit.cli.{command.module}")
+        return _as_command(cmd_name, getattr(module, command.attribute))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
+def _as_command(name: str, found: typer.Typer | Callable[..., Any]) -> Any:
+    if isinstance(found, typer.Typer):
+        built = typer.main.get_command(found)
+    else:
+        single = _new_app()
+        # psql's own options belong to psql.
+        settings = {"ignore_unknown_options": True} if name == "psql" else None
+        single.command(name=name, context_settings=settings)(found)
+        built = typer.main.get_command(single)
+    built.name = name
+    return built
+
+
+def _new_app(**options: Any) -> typer.Typer:
+    # Without rich: importing it for a help page takes longer than everything else together.
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        **options,
+    )
+
+
+app = _new_app(cls=LazyGroup, no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"sqlkit {version('sqlkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Load anything into PostgreSQL exactly once, at COPY speed.
+
+    The server is the one named by --dsn, by SQLKIT_DSN or by libpq's PG* variables, else the
+    embedded one of this directory. Exit codes: 0 all well, 1 failed, 2 wrong usage, 3 loaded
+    with rejects within the limit, 4 refused because the limit was passed.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit; the entry point of the command `sqlkit`."""
+    try:
+        code = app(prog_name="sqlkit", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, say `| head`. Python would complain once
+        # more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except BaseException as error:  # noqa: BLE001 - nothing ends in a traceback
+        code = _report(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong, on stderr or as JSON where that is asked for; the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if os.environ.get("SQLKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # not public in typer; its text is the help
+        print(error, file=sys.stderr)
+        return 2
+    problem = _as_problem(error)
+    if _json_wanted():
+        print(json.dumps({"error": problem._asdict()}, ensure_ascii=False))
+        return problem.exit_code
+    lines = [f"error: {problem.message}" if problem.exit_code != 130 else problem.message]
+    if problem.detail:
+        lines.append(f"detail: {problem.detail}")
+    if problem.hint:
+        lines.append(f"hint: {problem.hint}")
+    print("\n".join(lines), file=sys.stderr)
+    return problem.exit_code
+
+
+class Problem(NamedTuple):
+    """An error as the command line shows it."""
+
+    code: str | None
+    message: str
+    detail: str | None
+    hint: str | None
+    exit_code: int
+
+
+def _as_problem(error: BaseException) -> Problem:
+    if isinstance(error, SqlkitError):
+        return Problem(error.code, error.message, error.detail, error.hint, error.exit_code)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Problem(None, "interrupted", None, None, 130)
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        where = getattr(context, "command_path", "sqlkit")
+        hint = f"{where} --help"
+        return Problem("SK001", error.format_message(), None, hint, error.exit_code)
+    # Loaded only where a command made a connection: then, and only then, can it be psycopg's.
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is not None and isinstance(error, psycopg.Error):
+        return _database_problem(error)
+    hint = "This is a defect of sqlkit; SQLKIT_DEBUG=1 shows where it happened."
+    return Problem("SK000", f"{type(error).__name__}: {error}", None, hint, 1)
+
+
+def _database_problem(error: Any) -> Problem:
+    diagnostic = error.diag
+    message = diagnostic.message_primary or str(error).strip()
+    code = error.sqlstate or ("08001" if type(error).__name__ == "OperationalError" else None)
+    hint = diagnostic.message_hint
+    if hint is None and error.sqlstate is None:
+        hint = "sqlkit status says which server is meant, and who named it."
+    return Problem(code, message, diagnostic.message_detail, hint, 1)
+
+
+def _json_wanted() -> bool:
+    words = sys.argv[1:]
+    if "--" in words:
+        words = words[: words.index("--")]
+    return "--json" in words
+
+
+if __name__ == "__main__":
+    main()
