@@ -1,0 +1,1 @@
+\echo 'sqlkit 0.1.0'

@@ -1,0 +1,604 @@
+"""Deploying the SQL of sqlkit, and telling what is deployed.
+
+One build serves three ways: the extension, Alembic, and a plain script for psql. They run the
+same statements; a database remembers which way it was deployed and refuses the others.
+
+Every function here needs nothing of the server but a role that may create schemas, works through
+a transaction-pooling proxy, and takes no lock on any table of the user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.rows import class_row
+
+from sqlkit._release import LOCK_KEY, OLDEST_SCHEMA, VERSION, VERSIONS
+from sqlkit.errors import DatabaseError, SqlkitError, UsageError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from sqlalchemy import Connection as SqlalchemyConnection
+    from sqlalchemy import Engine
+
+Channel = Literal["extension", "alembic", "script"]
+CHANNELS: tuple[Channel, ...] = get_args(Channel)
+DIST = Path(__file__).resolve().parent / "dist"
+VERSION_TABLE = "alembic_version"
+PATIENCE = 300.0
+"""Seconds for which a deployment goes on trying to get its locks."""
+
+T = TypeVar("T")
+
+
+class DeployError(SqlkitError):
+    """The database is not in a state from which this deployment can proceed."""
+
+    default_code = "SK901"
+
+
+class IncompatibleError(SqlkitError):
+    """The schema in the database and this package do not fit together."""
+
+    default_code = "SK905"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One row of ``sqlkit.deployment``."""
+
+    version: str
+    previous_version: str | None
+    channel: Channel
+    database_user: str
+    deployed_at: datetime
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is deployed in a database, against what this package ships.
+
+    `pending` lists the releases that an upgrade would apply, oldest first. `owner` is the role
+    that upgrades have to run as; None while nothing is deployed.
+    """
+
+    version: str | None
+    channel: Channel | None
+    owner: str | None
+    shipped: str
+    pending: tuple[str, ...]
+    compatible: bool
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+# Compatibility ----------------------------------------------------------------------------------
+
+
+def check_compatible(version: str | None, oldest_client: str | None = None) -> None:
+    """Refuses a schema that this package cannot work with, naming the command that mends it.
+
+    `version` is what ``sqlkit.version()`` returned, None where there is no such function;
+    `oldest_client` what ``sqlkit.oldest_client()`` returned, if it was asked. A newer schema of
+    the same major version is fine unless it says otherwise, since functions are only added
+    within one. Raises IncompatibleError.
+    """
+    if version is None:
+        raise IncompatibleError(
+            "sqlkit is not deployed in this database",
+            hint="Deploy it: sqlkit migrate up",
+        )
+    here, shipped = _version_key(version), _version_key(VERSION)
+    if here < _version_key(OLDEST_SCHEMA):
+        raise IncompatibleError(
+            f"the schema sqlkit {version} of this database is too old for this package",
+            detail=f"sqlkit {VERSION} needs schema {OLDEST_SCHEMA} or later",
+            hint="Upgrade the schema: sqlkit migrate up (or, if it is an extension: "
+            "alter extension sqlkit update)",
+        )
+    if here[0] > shipped[0] or (oldest_client and _version_key(oldest_client) > shipped):
+        needed = oldest_client or f"{here[0]}.0.0"
+        raise IncompatibleError(
+            f"the schema sqlkit {version} of this database is too new for this package",
+            detail=f"it needs sqlkit {needed} or later, and this is {VERSION}",
+            hint=f"Upgrade the package: pip install 'sqlkit>={needed}'",
+        )
+
+
+# Finding files ----------------------------------------------------------------------------------
+
+
+def location() -> Path:
+    """The Alembic environment of sqlkit: ``migrations/`` of a checkout, or its installed copy."""
+    package = Path(__file__).resolve().parent
+    for path in (package / "migrations", package.parent / "migrations"):
+        if (path / "env.py").exists():
+            return path
+    raise SqlkitError(
+        "the Alembic environment of sqlkit is missing",
+        detail=str(package / "migrations"),
+        hint="Install the package again.",
+    )
+
+
+def read_script(name: str, *, sha256: str | None = None) -> str:
+    """A file of ``sqlkit/dist``; with `sha256`, raises SqlkitError unless it has that digest."""
+    path = DIST / name
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SqlkitError(f"{path} is missing", hint="Install the package again.") from error
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise SqlkitError(
+            f"{path} is not the script of the release",
+            code="SK906",
+            detail=f"expected SHA-256 {sha256}",
+            hint="Install the package again; in a checkout: python -m sqlkit.build.",
+        )
+    return content.decode("utf-8")
+
+
+def steps(version: str | None, to: str | None = None) -> list[tuple[str | None, str]]:
+    """The (from, to) pairs that lead from `version` (None: nothing) to `to` (None: the newest)."""
+    target = to or VERSION
+    if target not in VERSIONS:
+        raise UsageError(
+            f"this package does not ship sqlkit {target}", detail="It has " + ", ".join(VERSIONS)
+        )
+    if version is not None and version not in VERSIONS:
+        raise IncompatibleError(
+            f"this package does not know sqlkit {version}, which is deployed",
+            detail="It has " + ", ".join(VERSIONS),
+            hint="Upgrade the package: pip install --upgrade sqlkit",
+        )
+    first = VERSIONS.index(version) + 1 if version else 0
+    last = VERSIONS.index(target)
+    if version and first > last + 1:
+        raise UsageError(
+            f"sqlkit {version} is deployed, and {target} is older",
+            hint="sqlkit migrates forward only.",
+        )
+    chain = [None, *VERSIONS]
+    return [(chain[i], VERSIONS[i]) for i in range(first, last + 1)]
+
+
+def _script_name(previous: str | None, version: str) -> str:
+    return f"migrate--{previous or 'base'}--{version}.sql"
+
+
+# Connecting, locking, retrying ------------------------------------------------------------------
+
+
+def _connect_raw(dsn: str) -> psycopg.Connection:
+    """A connection that prepares nothing, so that a transaction-pooling proxy may stand between."""
+    try:
+        return psycopg.connect(dsn, prepare_threshold=None, application_name="sqlkit migrate")
+    except psycopg.OperationalError as error:
+        raise DatabaseError(
+            f"cannot connect: {str(error).strip()}",
+            code=error.sqlstate or "08001",
+            hint="Is the server up, and is the DSN right?",
+        ) from error
+
+
+@contextmanager
+def _connect(dsn: str) -> Iterator[psycopg.Connection]:
+    """One transaction; errors of the server come as ours."""
+    try:
+        with _connect_raw(dsn) as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise from_psycopg(error) from error
+
+
+def from_psycopg(error: psycopg.Error) -> SqlkitError:
+    """The server's error as one of ours, with its SQLSTATE, detail and hint."""
+    code = error.sqlstate or "SK000"
+    kind = DeployError if code.startswith("SK9") else DatabaseError
+    diagnosis = error.diag
+    return kind(
+        diagnosis.message_primary or str(error).strip(),
+        code=code,
+        detail=diagnosis.message_detail,
+        hint=diagnosis.message_hint,
+    )
+
+
+def _check_timeout(lock_timeout: str) -> None:
+    """Refuses what PostgreSQL would not take as a time, before it ends up in a script."""
+    import re
+
+    if not re.fullmatch(r"\d+(\.\d+)?\s*(us|ms|s|min|h)?", lock_timeout.strip()):
+        raise UsageError(
+            f"{lock_timeout!r} is not a lock timeout", hint="Write it as PostgreSQL does: 5s, 500ms"
+        )
+
+
+def _retrying(work: Callable[[], T], *, patience: float) -> T:
+    """Calls `work`, a transaction, until it gets its locks.
+
+    It waits a random time in between, so that many of us do not march in step; after `patience`
+    seconds the last error goes to the caller. Errors of the server come as ours.
+    """
+    deadline = time.monotonic() + patience
+    pause = 0.1
+    while True:
+        try:
+            return work()
+        except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+            if time.monotonic() >= deadline:
+                raise DeployError(
+                    f"another session has held a lock that the deployment needs for "
+                    f"{patience:.0f} s",
+                    code=error.sqlstate,
+                    detail=error.diag.message_primary,
+                    hint="pg_locks shows who it is. Try again later, or with a longer "
+                    "--lock-timeout.",
+                ) from error
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+        time.sleep(random.uniform(0, pause))
+        pause = min(pause * 2, 5.0)
+
+
+LOCK = sql.SQL("select pg_catalog.pg_advisory_xact_lock({})").format(sql.Literal(LOCK_KEY))
+
+
+def _begin(connection: psycopg.Connection, lock_timeout: str) -> None:
+    """Begins a deployment: READ COMMITTED, so that what the last holder of the lock has
+    committed is seen."""
+    connection.execute("set transaction isolation level read committed, read write")
+    connection.execute("select pg_catalog.set_config('lock_timeout', %s, true)", [lock_timeout])
+    connection.execute(LOCK)
+
+
+def _engine(dsn: str) -> Engine:
+    """A SQLAlchemy engine for one connection after the other."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: _connect_raw(dsn),
+        poolclass=NullPool,
+        use_native_hstore=False,
+    )
+
+
+def _driver_connection(connection: SqlalchemyConnection) -> psycopg.Connection:
+    """psycopg's connection below SQLAlchemy's; both are in the same transaction."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+# Looking ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the catalog says, without touching a function of sqlkit."""
+
+    extension: str | None
+    has_deployment: bool
+    has_version_table: bool
+    owner: str | None
+    is_owner: bool
+    is_member: bool
+
+
+def _look(connection: psycopg.Connection) -> tuple[_Found, str | None, Channel | None]:
+    with connection.cursor(row_factory=class_row(_Found)) as cursor:
+        found = cursor.execute(
+            """
+            select
+                (select e.extversion from pg_catalog.pg_extension as e where e.extname = 'sqlkit')
+                    as extension,
+                pg_catalog.to_regclass('sqlkit.deployment') is not null as has_deployment,
+                pg_catalog.to_regclass('sqlkit.alembic_version') is not null as has_version_table,
+                pg_catalog.pg_get_userbyid(n.nspowner)::text as owner,
+                coalesce(n.nspowner::regrole = current_user::regrole, false) as is_owner,
+                coalesce(pg_catalog.pg_has_role(n.nspowner, 'MEMBER'), false) as is_member
+            from (values (1)) as one (row)
+            left join pg_catalog.pg_namespace as n on n.nspname = 'sqlkit'
+            """
+        ).fetchone()
+    assert found is not None
+    if not found.has_deployment:
+        return found, None, None
+    row = connection.execute("select sqlkit.version(), sqlkit.channel()").fetchone()
+    assert row is not None
+    return found, row[0], row[1]
+
+
+def status(dsn: str) -> Status:
+    """What is deployed, by which way, and what an upgrade would apply. Changes nothing."""
+    with _connect(dsn) as connection:
+        found, version, channel = _look(connection)
+    try:
+        pending = tuple(after for _, after in steps(version))
+        check_compatible(version)
+        compatible = True
+    except IncompatibleError:
+        compatible = False
+        pending = () if version else VERSIONS
+    return Status(
+        version=version,
+        channel=channel,
+        owner=found.owner if version else None,
+        shipped=VERSION,
+        pending=pending,
+        compatible=compatible,
+    )
+
+
+def history(dsn: str) -> list[Deployment]:
+    """Every deployment into this database, oldest first; empty where there was none."""
+    with _connect(dsn) as connection:
+        found, _, _ = _look(connection)
+        if not found.has_deployment:
+            return []
+        with connection.cursor(row_factory=class_row(Deployment)) as cursor:
+            return cursor.execute(
+                """
+                select version, previous_version, channel, database_user::text, deployed_at
+                from sqlkit.deployment
+                order by deployed_at, version
+                """
+            ).fetchall()
+
+
+# Deploying --------------------------------------------------------------------------------------
+
+
+def up(
+    dsn: str,
+    *,
+    lock_timeout: str = "5s",
+    to: str | None = None,
+    way: Channel = "alembic",
+    role: str | None = None,
+    patience: float = PATIENCE,
+) -> str:
+    """Brings the schema to release `to` (the newest by default), and returns its version.
+
+    Everything happens in one transaction: it is there wholly or not at all. Any number of
+    callers may do this at once; one does the work, and all return. Whoever waits for a lock
+    longer than `lock_timeout` steps back and tries again, for `patience` seconds.
+
+    `way` is how the database is deployed; one that was deployed another way is refused (SK901).
+    The way ``extension`` needs the files of ``sqlkit extension install`` on the server. `role`
+    is the role that does it and owns what it makes; by default the owner of what is there, or
+    the user that connects.
+    """
+    if way not in CHANNELS:
+        raise UsageError(f"there is no way {way!r}", hint="Ways are " + ", ".join(CHANNELS))
+    _check_timeout(lock_timeout)
+    steps(None, to)  # refuses an unknown version before anything is asked of the server
+
+    if way == "alembic":
+        return _retrying(
+            lambda: _in_alembic_transaction(
+                dsn,
+                lock_timeout,
+                lambda connection: _up_locked(
+                    _driver_connection(connection), connection, to=to, way=way, role=role
+                ),
+            ),
+            patience=patience,
+        )
+
+    def once() -> str:
+        with _connect_raw(dsn) as connection:
+            _begin(connection, lock_timeout)
+            return _up_locked(connection, None, to=to, way=way, role=role)
+
+    return _retrying(once, patience=patience)
+
+
+def _in_alembic_transaction(
+    dsn: str, lock_timeout: str, work: Callable[[SqlalchemyConnection], T]
+) -> T:
+    """Calls `work` in one transaction that holds the lock of deployments; errors are psycopg's."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        with _engine(dsn).connect() as connection, connection.begin():
+            _begin(_driver_connection(connection), lock_timeout)
+            return work(connection)
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise error.orig from None
+        raise
+
+
+_GO_ON: dict[Channel, str] = {
+    "extension": "Use: sqlkit migrate up --way extension, or: alter extension sqlkit update",
+    "alembic": "Use: sqlkit migrate up",
+    "script": "Use: sqlkit migrate up --way script, or: psql -f sqlkit.sql",
+}
+
+
+def _up_locked(
+    connection: psycopg.Connection,
+    through: SqlalchemyConnection | None,
+    *,
+    to: str | None,
+    way: Channel,
+    role: str | None,
+) -> str:
+    found, version, channel = _look(connection)
+    if channel is not None and channel != way:
+        raise DeployError(
+            f"sqlkit {version} was deployed here by {channel}, so {way} cannot go on with it",
+            code="SK901",
+            hint=_GO_ON[channel],
+        )
+    if channel == "alembic" and not found.has_version_table:
+        raise DeployError(
+            f"sqlkit {version} was deployed here by an Alembic environment other than sqlkit's own",
+            code="SK901",
+            hint="Go on with that one: alembic upgrade sqlkit@head",
+        )
+    wanted = steps(version, to)
+    if not wanted:
+        assert version is not None
+        return version
+    if role is None and version and found.owner and not found.is_owner and found.is_member:
+        role = found.owner
+    if role is not None:
+        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+    target = wanted[-1][1]
+    if through is not None:
+        from alembic import command
+
+        command.upgrade(config(through), target)
+    elif way == "script":
+        _run_scripts(connection, wanted)
+    else:
+        _run_extension(connection, version, target)
+    return target
+
+
+SAVE = """
+select
+    pg_catalog.set_config('sqlkit.saved_search_path', pg_catalog.current_setting('search_path'), true),
+    pg_catalog.set_config('sqlkit.saved_check', pg_catalog.current_setting('check_function_bodies'), true),
+    pg_catalog.set_config('sqlkit.channel', '{channel}', true);
+"""  # noqa: E501
+RESTORE = """
+select
+    pg_catalog.set_config('search_path', pg_catalog.current_setting('sqlkit.saved_search_path'), true),
+    pg_catalog.set_config('check_function_bodies', pg_catalog.current_setting('sqlkit.saved_check'), true),
+    pg_catalog.set_config('sqlkit.channel', '', true);
+"""  # noqa: E501
+# The settings of a body outlive it: later statements of the caller's transaction would run with
+# our search_path. In SQL, since the same must happen in an offline script.
+
+
+def _framed(body: str, channel: Channel) -> str:
+    """A body that leaves the caller's settings as they were."""
+    return f"{SAVE.format(channel=channel)}\n{body}\n{RESTORE}"
+
+
+def _run_scripts(connection: psycopg.Connection, wanted: list[tuple[str | None, str]]) -> None:
+    for before, after in wanted:
+        body = read_script(_script_name(before, after))
+        connection.execute(_framed(body, "script").encode())
+
+
+def _run_extension(connection: psycopg.Connection, version: str | None, target: str) -> None:
+    name = sql.Literal(target)
+    if version is None:
+        connection.execute(sql.SQL("create extension sqlkit version {}").format(name))
+    else:
+        connection.execute(sql.SQL("alter extension sqlkit update to {}").format(name))
+
+
+# Alembic ----------------------------------------------------------------------------------------
+
+
+def config(connection: SqlalchemyConnection | None = None) -> Config:
+    """An Alembic configuration for sqlkit's own environment, without any file."""
+    from alembic.config import Config
+
+    made = Config(output_buffer=io.StringIO(), stdout=io.StringIO())
+    made.set_main_option("script_location", str(location()).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made
+
+
+def apply_revision(script: str, *, sha256: str) -> None:
+    """What a revision of sqlkit does: runs the very script of the release, byte for byte.
+
+    For use inside an Alembic revision, in sqlkit's environment or the user's own, online and
+    offline. The caller's search_path is put back afterwards.
+    """
+    from alembic import op
+
+    body = read_script(script, sha256=sha256)
+    context = op.get_context()
+    if context.as_sql:
+        context.impl.static_output(_framed(body, "alembic"))
+        return
+    bind = op.get_bind()
+    # no_parameters: a % in the script is a %.
+    bind.exec_driver_sql(_framed(body, "alembic"), execution_options={"no_parameters": True})
+
+
+def run_environment(context: EnvironmentContext | ModuleType) -> None:
+    """The body of ``migrations/env.py``: `context` is ``alembic.context``.
+
+    Inside `up` it works on the connection and in the transaction given to it. Under the plain
+    ``alembic`` command it finds the database as sqlkit does (``-x dsn=...``, SQLKIT_DSN, PG*),
+    and takes the same lock, with the same patience, as `up`.
+    """
+    options: dict[str, Any] = {
+        "version_table": VERSION_TABLE,
+        "version_table_schema": "sqlkit",
+        "target_metadata": None,
+    }
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True, **options)
+        with context.begin_transaction():
+            context.execute("create schema if not exists sqlkit")
+            context.run_migrations()
+        return
+
+    def run(connection: SqlalchemyConnection) -> None:
+        context.configure(connection=connection, **options)
+        with context.begin_transaction():
+            # Alembic makes its table before the first revision runs, and so needs the schema;
+            # `alembic current` and its like only look.
+            if not context.get_context().opts.get("dont_mutate"):
+                _make_version_schema(_driver_connection(connection))
+            context.run_migrations()
+
+    given = context.config.attributes.get("connection")
+    if given is not None:
+        run(given)
+        return
+
+    from sqlkit.server import find_dsn
+
+    extra = context.get_x_argument(as_dictionary=True)
+    dsn = find_dsn(extra.get("dsn"))
+    lock_timeout = extra.get("lock_timeout", "5s")
+    _check_timeout(lock_timeout)
+
+    def work(connection: SqlalchemyConnection) -> None:
+        role = extra.get("role")
+        if role:
+            _driver_connection(connection).execute(
+                sql.SQL("set local role {}").format(sql.Identifier(role))
+            )
+        run(connection)
+
+    _retrying(lambda: _in_alembic_transaction(dsn, lock_timeout, work), patience=PATIENCE)
+
+
+def _make_version_schema(connection: psycopg.Connection) -> None:
+    found, version, channel = _look(connection)
+    if channel not in (None, "alembic"):
+        raise DeployError(
+            f"sqlkit {version} was deployed here by {channel}, so alembic cannot go on with it",
+            code="SK901",
+            hint=_GO_ON[channel],
+        )
+    if found.owner is None:
+        connection.execute("create schema sqlkit")
