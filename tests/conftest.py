@@ -1,0 +1,236 @@
+"""Servers and databases for the tests.
+
+``--postgres=15,18`` chooses the versions. A test marked ``every_version`` runs once on each of
+them, any other on the newest of them only. A version that the machine does not have is skipped;
+where CI is true it fails.
+
+Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
+`empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
+autocommit), `own_server` (starts a server for one test alone, which may kill it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+
+from tests import servers
+from tests.servers import MAJORS, Missing, Server, Session
+
+SESSION_VARIABLE = "SQLKIT_TEST_SESSION"
+CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+OpenServer = Callable[..., Server]
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of one test, dropped when the test ends."""
+
+    name: str
+    server: Server
+
+    @property
+    def dsn(self) -> str:
+        """Its connection string, as superuser."""
+        return self.server.dsn(self.name)
+
+    def connect(self, **options: str) -> psycopg.Connection:
+        """A connection in autocommit, such as ``connect(user="somebody")``."""
+        return psycopg.connect(self.server.dsn(self.name, **options), autocommit=True)
+
+
+# --------------------------------------------------------------------------------------------
+# Options, header, the session's servers
+# --------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        default=",".join(map(str, MAJORS)),
+        help="versions to test on, such as 15,18 or docker:18 (default: %(default)s)",
+    )
+
+
+def _chosen(config: pytest.Config) -> list[str]:
+    chosen = [name.strip() for name in str(config.getoption("postgres")).split(",") if name.strip()]
+    known = [str(major) for major in MAJORS]
+    for name in chosen:
+        if name not in known and not name.startswith("docker:"):
+            raise pytest.UsageError(f"--postgres={name}: choose from {', '.join(known)}, docker:18")
+    return sorted(chosen, key=lambda name: int(name.removeprefix("docker:").split(".")[0]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # libpq's variables name the developer's own server, which is none of the tests' business.
+    for variable in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[variable]
+    os.environ.pop("SQLKIT_DSN", None)
+    _chosen(config)
+    if SESSION_VARIABLE not in os.environ:
+        session = Session.open()
+        os.environ[SESSION_VARIABLE] = str(session.root)
+        config.add_cleanup(session.close)
+        config.add_cleanup(_forget_session)
+
+
+def _forget_session() -> None:
+    os.environ.pop(SESSION_VARIABLE, None)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    majors = tuple(int(name) for name in _chosen(config) if name.isdigit())
+    return servers.describe(majors)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        chosen = _chosen(metafunc.config)
+        if metafunc.definition.get_closest_marker("every_version") is None:
+            chosen = chosen[-1:]
+        metafunc.parametrize(
+            "server", chosen, indirect=True, scope="session", ids=[f"pg{name}" for name in chosen]
+        )
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip a test for want of a server or tool; where CI is true, fail instead."""
+    if CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def test_session() -> Session:
+    """The directory with this session's servers."""
+    return Session(Path(os.environ[SESSION_VARIABLE]))
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, test_session: Session) -> Iterator[Server]:
+    """A running server that all tests share: make databases in it, do not stop it."""
+    name = str(request.param)
+    try:
+        if name.startswith("docker:"):
+            with servers.container(name.removeprefix("docker:")) as running:
+                yield running
+        else:
+            yield test_session.shared(int(name))
+    except Missing as reason:
+        missing(str(reason))
+
+
+@pytest.fixture
+def own_server(test_session: Session) -> Iterator[OpenServer]:
+    """``own_server(major=18, settings={...})`` starts a server that the test may kill."""
+    with contextlib.ExitStack() as stack:
+
+        def start(major: int = MAJORS[-1], settings: Mapping[str, str] | None = None) -> Server:
+            try:
+                return stack.enter_context(test_session.own(major, settings))
+            except Missing as reason:
+                missing(str(reason))
+
+        yield start
+
+
+# --------------------------------------------------------------------------------------------
+# Databases
+# --------------------------------------------------------------------------------------------
+
+_numbers = itertools.count(1)
+
+
+def _template(
+    session: Session,
+    server: Server,
+    name: str,
+    fill: Callable[[str], object],
+    copied_from: str = "template0",
+) -> str:
+    """A template database on `server`, made and filled by whoever asks first; its name."""
+    ready = session.root / f"{server.port}.{name}.ready"
+    with ready.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            server.drop_database(name)
+            server.create_database(name, copied_from)
+            fill(server.dsn(name))
+            # Nobody may connect, or a copy would have to wait: autovacuum too.
+            server.run(f'alter database "{name}" with allow_connections false')
+            ready.touch()
+    return name
+
+
+@contextlib.contextmanager
+def fresh_database(server: Server, template: str = "template0") -> Iterator[Database]:
+    """A database that exists while the block runs."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    name = f"test_{worker}_{next(_numbers)}"
+    server.create_database(name, template)
+    try:
+        yield Database(name, server)
+    finally:
+        server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def sqlkit_template(server: Server, test_session: Session) -> str:
+    """The name of a database of `server` that has sqlkit deployed, to be copied."""
+    from sqlkit import migrate
+
+    return _template(test_session, server, "sqlkit_template", migrate.up)
+
+
+@pytest.fixture(scope="session")
+def pgtap_template(server: Server, test_session: Session, sqlkit_template: str) -> str:
+    """Like `sqlkit_template`, with pgTAP in schema public and the helpers of _setup.sql."""
+    if servers.pgtap_files() is None:
+        missing("pgTAP is not installed: tests/install-services.sh installs it on Debian")
+    if server.cluster is None:
+        pytest.skip("the container's image has no pgTAP")
+    setup = (Path(__file__).parent / "sql" / "_setup.sql").read_text()
+
+    def fill(dsn: str) -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("create extension pgtap schema public")
+            connection.execute(setup.encode())
+
+    return _template(test_session, server, "pgtap_template", fill, sqlkit_template)
+
+
+@pytest.fixture
+def database(server: Server, sqlkit_template: str) -> Iterator[Database]:
+    """A fresh database with sqlkit deployed."""
+    with fresh_database(server, sqlkit_template) as made:
+        yield made
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Database]:
+    """A fresh database without sqlkit."""
+    with fresh_database(server) as made:
+        yield made
+
+
+@pytest.fixture
+def dsn(database: Database) -> str:
+    """The connection string of `database`."""
+    return database.dsn
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[psycopg.Connection]:
+    """A connection to `database`, in autocommit."""
+    with database.connect() as opened:
+        yield opened
