@@ -37,4 +37,4 @@ return unnest(array[
     'select',
     'עברית',
     repeat('x', 63)
-]::name []);
+]::name[]);
