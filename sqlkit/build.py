@@ -17,6 +17,7 @@ only an extension understands.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import hashlib
 import io
 import re
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,105 @@ def read_toml(root: Path, name: str) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+# Grants -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One privilege of one role on one object; `kind` as GRANT names it."""
+
+    role: str
+    privilege: str
+    kind: str  # database | schema | table | sequence | routine
+    name: str  # of a schema, or of an object in schema sqlkit; empty for the database
+
+
+KINDS = {
+    "select": "table",
+    "insert": "table",
+    "update": "table",
+    "delete": "table",
+    "execute": "routine",
+    "sequences": "sequence",
+}
+"""Keys of a role in ``grants.toml`` that list objects."""
+
+CREATES = re.compile(
+    r"^create (?:or replace )?(?:unlogged )?(table|view|function|procedure) "
+    r"(?:if not exists )?sqlkit\.(\w+)",
+    re.MULTILINE,
+)
+DROPS = re.compile(r"^drop (?:table|view) (?:if exists )?sqlkit\.(\w+)", re.MULTILINE)
+
+
+def read_objects(sources: Iterable[str]) -> dict[str, set[str]]:
+    """Names of the tables (and views) and routines that the sources make, by kind."""
+    names: dict[str, set[str]] = {"table": set(), "routine": set(), "sequence": set()}
+    for text in sources:
+        names["table"].difference_update(DROPS.findall(text))
+        for kind, name in CREATES.findall(text):
+            names["table" if kind in ("table", "view") else "routine"].add(name)
+    return names
+
+
+def read_grants(root: Path, objects: Mapping[str, set[str]]) -> list[Grant]:
+    """The privileges of ``grants.toml``, with patterns resolved against `objects`."""
+    entries = read_toml(root, "grants.toml")
+    allowed = {"comment", "includes", "schemas", "database", *KINDS}
+
+    def own(role: str, entry: Mapping[str, Any]) -> Iterator[Grant]:
+        if unknown := sorted(set(entry) - allowed):
+            raise BuildError(f"grants.toml, {role}: unknown keys {', '.join(unknown)}")
+        for included in entry.get("includes", []):
+            for grant in own(included, entries[included]):
+                yield Grant(role, grant.privilege, grant.kind, grant.name)
+        for privilege in entry.get("database", []):
+            yield Grant(role, privilege, "database", "")
+        for schema, privileges in entry.get("schemas", {}).items():
+            for privilege in privileges:
+                yield Grant(role, privilege, "schema", schema)
+        for key, kind in KINDS.items():
+            for pattern in entry.get(key, []):
+                names = fnmatch.filter(sorted(objects[kind]), pattern)
+                if kind == "sequence":
+                    names = [pattern]  # of an identity column: no source names it
+                if not names:
+                    raise BuildError(
+                        f"grants.toml, {role}: no {kind} is called {pattern}",
+                        detail="There are " + ", ".join(sorted(objects[kind])),
+                    )
+                for name in names:
+                    yield Grant(role, "usage" if key == "sequences" else key, kind, name)
+
+    grants = {grant: None for role, entry in entries.items() for grant in own(role, entry)}
+    return list(grants)
+
+
+def read_roles(root: Path) -> dict[str, str]:
+    """The optional roles and what they are for."""
+    return {role: entry["comment"] for role, entry in read_toml(root, "grants.toml").items()}
+
+
+def _grant_context(root: Path, releases: list[Release]) -> dict[str, Any]:
+    """What the templates that grant need: `roles` and `grants`."""
+    names = [name for release in releases for name in release.changes]
+    sources = [(root / "sql" / "changes" / name).read_text(encoding="utf-8") for name in names]
+    sources += [path.read_text(encoding="utf-8") for path in _object_files(root)]
+    return {
+        "roles": read_roles(root),
+        "grants": read_grants(root, read_objects(sources)),
+    }
+
+
+def _object_files(root: Path) -> list[Path]:
+    """The files of ``sql/objects`` in the order in which they are applied."""
+    folder = root / "sql" / "objects"
+    return sorted([*folder.glob("*.sql"), *folder.glob("*.sql.j2")], key=lambda path: path.name)
+
+
+# Bodies and scripts -----------------------------------------------------------------------------
+
+
 def _render(root: Path, path: Path, context: Mapping[str, Any]) -> str:
     """The text of an SQL source; only ``.sql.j2`` is a template."""
     text = path.read_text(encoding="utf-8")
@@ -164,8 +264,8 @@ def render_body(root: Path, releases: list[Release], previous: str | None) -> st
         "previous": previous,
         "oldest_client": last.oldest_client,
         "lock_key": LOCK_KEY,
-        "grants": read_toml(root, "grants.toml"),
         "errors": read_toml(root, "errors.toml"),
+        **_grant_context(root, releases),
     }
     parts = [_render(root, sql / "frame" / "header.sql.j2", context)]
     if previous:
@@ -174,10 +274,8 @@ def render_body(root: Path, releases: list[Release], previous: str | None) -> st
             parts.append("\n-- declared drops\n\n" + "".join(drops))
     for release in releases[since:]:
         parts.extend(_section(root, sql / "changes" / name, context) for name in release.changes)
-    objects = [*(sql / "objects").glob("*.sql"), *(sql / "objects").glob("*.sql.j2")]
-    objects.sort(key=lambda path: path.name)
-    objects.append(sql / "frame" / "footer.sql.j2")
-    parts.extend(_section(root, path, context) for path in objects)
+    last_files = [*_object_files(root), sql / "frame" / "footer.sql.j2"]
+    parts.extend(_section(root, path, context) for path in last_files)
     return "".join(parts)
 
 
@@ -244,12 +342,12 @@ def render_dist(root: Path = ROOT) -> dict[Path, str]:
     context = {
         "version": last.version,
         "lock_key": LOCK_KEY,
-        "grants": read_toml(root, "grants.toml"),
-        "steps": [
-            (before.version if before else None, after.version)
-            for before, after in zip([None, *releases], releases, strict=False)
-        ],
+        "versions": [release.version for release in releases],
+        "oldest_client": last.oldest_client,
+        **_grant_context(root, releases),
     }
+    # The grants stand in the roles' script once more, for roles that come after the schema.
+    context["grant_script"] = _render(root, root / "sql/objects/95_grant.sql.j2", context)
     files[dist / "sqlkit.control"] = _render(root, extension / "sqlkit.control.j2", context)
     for name in ("sqlkit.sql", "roles.sql"):
         template = root / "sql" / "frame" / f"{name}.j2"

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="d26367027ae184878d1d32294d9b1df47b84ab42ceb02d2bfb7d3a2fd9db1bfa",
+        sha256="21be6102174912f1d679b19ac6696bcd18afb8cebcaa106de68c732ca3879130",
     )
 
 

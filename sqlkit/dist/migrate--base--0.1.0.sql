@@ -1269,6 +1269,86 @@ comment on function sqlkit._single_rows(regclass[], name[], jsonb, text, name[],
 'A query for the rows of a batch with one row for each key, chosen as the policy has it.';
 
 
+create or replace function sqlkit._count_rows(p_rows text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $count_rows$
+declare
+    v_count bigint;
+begin
+    execute format('select count(*) from (%s) as s', p_rows) into v_count;
+    return v_count;
+end;
+$count_rows$;
+
+comment on function sqlkit._count_rows(text) is 'The number of rows that a query gives.';
+
+
+create or replace function sqlkit._count_repeated(
+    p_rows text,
+    p_target regclass,
+    p_key name[],
+    p_is_keyed text
+)
+returns bigint
+language plpgsql
+-- One sort of 64-bit numbers in parallel; aggregating so many groups by hash costs three times as much.
+set enable_hashagg = off
+set search_path = pg_catalog, pg_temp
+as $count_repeated$
+declare
+    v_is_hashable boolean;
+    v_count bigint;
+    v_distinct bigint;
+begin
+    select bool_and(exists (
+        select
+        from pg_opclass as oc
+        join pg_am as m on m.oid = oc.opcmethod and m.amname = 'hash'
+        where
+            oc.opcdefault
+            and oc.opcintype = case
+                when y.oid = 'pg_catalog.varchar'::regtype then 'pg_catalog.text'::regtype
+                when y.typtype = 'e' then 'pg_catalog.anyenum'::regtype
+                else y.oid
+            end
+    ))
+    into v_is_hashable
+    from pg_attribute as a
+    join pg_type as t on t.oid = a.atttypid
+    join pg_type as y on y.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+    where a.attrelid = p_target and a.attname = any (p_key);
+
+    if v_is_hashable then
+        -- As many hashes as rows: no key is repeated. Fewer: look closer, for hashes may collide.
+        execute format(
+            'select count(*), (select count(*) from ('
+            'select distinct hash_record_extended(row(%1$s), 0) from (%2$s) as s where %3$s) as h) '
+            'from (%2$s) as s where %3$s',
+            sqlkit._column_list(p_key, 's.%I'), p_rows, p_is_keyed
+        )
+        into v_count, v_distinct;
+        if v_count = v_distinct then
+            return 0;
+        end if;
+    end if;
+    execute format(
+        'select coalesce(sum(g.rows - 1), 0) from ('
+        'select count(*) as rows from (%2$s) as s where %3$s group by %1$s) as g',
+        sqlkit._column_list(p_key, 's.%I'), p_rows, p_is_keyed
+    )
+    into v_count;
+    return v_count;
+end;
+$count_repeated$;
+
+comment on function sqlkit._count_repeated(text, regclass, name[], text) is
+'How many rows of a query would be left over if each key were kept once. Rows whose key is not complete
+(p_is_keyed) repeat nothing.';
+
+
 create or replace function sqlkit._merge(
     p_stages regclass[],
     p_target regclass,
@@ -1324,7 +1404,7 @@ begin
     );
 
     if p_policy = 'append' then
-        execute format('select count(*) from (%s) as s', v_rows) into rows_read;
+        rows_read := sqlkit._count_rows(v_rows);
         execute v_insert || format('(%s) as s', v_rows);
         get diagnostics rows_inserted = row_count;
         rows_updated := 0;
@@ -1356,19 +1436,12 @@ begin
     where k.columns @> v_key and k.columns <@ v_key
     order by k.is_primary desc
     limit 1;
-    execute format(
-        'select coalesce(sum(s.rows), 0), count(*) filter (where s.is_keyed) '
-        'from (select count(*) as rows, %1$s as is_keyed from (%2$s) as s group by %3$s) as s',
-        v_is_keyed,
-        v_rows,
-        sqlkit._column_list(v_key, 's.%I')
-    )
-    into rows_read, v_distinct;
-    if v_is_keyed <> 'true' then
-        execute format('select count(*) from (%s) as s where not (%s)', v_rows, v_is_keyed) into v_kept;
-        v_distinct := v_distinct + v_kept;
-    end if;
-    rows_duplicate := rows_read - v_distinct;
+    rows_read := coalesce(
+        (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)),
+        sqlkit._count_rows(v_rows)
+    );
+    rows_duplicate := sqlkit._count_repeated(v_rows, p_target, v_key, v_is_keyed);
+    v_distinct := rows_read - rows_duplicate;
 
     -- PHASE: one row for each key.
     v_source := v_rows;
@@ -1583,6 +1656,205 @@ Policies: append (no key), ignore (the first stays), update (the last wins), new
 wins), fill (only nulls are overwritten), error (nothing may exist).
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
 for append. Raises: SK201 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';
+
+-- objects/95_grant.sql.j2
+
+-- What the roles may do, from grants.toml. Roles are optional: those that the server does not have
+-- are passed over, and roles.sql makes them and runs this part again.
+
+do $apply_grants$
+declare
+    r_role record;
+    r_grant record;
+begin
+    -- In roles.sql: nothing to grant on yet, or another release, which grants by itself.
+    if to_regclass('sqlkit.deployment') is null or to_regprocedure('sqlkit.version()') is null then
+        return;
+    end if;
+    if sqlkit.version() <> '0.1.0' then
+        raise warning 'sqlkit % is deployed here: nothing was granted on it', sqlkit.version()
+            using hint = 'Upgrade it to 0.1.0, which grants too.';
+        return;
+    end if;
+
+    revoke all on all routines in schema sqlkit from public;
+
+    -- A role has what this release grants it, and nothing that an earlier one granted.
+    for r_role in
+        select r.rolname
+        from pg_roles as r
+        where r.rolname in ('sqlkit_reader', 'sqlkit_loader', 'sqlkit_admin')
+    loop
+        execute format('revoke all on schema sqlkit, sqlkit_stage from %I', r_role.rolname);
+        execute format('revoke all on all tables in schema sqlkit from %I', r_role.rolname);
+        execute format('revoke all on all sequences in schema sqlkit from %I', r_role.rolname);
+        execute format('revoke all on all routines in schema sqlkit from %I', r_role.rolname);
+    end loop;
+
+    for r_grant in
+        with granted (role, privilege, kind, name) as (
+            values
+            ('sqlkit_reader', 'usage', 'schema', 'sqlkit'),
+            ('sqlkit_reader', 'select', 'table', 'deployment'),
+            ('sqlkit_reader', 'select', 'table', 'run'),
+            ('sqlkit_reader', 'select', 'table', 'source'),
+            ('sqlkit_reader', 'select', 'table', 'batch'),
+            ('sqlkit_reader', 'select', 'table', 'stage'),
+            ('sqlkit_reader', 'select', 'table', 'run_summary'),
+            ('sqlkit_reader', 'execute', 'routine', 'version'),
+            ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
+            ('sqlkit_reader', 'execute', 'routine', 'channel'),
+            ('sqlkit_loader', 'usage', 'schema', 'sqlkit'),
+            ('sqlkit_loader', 'select', 'table', 'deployment'),
+            ('sqlkit_loader', 'select', 'table', 'run'),
+            ('sqlkit_loader', 'select', 'table', 'source'),
+            ('sqlkit_loader', 'select', 'table', 'batch'),
+            ('sqlkit_loader', 'select', 'table', 'stage'),
+            ('sqlkit_loader', 'select', 'table', 'run_summary'),
+            ('sqlkit_loader', 'execute', 'routine', 'version'),
+            ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
+            ('sqlkit_loader', 'execute', 'routine', 'channel'),
+            ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
+            ('sqlkit_loader', 'create', 'schema', 'sqlkit_stage'),
+            ('sqlkit_loader', 'insert', 'table', 'run'),
+            ('sqlkit_loader', 'insert', 'table', 'source'),
+            ('sqlkit_loader', 'insert', 'table', 'batch'),
+            ('sqlkit_loader', 'insert', 'table', 'stage'),
+            ('sqlkit_loader', 'update', 'table', 'run'),
+            ('sqlkit_loader', 'update', 'table', 'source'),
+            ('sqlkit_loader', 'update', 'table', 'stage'),
+            ('sqlkit_loader', 'delete', 'table', 'stage'),
+            ('sqlkit_loader', 'execute', 'routine', '_check_policy'),
+            ('sqlkit_loader', 'execute', 'routine', '_check_target'),
+            ('sqlkit_loader', 'execute', 'routine', '_column_list'),
+            ('sqlkit_loader', 'execute', 'routine', '_count_repeated'),
+            ('sqlkit_loader', 'execute', 'routine', '_count_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_key_match'),
+            ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
+            ('sqlkit_loader', 'execute', 'routine', '_merge'),
+            ('sqlkit_loader', 'execute', 'routine', '_operator'),
+            ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
+            ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_table_name'),
+            ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
+            ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'describe_target'),
+            ('sqlkit_loader', 'execute', 'routine', 'drop_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_key'),
+            ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'open_source'),
+            ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'start_run'),
+            ('sqlkit_loader', 'execute', 'routine', 'touch_run'),
+            ('sqlkit_loader', 'usage', 'sequence', 'stage_stage_id_seq'),
+            ('sqlkit_admin', 'usage', 'schema', 'sqlkit'),
+            ('sqlkit_admin', 'select', 'table', 'deployment'),
+            ('sqlkit_admin', 'select', 'table', 'run'),
+            ('sqlkit_admin', 'select', 'table', 'source'),
+            ('sqlkit_admin', 'select', 'table', 'batch'),
+            ('sqlkit_admin', 'select', 'table', 'stage'),
+            ('sqlkit_admin', 'select', 'table', 'run_summary'),
+            ('sqlkit_admin', 'execute', 'routine', 'version'),
+            ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
+            ('sqlkit_admin', 'execute', 'routine', 'channel'),
+            ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
+            ('sqlkit_admin', 'create', 'schema', 'sqlkit_stage'),
+            ('sqlkit_admin', 'insert', 'table', 'run'),
+            ('sqlkit_admin', 'insert', 'table', 'source'),
+            ('sqlkit_admin', 'insert', 'table', 'batch'),
+            ('sqlkit_admin', 'insert', 'table', 'stage'),
+            ('sqlkit_admin', 'update', 'table', 'run'),
+            ('sqlkit_admin', 'update', 'table', 'source'),
+            ('sqlkit_admin', 'update', 'table', 'stage'),
+            ('sqlkit_admin', 'delete', 'table', 'stage'),
+            ('sqlkit_admin', 'execute', 'routine', '_check_policy'),
+            ('sqlkit_admin', 'execute', 'routine', '_check_target'),
+            ('sqlkit_admin', 'execute', 'routine', '_column_list'),
+            ('sqlkit_admin', 'execute', 'routine', '_count_repeated'),
+            ('sqlkit_admin', 'execute', 'routine', '_count_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_key_match'),
+            ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
+            ('sqlkit_admin', 'execute', 'routine', '_merge'),
+            ('sqlkit_admin', 'execute', 'routine', '_operator'),
+            ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
+            ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_table_name'),
+            ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
+            ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'describe_target'),
+            ('sqlkit_admin', 'execute', 'routine', 'drop_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_key'),
+            ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'open_source'),
+            ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'start_run'),
+            ('sqlkit_admin', 'execute', 'routine', 'touch_run'),
+            ('sqlkit_admin', 'usage', 'sequence', 'stage_stage_id_seq'),
+            ('sqlkit_admin', 'insert', 'table', 'deployment'),
+            ('sqlkit_admin', 'insert', 'table', 'run_summary'),
+            ('sqlkit_admin', 'update', 'table', 'batch'),
+            ('sqlkit_admin', 'update', 'table', 'deployment'),
+            ('sqlkit_admin', 'update', 'table', 'run_summary'),
+            ('sqlkit_admin', 'delete', 'table', 'batch'),
+            ('sqlkit_admin', 'delete', 'table', 'deployment'),
+            ('sqlkit_admin', 'delete', 'table', 'run'),
+            ('sqlkit_admin', 'delete', 'table', 'run_summary'),
+            ('sqlkit_admin', 'delete', 'table', 'source')
+        ),
+
+        object (kind, name, identity) as (
+            select
+                'schema',
+                n.nspname,
+                format('%I', n.nspname)
+            from pg_namespace as n
+            where n.nspname in ('sqlkit', 'sqlkit_stage')
+            union all
+            select
+                case c.relkind when 'S' then 'sequence' else 'table' end,
+                c.relname,
+                format('sqlkit.%I', c.relname)
+            from pg_class as c
+            where c.relnamespace = 'sqlkit'::regnamespace
+            union all
+            select
+                'routine',
+                p.proname,
+                p.oid::regprocedure::text
+            from pg_proc as p
+            where p.pronamespace = 'sqlkit'::regnamespace
+        )
+
+        select
+            g.role,
+            g.privilege,
+            g.kind,
+            g.name,
+            o.identity
+        from granted as g
+        inner join pg_roles as r on r.rolname = g.role
+        left join object as o on o.kind = g.kind and o.name = g.name
+    loop
+        if r_grant.identity is null then
+            raise exception '% % is to be granted to %, and does not exist',
+                r_grant.kind, r_grant.name, r_grant.role
+                using errcode = 'SK907', hint = 'Mend sql/grants.toml.';
+        end if;
+        execute format(
+            'grant %s on %s %s to %I',
+            r_grant.privilege, r_grant.kind, r_grant.identity, r_grant.role
+        );
+    end loop;
+end
+$apply_grants$;
 
 -- frame/footer.sql.j2
 
