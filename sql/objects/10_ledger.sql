@@ -1,0 +1,290 @@
+-- Runs and batches: written by programs through these functions, read by everyone.
+
+create or replace function sqlkit._table_name(p_relation regclass)
+returns text
+language sql
+stable
+return (
+    select format('%I.%I', n.nspname, c.relname)
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = p_relation
+);
+
+comment on function sqlkit._table_name(regclass) is
+'schema.table, quoted, whatever the search_path: the form in which the ledger names relations.';
+
+
+create or replace function sqlkit.start_run(
+    p_kind text,
+    p_target regclass,
+    p_policy text default null,
+    p_key name[] default null,
+    p_options jsonb default '{}',
+    p_client text default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $start_run$
+declare
+    v_run_id bigint;
+begin
+    insert into sqlkit.run (kind, target, policy, key_columns, options, client, bytes_before)
+    values (
+        p_kind,
+        sqlkit._table_name(p_target),
+        p_policy,
+        p_key,
+        p_options,
+        p_client,
+        pg_total_relation_size(p_target)
+    )
+    returning run_id into v_run_id;
+    return v_run_id;
+end;
+$start_run$;
+
+comment on function sqlkit.start_run(text, regclass, text, name[], jsonb, text) is
+'Opens a run and returns its id. Close it with finish_run().
+Writes: sqlkit.run. Raises: 23514 for a kind that is not load or merge.';
+
+
+create or replace function sqlkit.touch_run(p_run_id bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $touch_run$
+begin
+    update sqlkit.run
+    set heartbeat_at = clock_timestamp()
+    where run_id = p_run_id and state = 'running';
+end;
+$touch_run$;
+
+comment on function sqlkit.touch_run(bigint) is
+'Tells that the program behind a run is alive. Writes: sqlkit.run.';
+
+
+create or replace function sqlkit.finish_run(
+    p_run_id bigint,
+    p_error_code text default null,
+    p_error_message text default null,
+    p_wal_bytes bigint default null
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $finish_run$
+declare
+    v_target text;
+begin
+    update sqlkit.run
+    set
+        state = case when p_error_code is null then 'done' else 'failed' end,
+        finished_at = clock_timestamp(),
+        error_code = p_error_code,
+        error_message = p_error_message,
+        wal_bytes = p_wal_bytes
+    where run_id = p_run_id and state = 'running'
+    returning target into v_target;
+    if not found then
+        raise exception using
+            errcode = 'SK401',
+            message = 'there is no such run',
+            detail = format('Run %s is unknown, or was closed before.', p_run_id),
+            hint = 'List them with: select * from sqlkit.run order by run_id;';
+    end if;
+    -- The target may be gone by now; its size is then unknown.
+    update sqlkit.run
+    set bytes_after = pg_total_relation_size(to_regclass(v_target))
+    where run_id = p_run_id;
+end;
+$finish_run$;
+
+comment on function sqlkit.finish_run(bigint, text, text, bigint) is
+'Closes a run: done, or failed where an error code is given.
+Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
+
+
+create or replace function sqlkit.open_source(
+    p_target regclass,
+    p_name text,
+    p_format text,
+    p_size_bytes bigint default null,
+    p_fingerprint text default null,
+    p_again boolean default false
+)
+returns sqlkit.source
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_source$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    v_source sqlkit.source;
+begin
+    -- Two programs that are given the same file meet here, and find one row.
+    perform pg_advisory_xact_lock(
+        'sqlkit.source'::regclass::oid::integer,
+        hashtext(v_target || coalesce(p_fingerprint, ''))
+    );
+    if p_fingerprint is not null then
+        select s.*
+        into v_source
+        from sqlkit.source as s
+        where s.target = v_target and s.fingerprint = p_fingerprint
+        order by s.generation desc
+        limit 1;
+        -- A load that was cut off goes on, even when the source is to be loaded once more.
+        if found and (not p_again or v_source.state = 'loading') then
+            return v_source;
+        end if;
+    end if;
+    insert into sqlkit.source (target, name, format, size_bytes, fingerprint, generation)
+    values (
+        v_target, p_name, p_format, p_size_bytes, p_fingerprint, coalesce(v_source.generation, 0) + 1
+    )
+    returning * into v_source;
+    return v_source;
+end;
+$open_source$;
+
+comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean) is
+'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, or a new
+one. next_offset says where to continue; state loaded says that there is nothing to do.
+Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
+
+
+create or replace function sqlkit.claim_batch(p_source_id bigint, p_start_offset bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $claim_batch$
+declare
+    v_source sqlkit.source;
+begin
+    select s.*
+    into v_source
+    from sqlkit.source as s
+    where s.source_id = p_source_id
+    for update;
+    if v_source.next_offset is distinct from p_start_offset or v_source.state = 'loaded' then
+        raise exception using
+            errcode = 'SK402',
+            message = 'another process has loaded this part of the source',
+            detail = coalesce(v_source.next_offset, 0)::text,
+            hint = 'Read on from the offset in the detail.';
+    end if;
+end;
+$claim_batch$;
+
+comment on function sqlkit.claim_batch(bigint, bigint) is
+'Makes sure that a source stands at an offset, and keeps it there until the transaction ends.
+Locks: the source''s row until commit. Raises: SK402, with the offset where it stands as the detail.';
+
+
+create or replace function sqlkit.record_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_counts sqlkit.row_counts,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_seconds_merge double precision default 0,
+    p_wal_bytes bigint default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $record_batch$
+declare
+    v_batch_id bigint;
+begin
+    if p_source_id is not null then
+        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
+        update sqlkit.source
+        set
+            next_offset = (p_range).end_offset,
+            next_line = (p_range).last_line + 1,
+            stored_offset = (p_range).stored_offset,
+            stored_sha256 = (p_range).stored_sha256,
+            state = case when (p_range).is_last then 'loaded' else 'loading' end,
+            loaded_at = case when (p_range).is_last then clock_timestamp() end
+        where source_id = p_source_id;
+    end if;
+    insert into sqlkit.batch (
+        run_id, source_id, start_offset, end_offset, first_line, last_line,
+        rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_rejected,
+        seconds_decode, seconds_copy, seconds_merge, wal_bytes
+    )
+    values (
+        p_run_id, p_source_id,
+        (p_range).start_offset, (p_range).end_offset, (p_range).first_line, (p_range).last_line,
+        (p_counts).rows_read, (p_counts).rows_inserted, (p_counts).rows_updated,
+        (p_counts).rows_unchanged, (p_counts).rows_ignored, (p_counts).rows_duplicate,
+        (p_counts).rows_rejected,
+        p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes
+    )
+    returning batch_id into v_batch_id;
+    return v_batch_id;
+end;
+$record_batch$;
+
+comment on function sqlkit.record_batch(
+    bigint, bigint, sqlkit.source_range, sqlkit.row_counts, double precision, double precision,
+    double precision, bigint
+) is
+'Records a batch and moves its source on, in the transaction that wrote the batch''s rows. Rows that were
+staged by hand have no source. Writes: sqlkit.batch, sqlkit.source. Locks: the source''s row until commit.
+Raises: SK402 if the source does not stand where the range starts (another process loaded this part),
+23514 if the counts do not add up.';
+
+
+create or replace view sqlkit.run_summary as
+select
+    r.run_id,
+    r.kind,
+    r.target,
+    r.policy,
+    r.state,
+    r.started_at,
+    r.finished_at,
+    r.client,
+    r.error_code,
+    r.error_message,
+    r.bytes_before,
+    r.bytes_after,
+    r.wal_bytes,
+    coalesce(b.batches, 0) as batches,
+    coalesce(b.rows_read, 0) as rows_read,
+    coalesce(b.rows_inserted, 0) as rows_inserted,
+    coalesce(b.rows_updated, 0) as rows_updated,
+    coalesce(b.rows_unchanged, 0) as rows_unchanged,
+    coalesce(b.rows_ignored, 0) as rows_ignored,
+    coalesce(b.rows_duplicate, 0) as rows_duplicate,
+    coalesce(b.rows_rejected, 0) as rows_rejected,
+    extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision
+        as seconds_total,
+    coalesce(b.seconds_decode, 0) as seconds_decode,
+    coalesce(b.seconds_copy, 0) as seconds_copy,
+    coalesce(b.seconds_merge, 0) as seconds_merge
+from sqlkit.run as r
+left join (
+    select
+        batch.run_id,
+        count(*) as batches,
+        sum(batch.rows_read)::bigint as rows_read,
+        sum(batch.rows_inserted)::bigint as rows_inserted,
+        sum(batch.rows_updated)::bigint as rows_updated,
+        sum(batch.rows_unchanged)::bigint as rows_unchanged,
+        sum(batch.rows_ignored)::bigint as rows_ignored,
+        sum(batch.rows_duplicate)::bigint as rows_duplicate,
+        sum(batch.rows_rejected)::bigint as rows_rejected,
+        sum(batch.seconds_decode) as seconds_decode,
+        sum(batch.seconds_copy) as seconds_copy,
+        sum(batch.seconds_merge) as seconds_merge
+    from sqlkit.batch
+    group by batch.run_id
+) as b on b.run_id = r.run_id;
+
+comment on view sqlkit.run_summary is 'Runs with the counters and timings of their batches added up.';

@@ -1,0 +1,276 @@
+-- Fragments of statements, built from the catalog and from nothing else: what the merge is put together from.
+-- They quote every name, and no search_path decides what an operator in them means.
+
+create or replace function sqlkit._column_list(p_columns name[], p_template text, p_separator text default ', ')
+returns text
+language sql
+immutable
+return (
+    select string_agg(format(p_template, k.name), p_separator order by k.position)
+    from unnest(p_columns) with ordinality as k (name, position)
+);
+
+comment on function sqlkit._column_list(name[], text, text) is
+'Columns, each put through format() with a template, in their order.';
+
+
+create or replace function sqlkit._operator(p_target regclass, p_column name, p_operator text)
+returns text
+language sql
+stable
+return (
+    -- Operators of an extension's type live where the type does.
+    select format('operator(%I.%s)', n.nspname, p_operator)
+    from pg_attribute as a
+    join pg_type as y on y.oid = a.atttypid
+    join pg_type as b
+        on b.oid = case when y.typtype = 'd' then y.typbasetype else y.oid end
+    join pg_namespace as n
+        on n.oid = case
+            when b.typtype = 'e' or b.typelem <> 0 then 'pg_catalog'::regnamespace
+            else b.typnamespace
+        end
+    where a.attrelid = p_target and a.attname = p_column
+);
+
+comment on function sqlkit._operator(regclass, name, text) is
+'An operator for the type of a column, written so that no search_path decides which one is meant.';
+
+
+create or replace function sqlkit._key_match(p_target regclass, p_key name[])
+returns text
+language sql
+stable
+begin atomic
+-- The equality of the index, not of the search_path: citext's, say, lives in another schema. Where the
+-- index takes nulls for equal, arrays do so too, and unlike IS NOT DISTINCT FROM they can be hashed.
+select
+    string_agg(
+        format(
+            case
+                when k.nulls_equal and not a.attnotnull
+                    then 'array[s.%1$I] operator(pg_catalog.=) array[t.%1$I]'
+                else 's.%1$I operator(%2$I.%3$s) t.%1$I'
+            end,
+            a.attname,
+            n.nspname,
+            o.oprname
+        ),
+        ' and '
+        order by c.position
+    )
+from
+    (
+        select u.index_id, u.nulls_equal
+        from sqlkit._unique_keys(p_target) as u
+        where u.columns @> p_key and u.columns <@ p_key
+        order by u.is_primary desc
+        limit 1
+    ) as k
+join pg_index as i on i.indexrelid = k.index_id
+cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[])
+    with ordinality as c (attnum, opclass, position)
+join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = c.attnum
+join pg_opclass as oc on oc.oid = c.opclass
+join pg_amop as ao
+    on
+        ao.amopfamily = oc.opcfamily
+        and ao.amoplefttype = oc.opcintype
+        and ao.amoprighttype = oc.opcintype
+        and ao.amopstrategy = 3
+join pg_operator as o on o.oid = ao.amopopr
+join pg_namespace as n on n.oid = o.oprnamespace
+where c.position <= i.indnkeyatts;
+end;
+
+comment on function sqlkit._key_match(regclass, name[]) is
+'The condition under which rows s (staged) and t (target) have the same key.';
+
+
+create or replace function sqlkit._is_keyed(p_target regclass, p_key name[])
+returns text
+language sql
+stable
+return (
+    select case
+        when k.nulls_equal then 'true'
+        else coalesce(
+            (
+                select string_agg(format('s.%I is not null', a.attname), ' and ')
+                from pg_attribute as a
+                where a.attrelid = p_target and a.attname = any (p_key) and not a.attnotnull
+            ),
+            'true'
+        )
+    end
+    from sqlkit._unique_keys(p_target) as k
+    where k.columns @> p_key and k.columns <@ p_key
+    union all
+    -- During a first load the index is not there.
+    select 'row(' || sqlkit._column_list(p_key, 's.%I') || ') is not null'
+    limit 1
+);
+
+comment on function sqlkit._is_keyed(regclass, name[]) is
+'The condition under which row s can have the same key as another: a null equals nothing, unless the index
+says otherwise.';
+
+
+create or replace function sqlkit._difference(p_target regclass, p_columns name[])
+returns text
+language sql
+stable
+begin atomic
+-- 'Unchanged' promises that writing would store the very same value. For most types equality says just
+-- that, and B-tree knows for which ones (support function 4, as deduplication uses it). For the others
+-- (numeric without a scale, float, citext, json, ...) the stored images are compared: 1.0 differs from 1.00.
+select
+    coalesce(
+        string_agg(
+            format(
+                case
+                    when e.is_exact then 's.%1$I is distinct from t.%1$I'
+                    else 'row(s.%1$I) operator(pg_catalog.*<>) row(t.%1$I)'
+                end,
+                a.attname
+            ),
+            ' or '
+            order by k.position
+        ),
+        'false'
+    )
+from unnest(p_columns) with ordinality as k (name, position)
+join pg_attribute as a
+    on a.attrelid = p_target and a.attname = k.name and a.attnum > 0 and not a.attisdropped
+join pg_type as y on y.oid = a.atttypid
+left join pg_collation as l on l.oid = a.attcollation
+cross join lateral (
+    select
+        y.typnamespace = 'pg_catalog'::regnamespace
+        and coalesce(l.collisdeterministic, true)
+        and (
+            -- A scale makes equal numerics look the same.
+            (y.oid = 'pg_catalog.numeric'::regtype and a.atttypmod <> -1)
+            or exists (
+                select
+                from pg_opclass as oc
+                join pg_am as m on m.oid = oc.opcmethod and m.amname = 'btree'
+                join pg_amproc as ap
+                    on
+                        ap.amprocfamily = oc.opcfamily
+                        and ap.amproclefttype = oc.opcintype
+                        and ap.amprocrighttype = oc.opcintype
+                        and ap.amprocnum = 4
+                where oc.opcdefault and oc.opcintype = case
+                    when y.oid = 'pg_catalog.varchar'::regtype then 'pg_catalog.text'::regtype
+                    else y.oid
+                end
+            )
+        ) as is_exact
+) as e;
+end;
+
+comment on function sqlkit._difference(regclass, name[]) is
+'The condition under which storing the columns of row s (staged) would change row t (target).';
+
+
+create or replace function sqlkit._staged_columns(p_stage regclass, p_target regclass)
+returns name[]
+language sql
+stable
+return (
+    select array_agg(s.attname order by s.attnum)
+    from pg_attribute as s
+    join pg_attribute as t
+        on
+            t.attrelid = p_target
+            and t.attname = s.attname
+            and t.attnum > 0
+            and not t.attisdropped
+            and t.attgenerated = ''
+    where s.attrelid = p_stage and s.attnum > 0 and not s.attisdropped
+);
+
+comment on function sqlkit._staged_columns(regclass, regclass) is
+'The columns of a stage that its target has too and that can be written.';
+
+
+create or replace function sqlkit._staged_rows(
+    p_stages regclass[],
+    p_columns name[],
+    p_pieces jsonb default null
+)
+returns text
+language sql
+stable
+return (
+    -- Without p_pieces: the rows, in any order. With it: also sqlkit_position, which follows the source.
+    -- A stage was filled by one stream, piece after piece, so that the n-th row of the stage belongs to the
+    -- piece whose range of rows holds n.
+    select string_agg(
+        case
+            when p_pieces is null
+                then format(
+                    'select %s from only %s as s', sqlkit._column_list(p_columns, 's.%I'), k.stage
+                )
+            else format(
+                'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
+                || 'from (select %1$s, pg_catalog.row_number() over (order by s.ctid) as sqlkit_row '
+                || 'from only %2$s as s) as s '
+                || 'join (select p.piece, pg_catalog.sum(p.rows) over (order by p.piece) - p.rows as before, p.rows '
+                || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
+                || 'where p.stage = %4$s and p.rows > 0) as p '
+                || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
+                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1
+            )
+        end,
+        ' union all '
+        order by k.position
+    )
+    from unnest(p_stages) with ordinality as k (stage, position)
+);
+
+comment on function sqlkit._staged_rows(regclass[], name[], jsonb) is
+'A query for the rows of a batch, from all its stages.';
+
+
+create or replace function sqlkit._memory_for_load(p_setting text)
+returns text
+language sql
+stable
+return (
+    -- A quarter of shared_buffers, which follows the machine's memory on any tuned server; never less than
+    -- the setting is now.
+    select greatest(
+        (
+            select m.setting::bigint
+            from pg_settings as m
+            where m.name = p_setting
+        ),
+        (
+            select b.setting::bigint * 8 / 4
+            from pg_settings as b
+            where b.name = 'shared_buffers'
+        )
+    )::text || 'kB'
+);
+
+comment on function sqlkit._memory_for_load(text) is
+'The value of work_mem or maintenance_work_mem to use while a batch is merged.';
+
+
+create or replace function sqlkit._count_rows(p_rows text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $count_rows$
+declare
+    v_count bigint;
+begin
+    execute format('select count(*) from (%s) as s', p_rows) into v_count;
+    return v_count;
+end;
+$count_rows$;
+
+comment on function sqlkit._count_rows(text) is 'The number of rows that a query gives.';

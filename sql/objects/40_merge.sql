@@ -1,0 +1,493 @@
+-- Merging: a batch is applied to its target set by set. One join finds what is new and what has changed;
+-- only that is written.
+
+create or replace function sqlkit._check_policy(
+    p_policy text,
+    p_target regclass,
+    p_columns name[],
+    p_key name[],
+    p_order_by name
+)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $check_policy$
+declare
+    v_missing text;
+begin
+    if p_policy is null or p_policy not in ('append', 'ignore', 'update', 'newer', 'fill', 'error') then
+        raise exception using
+            errcode = 'SK206',
+            message = format('there is no policy %L', p_policy),
+            hint = 'Policies are append, ignore, update, newer, fill and error.';
+    end if;
+    select string_agg(quote_ident(k.name), ', ')
+    into v_missing
+    from unnest(p_key) as k (name)
+    where k.name <> all (p_columns);
+    if v_missing is not null then
+        raise exception using
+            errcode = 'SK204',
+            message = format('key columns that the input does not have: %s', v_missing),
+            detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
+            hint = 'Load the columns of the key, or choose another key.';
+    end if;
+    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all (p_columns)) then
+        raise exception using
+            errcode = 'SK207',
+            message = coalesce(
+                format('column %I, by which the newer row is known, is not in the input', p_order_by),
+                'policy newer needs a column to order by'
+            ),
+            detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
+            hint = 'Name a column that grows with each version of a row, such as updated_at.';
+    end if;
+end;
+$check_policy$;
+
+comment on function sqlkit._check_policy(text, regclass, name[], name[], name) is
+'Raises SK206 unknown policy, SK204 key column not in the input, SK207 no column to order by.';
+
+
+create or replace function sqlkit._single_rows(
+    p_stages regclass[],
+    p_columns name[],
+    p_pieces jsonb,
+    p_policy text,
+    p_key name[],
+    p_key_is_unique text,
+    p_order_by name,
+    p_order_operator text
+)
+returns text
+language sql
+stable
+return (
+    -- One row for each key: the one that loading the rows one by one would have left.
+    select format(
+        case
+            when p_policy = 'fill'
+                then
+                    'select %1$s from (%2$s) as s where %3$s group by %4$s'
+                    || ' union all select %5$s from (%2$s) as s where not (%3$s)'
+            else
+                'select %5$s from (select distinct on (%4$s) s.* from (%2$s) as s where %3$s order by %4$s, %6$s) as s'
+                || ' union all select %5$s from (%2$s) as s where not (%3$s)'
+        end,
+        (
+            select string_agg(
+                case
+                    when k.name = any (p_key) then format('s.%I', k.name)
+                    else format(
+                        '(array_agg(s.%1$I order by s.sqlkit_position) filter (where s.%1$I is not null))[1] as %1$I',
+                        k.name
+                    )
+                end,
+                ', '
+                order by k.position
+            )
+            from unnest(p_columns) with ordinality as k (name, position)
+        ),
+        sqlkit._staged_rows(
+            p_stages, p_columns, coalesce(p_pieces, '[{"stage": 0, "piece": 0, "rows": 1000000000000}]')
+        ),
+        p_key_is_unique,
+        sqlkit._column_list(p_key, 's.%I'),
+        sqlkit._column_list(p_columns, 's.%I'),
+        case p_policy
+            when 'update' then 's.sqlkit_position desc'
+            when 'newer' then format('s.%I using %s nulls last, s.sqlkit_position', p_order_by, p_order_operator)
+            else 's.sqlkit_position'
+        end
+    )
+);
+
+comment on function sqlkit._single_rows(regclass[], name[], jsonb, text, name[], text, name, text) is
+'A query for the rows of a batch with one row for each key, chosen as the policy has it.';
+
+
+create or replace function sqlkit._count_repeated(
+    p_rows text,
+    p_target regclass,
+    p_key name[],
+    p_is_keyed text
+)
+returns bigint
+language plpgsql
+-- One sort of 64-bit numbers in parallel; aggregating so many groups by hash costs three times as much.
+set enable_hashagg = off
+set search_path = pg_catalog, pg_temp
+as $count_repeated$
+declare
+    v_is_hashable boolean;
+    v_count bigint;
+    v_distinct bigint;
+begin
+    select bool_and(exists (
+        select
+        from pg_opclass as oc
+        join pg_am as m on m.oid = oc.opcmethod and m.amname = 'hash'
+        where
+            oc.opcdefault
+            and oc.opcintype = case
+                when y.oid = 'pg_catalog.varchar'::regtype then 'pg_catalog.text'::regtype
+                when y.typtype = 'e' then 'pg_catalog.anyenum'::regtype
+                else y.oid
+            end
+    ))
+    into v_is_hashable
+    from pg_attribute as a
+    join pg_type as t on t.oid = a.atttypid
+    join pg_type as y on y.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+    where a.attrelid = p_target and a.attname = any (p_key);
+
+    if v_is_hashable then
+        -- As many hashes as rows: no key is repeated. Fewer: look closer, for hashes may collide.
+        execute format(
+            'select count(*), (select count(*) from ('
+            'select distinct hash_record_extended(row(%1$s), 0) from (%2$s) as s where %3$s) as h) '
+            'from (%2$s) as s where %3$s',
+            sqlkit._column_list(p_key, 's.%I'), p_rows, p_is_keyed
+        )
+        into v_count, v_distinct;
+        if v_count = v_distinct then
+            return 0;
+        end if;
+    end if;
+    execute format(
+        'select coalesce(sum(g.rows - 1), 0) from ('
+        'select count(*) as rows from (%2$s) as s where %3$s group by %1$s) as g',
+        sqlkit._column_list(p_key, 's.%I'), p_rows, p_is_keyed
+    )
+    into v_count;
+    return v_count;
+end;
+$count_repeated$;
+
+comment on function sqlkit._count_repeated(text, regclass, name[], text) is
+'How many rows of a query would be left over if each key were kept once. Rows whose key is not complete
+(p_is_keyed) repeat nothing.';
+
+
+create or replace function sqlkit._merge(
+    p_stages regclass[],
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_pieces jsonb default null
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge$
+declare
+    v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
+    v_columns name[];
+    v_values name[];
+    v_key name[];
+    v_rows text;
+    v_source text;
+    v_is_keyed text;
+    v_insert text;
+    v_match text;
+    v_difference text;
+    v_wanted text;
+    v_set text;
+    v_distinct bigint;
+    v_new bigint;
+    v_changed bigint;
+    v_kept bigint;
+    v_is_plain boolean;
+    v_target_is_empty boolean;
+    v_example text;
+    v_work_mem text := current_setting('work_mem');
+begin
+    perform sqlkit._check_target(p_target);
+    v_columns := sqlkit._staged_columns(p_stages[1], p_target);
+    if p_policy is distinct from 'append' then
+        v_key := sqlkit.find_key(p_target, p_key);
+    end if;
+    perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
+    perform set_config('work_mem', sqlkit._memory_for_load('work_mem'), true);
+
+    v_rows := sqlkit._staged_rows(p_stages, v_columns);
+    v_insert := format(
+        'insert into %s (%s) overriding system value select %s from ',
+        p_target,
+        sqlkit._column_list(v_columns, '%I'),
+        sqlkit._column_list(v_columns, 's.%I')
+    );
+
+    if p_policy = 'append' then
+        v_counts.rows_read := sqlkit._count_rows(v_rows);
+        execute v_insert || format('(%s) as s', v_rows);
+        get diagnostics v_counts.rows_inserted = row_count;
+        v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_inserted;
+        perform set_config('work_mem', v_work_mem, true);
+        return v_counts;
+    end if;
+
+    -- Readers go on; writers wait, so that what the join saw is still true when it is written.
+    execute format('lock table %s in share row exclusive mode', p_target);
+
+    -- PHASE: count rows and keys. Rows whose key holds a null equal no other row, unless the index says so.
+    v_is_keyed := sqlkit._is_keyed(p_target, v_key);
+    v_counts.rows_read := coalesce(
+        (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)),
+        sqlkit._count_rows(v_rows)
+    );
+    v_counts.rows_duplicate := sqlkit._count_repeated(v_rows, p_target, v_key, v_is_keyed);
+    v_distinct := v_counts.rows_read - v_counts.rows_duplicate;
+
+    -- PHASE: one row for each key.
+    v_source := v_rows;
+    if v_counts.rows_duplicate > 0 then
+        if p_policy = 'error' then
+            execute format(
+                'select string_agg(g.k, %3$L) from (select row(%2$s)::text as k from (%1$s) as s '
+                'where %4$s group by %2$s having count(*) > 1 limit 5) as g',
+                v_rows, sqlkit._column_list(v_key, 's.%I'), ', ', v_is_keyed
+            )
+            into v_example;
+            raise exception using
+                errcode = 'SK303',
+                message = format('%s rows repeat a key of the same batch', v_counts.rows_duplicate),
+                detail = format('Keys (%s): %s.', sqlkit._column_list(v_key, '%I'), v_example),
+                hint = 'Choose another policy, or remove the repeated rows from the input.';
+        end if;
+        execute 'create temporary table sqlkit_single on commit drop as '
+            || sqlkit._single_rows(
+                p_stages, v_columns, p_pieces, p_policy, v_key, v_is_keyed, p_order_by,
+                sqlkit._operator(p_target, p_order_by, '>')
+            );
+        v_source := format('select %s from pg_temp.sqlkit_single as s', sqlkit._column_list(v_columns, 's.%I'));
+    end if;
+
+    -- PHASE: what the target does not hold already.
+    execute format('select not exists (select from %s)', p_target) into v_target_is_empty;
+    if v_target_is_empty then
+        execute v_insert || format(
+            '(%s) as s order by %s', v_source, sqlkit._column_list(v_key, 's.%I')
+        );
+        get diagnostics v_counts.rows_inserted = row_count;
+        v_counts.rows_ignored := v_distinct - v_counts.rows_inserted;
+    else
+        select c.relkind = 'r' and not c.relhassubclass
+        into v_is_plain
+        from pg_class as c
+        where c.oid = p_target;
+        -- A key is never written again, and neither is an identity column that only the server may set.
+        select array_agg(k.name order by k.position)
+        into v_values
+        from unnest(v_columns) with ordinality as k (name, position)
+        join pg_attribute as a
+            on a.attrelid = p_target and a.attname = k.name and a.attidentity <> 'a'
+        where k.name <> all (v_key);
+        v_match := sqlkit._key_match(p_target, v_key);
+        v_difference := sqlkit._difference(p_target, v_values);
+        v_wanted := case p_policy
+            when 'update' then v_difference
+            when 'newer' then format(
+                '(s.%1$I %2$s t.%1$I or (t.%1$I is null and s.%1$I is not null) or %3$s)',
+                p_order_by, sqlkit._operator(p_target, p_order_by, '>'), v_difference
+            )
+            when 'fill' then coalesce(
+                sqlkit._column_list(v_values, '(t.%1$I is null and s.%1$I is not null)', ' or '), 'false'
+            )
+            when 'ignore' then 'false'
+            when 'error' then 'true'
+        end;
+        execute format(
+            'create temporary table sqlkit_difference on commit drop as '
+            'select %1$s, t.ctid as sqlkit_ctid, %2$s as sqlkit_is_wanted '
+            'from (%3$s) as s left join %4$s as t on %5$s where t.ctid is null or %6$s',
+            sqlkit._column_list(v_columns, 's.%I'),
+            case
+                when p_policy = 'newer' then format(
+                    'coalesce(s.%1$I %2$s t.%1$I, t.%1$I is null and s.%1$I is not null)',
+                    p_order_by, sqlkit._operator(p_target, p_order_by, '>')
+                )
+                else 'true'
+            end,
+            v_source,
+            case when v_is_plain then 'only ' else '' end || p_target,
+            v_match,
+            v_wanted
+        );
+        select
+            count(*) filter (where d.sqlkit_ctid is null),
+            count(*) filter (where d.sqlkit_ctid is not null and d.sqlkit_is_wanted),
+            count(*) filter (where d.sqlkit_ctid is not null and not d.sqlkit_is_wanted)
+        into v_new, v_changed, v_kept
+        from pg_temp.sqlkit_difference as d;
+
+        if p_policy = 'error' and v_changed > 0 then
+            execute format(
+                'select string_agg(s.k, %2$L) from (select row(%1$s)::text as k '
+                'from pg_temp.sqlkit_difference as s where s.sqlkit_ctid is not null limit 5) as s',
+                sqlkit._column_list(v_key, 's.%I'), ', '
+            )
+            into v_example;
+            raise exception using
+                errcode = 'SK302',
+                message = format('%s rows with the keys of the input exist already', v_changed),
+                detail = format('Keys (%s): %s.', sqlkit._column_list(v_key, '%I'), v_example),
+                hint = 'Choose another policy, or remove the rows from the input.';
+        end if;
+
+        -- PHASE: write it.
+        if v_changed > 0 then
+            v_set := sqlkit._column_list(
+                v_values,
+                case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
+            );
+            execute format(
+                'update %s as t set %s from pg_temp.sqlkit_difference as s where %s and s.sqlkit_is_wanted',
+                case when v_is_plain then 'only ' else '' end || p_target,
+                v_set,
+                -- Where rows lie in one table, the place that the join found leads back to them.
+                case
+                    when v_is_plain then 't.ctid = s.sqlkit_ctid'
+                    else format('s.sqlkit_ctid is not null and %s', v_match)
+                end
+            );
+            get diagnostics v_counts.rows_updated = row_count;
+        end if;
+        if v_new > 0 then
+            execute v_insert || format(
+                'pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
+                sqlkit._column_list(v_key, 's.%I')
+            );
+            get diagnostics v_counts.rows_inserted = row_count;
+        end if;
+
+        -- What a trigger or a rule held back was ignored, and what is neither new nor wanted is unchanged,
+        -- but for policy ignore, which does not look.
+        v_counts.rows_ignored := (v_new - v_counts.rows_inserted) + (v_changed - v_counts.rows_updated) + v_kept;
+        v_counts.rows_unchanged := v_distinct - v_new - v_changed - v_kept;
+        if p_policy = 'ignore' then
+            v_counts.rows_ignored := v_counts.rows_ignored + v_counts.rows_unchanged;
+            v_counts.rows_unchanged := 0;
+        end if;
+        drop table pg_temp.sqlkit_difference;
+    end if;
+    if v_counts.rows_duplicate > 0 then
+        drop table pg_temp.sqlkit_single;
+    end if;
+    perform set_config('work_mem', v_work_mem, true);
+    return v_counts;
+end;
+$merge$;
+
+comment on function sqlkit._merge(regclass[], regclass, text, name[], name, jsonb) is
+'Applies the rows of one or more stages to a target under a policy and counts what became of each.
+p_pieces tells which rows came first where several stages were filled by turns: a list of
+{"stage": index, "piece": position in the source, "rows": number}; without it the first stage is taken in the
+order in which it was filled.
+Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit, except for policy append.
+Raises: SK201 to SK207 for what cannot be merged, SK302 and SK303 under policy error, and whatever the
+target''s own constraints and triggers raise.';
+
+
+create or replace function sqlkit.merge_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stages regclass[],
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_pieces jsonb default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    -- First of all, since whoever else loads this source must wait here and not redo the work.
+    if p_source_id is not null then
+        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
+    end if;
+    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
+    perform sqlkit.record_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        v_counts,
+        p_seconds_decode,
+        p_seconds_copy,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_counts;
+end;
+$merge_batch$;
+
+comment on function sqlkit.merge_batch(
+    bigint, bigint, sqlkit.source_range, regclass[], regclass, text, name[], name, jsonb, double precision,
+    double precision
+) is
+'Merges the stages of a batch into the target and records the batch: one call, one transaction.
+p_pieces tells which rows came first where several stages were filled by turns: a list of
+{"stage": index, "piece": position in the source, "rows": number}.
+Writes: the target, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW EXCLUSIVE on the
+target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to SK207,
+SK302 and SK303 under policy error, and the target''s own errors.';
+
+
+create or replace function sqlkit.merge_stage(
+    p_stage regclass,
+    p_policy text default 'update',
+    p_key name[] default null,
+    p_order_by name default null
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_stage$
+declare
+    v_counts sqlkit.row_counts;
+    v_target regclass;
+    v_run_id bigint;
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    select s.target::regclass
+    into v_target
+    from sqlkit.stage as s
+    join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
+    where c.oid = p_stage;
+    if not found then
+        raise exception using
+            errcode = 'SK208',
+            message = 'there is no such stage',
+            detail = format('Relation: %s.', p_stage),
+            hint = 'Make one with sqlkit.create_stage().';
+    end if;
+    v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key);
+    v_counts := sqlkit.merge_batch(
+        v_run_id, null, null, array[p_stage], v_target, p_policy, p_key, p_order_by
+    );
+    perform sqlkit.finish_run(
+        v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    execute format('truncate table %s', p_stage);
+    return v_counts;
+end;
+$merge_stage$;
+
+comment on function sqlkit.merge_stage(regclass, text, name[], name) is
+'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
+read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
+Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
+wins), fill (only nulls are overwritten), error (nothing may exist).
+Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
+for append. Raises: SK201 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';
