@@ -430,6 +430,7 @@ class EmbeddedServer:
                 # Written first: a data directory whose password is lost is worth nothing.
                 self._remember(port=free_port(), password=password)
                 self._create(cluster, password)
+                cluster = self._cluster()  # its data may lie elsewhere
             self._check_version(cluster)
             if not cluster.running:
                 known = self._recall()

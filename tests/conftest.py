@@ -6,7 +6,8 @@ where CI is true it fails.
 
 Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
 `empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
-autocommit), `own_server` (starts a server for one test alone, which may kill it).
+autocommit), `own_server` (starts a server for one test alone, which may kill it), `sqlkit` (runs
+the command line).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import contextlib
 import fcntl
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,3 +237,39 @@ def connection(database: Database) -> Iterator[psycopg.Connection]:
     """A connection to `database`, in autocommit."""
     with database.connect() as opened:
         yield opened
+
+
+# --------------------------------------------------------------------------------------------
+# The command line
+# --------------------------------------------------------------------------------------------
+
+RunSqlkit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def sqlkit(tmp_path: Path) -> RunSqlkit:
+    """``sqlkit("load", "f.csv", env={...}, input="...")`` runs the command in `tmp_path`."""
+
+    def run(
+        *arguments: str | Path,
+        cwd: Path = tmp_path,
+        env: Mapping[str, str] | None = None,
+        input: str | bytes | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "sqlkit.cli.app", *map(str, arguments)],
+            cwd=cwd,
+            # Found without being installed too.
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | dict(env or {}),
+            input=input.encode() if isinstance(input, str) else input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return run

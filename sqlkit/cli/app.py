@@ -173,6 +173,9 @@ def _as_problem(error: BaseException) -> Problem:
     psycopg = sys.modules.get("psycopg")
     if psycopg is not None and isinstance(error, psycopg.Error):
         return _database_problem(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return Problem("58030", f"{where}{error.strerror}", None, None, 1)  # io_error
     hint = "This is a defect of sqlkit; SQLKIT_DEBUG=1 shows where it happened."
     return Problem("SK000", f"{type(error).__name__}: {error}", None, hint, 1)
 

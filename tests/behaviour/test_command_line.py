@@ -1,0 +1,137 @@
+"""The command `sqlkit` as a whole: quick, honest about errors, silent about secrets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sqlkit.cli import app
+from sqlkit.cli.app import COMMANDS
+from tests.conftest import Database, RunSqlkit
+
+
+def test_help_lists_every_command_at_once(sqlkit: RunSqlkit) -> None:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = sqlkit("--help")
+        seconds.append(time.perf_counter() - start)
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line] == [
+        *COMMANDS
+    ]
+    # The least of five: what the machine does besides is not sqlkit's time.
+    assert min(seconds) < 0.3
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "sqlkit.cli.app", "--help"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
+    heavy = {"psycopg", "sqlalchemy", "alembic", "jinja2", "rich", "pydantic", "asyncio", "isal"}
+    assert not imported & heavy
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, sqlkit: RunSqlkit) -> None:
+    done = sqlkit(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: sqlkit {command}")
+
+
+def test_wrong_usage_exits_2_and_says_where_help_is(sqlkit: RunSqlkit) -> None:
+    done = sqlkit("status", "--nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: No such option: --nonsense\nhint: sqlkit status --help\n"
+
+
+def test_without_a_command_the_help_is_shown(sqlkit: RunSqlkit) -> None:
+    done = sqlkit()
+    assert done.returncode == 2
+    assert "Commands:" in done.stderr
+
+
+def test_no_server_at_all_says_how_to_get_one(sqlkit: RunSqlkit) -> None:
+    done = sqlkit("status")
+    assert done.returncode == 2
+    assert "no server is named" in done.stderr
+    assert "sqlkit up" in done.stderr
+
+
+def test_errors_are_one_json_object_where_json_is_wanted(sqlkit: RunSqlkit) -> None:
+    done = sqlkit("status", "--json")
+    assert (done.returncode, done.stderr) == (2, "")
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "SK001"
+    assert error["exit_code"] == 2
+    assert "sqlkit up" in error["hint"]
+
+
+def test_a_server_that_is_not_there_is_one_message(sqlkit: RunSqlkit) -> None:
+    done = sqlkit("status", "--dsn", "postgresql://me:hunter2@127.0.0.1:1/db")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "bad", ["hunter2", "postgresql://me:hunter2@[::1/db", "password=hunter2 x"]
+)
+def test_a_malformed_connection_string_is_not_repeated(bad: str, sqlkit: RunSqlkit) -> None:
+    done = sqlkit("status", env={"SQLKIT_DSN": bad})
+    assert done.returncode == 2
+    assert "SQLKIT_DSN is not a connection string" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path, sqlkit: RunSqlkit) -> None:
+    (tmp_path / ".sqlkit").touch()
+    done = sqlkit("up")
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/.sqlkit: File exists\n")
+
+
+def test_a_defect_shows_its_traceback_only_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SQLKIT_DEBUG", raising=False)
+    assert app._report(ValueError("odd")) == 1
+    assert capsys.readouterr().err == (
+        "error: ValueError: odd\n"
+        "hint: This is a defect of sqlkit; SQLKIT_DEBUG=1 shows where it happened.\n"
+    )
+    monkeypatch.setenv("SQLKIT_DEBUG", "1")
+    assert app._report(ValueError("odd")) == 1
+    assert "ValueError: odd\nerror:" in capsys.readouterr().err
+
+
+def test_an_interruption_exits_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app._report(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_output_that_nobody_reads_is_no_error(database: Database) -> None:
+    command = [sys.executable, "-m", "sqlkit.cli.app", "status", "--dsn", database.dsn]
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert errors == ""
