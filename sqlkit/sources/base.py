@@ -37,8 +37,9 @@ class ResumePoint:
     """Where an earlier run left a source: nothing before `offset` is delivered again.
 
     `offset` counts decoded bytes (decompressed, without byte order mark, and in UTF-8 where the
-    reader transcodes) and lies on a record boundary; `line` is the first physical line after it. `stored_offset` and `stored_sha256` tie it to the content: the first
-    `stored_offset` bytes as stored had that digest.
+    reader transcodes) and lies on a record boundary; `line` is the first physical line after it.
+    `stored_offset` and `stored_sha256` tie it to the content: the first `stored_offset` bytes as
+    stored had that digest.
     """
 
     offset: int

@@ -1,0 +1,536 @@
+r"""CSV and TSV: the bytes of the file go to COPY as they stand, cut between records.
+
+Python parses the header and, if asked, a sample; no other row. What is touched at all:
+
+- text in another encoding than UTF-8 and the database's is transcoded to UTF-8, strictly;
+- a field with a quote inside that is no quoting (``5" pipe``) is quoted: COPY would drop the
+  quote and misread what follows (see `records`);
+- a line end among others of another kind is made like them, and a lone one of the other kind
+  inside a field is kept as data, in quotes: COPY takes one kind and refuses the rest;
+- a record of ``\.`` alone is quoted: before PostgreSQL 18 it would end the data silently;
+- blank lines after the last record are dropped, unless there is only one column, where an empty
+  line is a null. Blank lines elsewhere are left for PostgreSQL to refuse ('missing data').
+
+Whether UTF-8 is valid and free of NUL is for PostgreSQL to judge (SQLSTATE 22021).
+
+Errors (`SourceError` unless said otherwise):
+
+SK103  the content differs from what was loaded
+SK107  the header is not in the encoding said
+SK108  empty: not even a header
+SK111  the header names a column twice, or not at all, or does not fit the names given
+SK112  a quote that is never closed, or quotes that make no sense
+SK113  a record longer than 64 MiB
+SK001  (UsageError) a dialect that COPY cannot read
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from sqlkit.errors import SourceError, UsageError
+from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
+from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
+from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource
+
+MAX_RECORD = 64 << 20  # decoded bytes; a quote that is never closed must not fill the memory
+
+_HEAD = 1 << 16  # decoded bytes from which delimiter and line ends are found out
+_MAX_HEADER = 1 << 20
+_MAX_SAMPLE = 1 << 24
+_DELIMITERS = b",;\t|"
+_BLANK = re.compile(rb"[\r\n]*")
+
+# PostgreSQL's server encodings and the codecs that read the same bytes.
+_SERVER_CODECS = {
+    "EUC_CN": "gb2312",
+    "EUC_JIS_2004": "euc_jis_2004",
+    "EUC_JP": "euc_jp",
+    "EUC_KR": "euc_kr",
+    "ISO_8859_5": "iso8859-5",
+    "ISO_8859_6": "iso8859-6",
+    "ISO_8859_7": "iso8859-7",
+    "ISO_8859_8": "iso8859-8",
+    "JOHAB": "johab",
+    "KOI8R": "koi8-r",
+    "KOI8U": "koi8-u",
+    "LATIN1": "iso8859-1",
+    "LATIN2": "iso8859-2",
+    "LATIN3": "iso8859-3",
+    "LATIN4": "iso8859-4",
+    "LATIN5": "iso8859-9",
+    "LATIN6": "iso8859-10",
+    "LATIN7": "iso8859-13",
+    "LATIN8": "iso8859-14",
+    "LATIN9": "iso8859-15",
+    "LATIN10": "iso8859-16",
+    "WIN866": "cp866",
+    "WIN874": "cp874",
+    **{f"WIN{page}": f"cp{page}" for page in range(1250, 1259)},
+}
+
+
+def check_dialect(dialect: Dialect) -> Dialect:
+    """The dialect with its spellings resolved; raises UsageError where COPY cannot read it.
+
+    A delimiter may be written ``tab`` or ``\\t``; no quote (``""``) means that quotes are data.
+    """
+    delimiter = dialect.delimiter
+    if delimiter in ("tab", r"\t"):
+        delimiter = "\t"
+    escape = dialect.escape or None
+    for what, character in (("delimiter", delimiter), ("quote", dialect.quote), ("escape", escape)):
+        if not character:
+            if what == "delimiter" and character == "":
+                raise UsageError("the delimiter is empty", hint="Leave it out to find it out.")
+            continue
+        if len(character) != 1 or not character.isascii():
+            raise UsageError(
+                f"the {what} {character!r} is not one ASCII character",
+                hint="PostgreSQL's COPY takes only one. Replace it on the way, for example: "
+                "sed 's/||/\\x1f/g' FILE | sqlkit load - --delimiter $'\\x1f'"
+                if what == "delimiter"
+                else "PostgreSQL's COPY takes only one.",
+            )
+        if character in "\r\n\0":
+            raise UsageError(f"the {what} cannot be {character!r}, which ends a line")
+    quote = dialect.quote or NO_QUOTE.decode()
+    if delimiter == quote:
+        raise UsageError(f"the delimiter and the quote are both {delimiter!r}")
+    if escape is not None and escape == delimiter:
+        raise UsageError(f"the delimiter and the escape are both {delimiter!r}")
+    if escape is not None and not dialect.quote:
+        raise UsageError(
+            "an escape without a quote",
+            hint="Escapes are read only inside quotes; leave --escape out or give --quote.",
+        )
+    for character, what in (("\r", "a line end"), ("\n", "a line end"), (quote, "the quote")):
+        if character in dialect.null:
+            raise UsageError(f"the text for null, {dialect.null!r}, holds {what}")
+    if delimiter is not None and delimiter in dialect.null:
+        raise UsageError(f"the text for null, {dialect.null!r}, holds the delimiter")
+    return replace(dialect, delimiter=delimiter, escape=escape)
+
+
+class DelimitedSource(StoredSource):
+    """A CSV or TSV file."""
+
+    passes_through = True
+
+    def __init__(
+        self, stored: StoredFile, dialect: Dialect | None = None, *, format: str = "csv"
+    ) -> None:
+        super().__init__(stored)
+        dialect = check_dialect(dialect or Dialect())
+        if format == "tsv" and dialect.delimiter is None:
+            dialect = replace(dialect, delimiter="\t")
+        self.format = format
+        self.dialect = dialect
+
+    def open(
+        self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
+    ) -> DelimitedReader:
+        """Open it; with `resume`, continue there or raise SourceError where the content differs."""
+        passes = {"utf-8"}
+        if own := _SERVER_CODECS.get(database_encoding.upper()):
+            passes.add(codecs.lookup(own).name)
+        stream = self.stored.open(
+            encoding=self.dialect.encoding, passes=frozenset(passes), resume=resume
+        )
+        try:
+            return DelimitedReader(
+                stream, self.dialect, database_encoding=database_encoding, resume=resume
+            )
+        except BaseException:
+            stream.close()
+            raise
+
+
+class DelimitedReader:
+    """An opened CSV or TSV file, positioned after its header (see `base.Reader`).
+
+    Without a header and without names the columns are called ``column1``, ``column2`` and so on,
+    as many as the first record has fields.
+    """
+
+    columns: tuple[str, ...]
+    copy_format: CopyFormat
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        dialect: Dialect,
+        *,
+        database_encoding: str = "UTF8",
+        resume: ResumePoint | None = None,
+    ) -> None:
+        self._stream = stream
+        self._name = stream.name
+        self.progress = stream.progress
+        self._ahead = b""  # decoded and not used yet
+        self._used = 0  # of `_ahead`
+        self._offset = 0  # of what comes next
+        self._line = 1
+
+        head = self._read_head()
+        if not head.strip(b"\r\n"):
+            raise SourceError(
+                "is empty" if not head else "is empty: it has nothing but blank lines",
+                source=self._name,
+                code="SK108",
+                hint="Expected a header line."
+                if dialect.header
+                else "Leave it out if there is nothing to load from it.",
+            )
+        quote = dialect.quote.encode()
+        eol = _line_end(head, quote)
+        delimiter = (
+            dialect.delimiter.encode()
+            if dialect.delimiter is not None
+            else _sniff_delimiter(head, quote, eol, header=dialect.header)
+        )
+        if delimiter in dialect.null.encode():
+            raise UsageError(
+                f"the text for null, {dialect.null!r}, holds the delimiter {delimiter.decode()!r}"
+            )
+        self._eol = eol
+        self._grammar = Grammar(
+            delimiter=delimiter,
+            quote=quote,
+            escape=(dialect.escape or dialect.quote).encode(),
+            eol=eol,
+            null=dialect.null.encode(stream.encoding),
+        )
+        mark = dialect.quote or NO_QUOTE.decode()
+        self.copy_format = CopyFormat(
+            format="csv",
+            delimiter=delimiter.decode(),
+            quote=mark,
+            escape=dialect.escape or mark,
+            null=dialect.null,
+            encoding="UTF8" if stream.encoding == "utf-8" else database_encoding.upper(),
+        )
+        self._read_header(dialect)
+        if resume is not None:
+            self._ahead = stream.skip_to_resume(self._ahead[self._used :])
+            self._used = 0
+            self._offset = resume.offset
+            self._line = resume.line
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 (hex) of all stored bytes; None until the last piece was yielded."""
+        return self._stream.fingerprint
+
+    def close(self) -> None:
+        """Release the file; may be called at any time, more than once."""
+        self._stream.close()
+
+    # --- the beginning
+
+    def _read_head(self) -> bytes:
+        while True:
+            more = self._stream.read(_HEAD)
+            self._ahead += more
+            # the last line end must be seen whole: \r may be half of one
+            if not more or (len(self._ahead) >= _HEAD and not self._ahead.endswith(b"\r")):
+                return self._ahead
+
+    def _read_header(self, dialect: Dialect) -> None:
+        if dialect.header:
+            blank = _BLANK.match(self._ahead)
+            self._advance(blank.end() if blank else 0)
+        record = self._first_record()
+        if not dialect.header:
+            count = len(self._grammar.fields(record))
+            self.columns = dialect.columns or tuple(f"column{i + 1}" for i in range(count))
+            if len(self.columns) != count:
+                raise SourceError(
+                    f"its first record has {count} fields, but {len(self.columns)} columns "
+                    "were named",
+                    source=self._name,
+                    line=1,
+                    code="SK111",
+                    detail=f"columns named: {', '.join(self.columns)}",
+                    hint="Name every column of the file, in its order.",
+                )
+            return
+        line = self._line
+        names = tuple(self._text(value or b"", line) for value in self._grammar.fields(record))
+        if dialect.columns:
+            if len(dialect.columns) != len(names):
+                raise SourceError(
+                    f"its header has {len(names)} columns, but {len(dialect.columns)} were named",
+                    source=self._name,
+                    line=line,
+                    code="SK111",
+                    detail=f"header: {', '.join(names)}",
+                    hint="Name every column of the file, in its order.",
+                )
+            names = dialect.columns
+        else:
+            self._check_names(names, line)
+        self.columns = names
+        self._advance(len(record))
+
+    def _first_record(self) -> bytes:
+        """The record that comes next, with its line end, without consuming it."""
+        while True:
+            try:
+                end = self._grammar.record_end(self._ahead, self._used)
+                if end is not None:
+                    return self._ahead[self._used : end]
+                size = len(self._ahead) - self._used
+                if size <= _MAX_HEADER and (more := self._stream.read(max(size, _HEAD))):
+                    self._ahead += more
+                    continue
+                if size <= _MAX_HEADER:
+                    self._grammar.explain(self._ahead, self._used, final=True)
+                    return self._ahead[self._used :]
+            except BrokenQuotes as error:
+                raise self._broken(error, self._ahead, self._used, self._line) from None
+            raise SourceError(
+                "its first line does not end within 1 MiB",
+                source=self._name,
+                line=self._line,
+                code="SK113",
+                hint="Is this a CSV file? See --format, --quote and --delimiter.",
+            )
+
+    def _check_names(self, names: tuple[str, ...], line: int) -> None:
+        remedy = (
+            "Name the columns yourself, all of them and in their order, with --columns: "
+            "the header is then passed over."
+        )
+        seen: dict[str, int] = {}
+        for position, name in enumerate(names, 1):
+            if not name.strip():
+                raise SourceError(
+                    f"column {position} of {len(names)} has no name in the header",
+                    source=self._name,
+                    line=line,
+                    code="SK111",
+                    detail=f"header: {', '.join(names)}",
+                    hint=remedy,
+                )
+            if name in seen:
+                raise SourceError(
+                    f"the header names {name!r} twice, as column {seen[name]} and {position}",
+                    source=self._name,
+                    line=line,
+                    code="SK111",
+                    detail=f"header: {', '.join(names)}",
+                    hint=remedy,
+                )
+            seen[name] = position
+
+    def _text(self, value: bytes, line: int) -> str:
+        try:
+            text = value.decode(self._stream.encoding)
+            reason = "a NUL byte" if "\0" in text else None
+        except UnicodeDecodeError as error:
+            text, reason = "", f"{error.object[error.start : error.end].hex(' ')}: {error.reason}"
+        if reason is not None:
+            raise SourceError(
+                f"the header is not {self._stream.encoding} ({reason})",
+                source=self._name,
+                line=line,
+                code="SK107",
+                detail=f"header field {value!r}",
+                hint="Name the encoding of the file with --encoding.",
+            )
+        return text
+
+    def _advance(self, size: int) -> None:
+        used = self._used + size
+        self._line += self._ahead.count(self._eol, self._used, used)
+        self._used = used
+        self._offset += size
+
+    # --- the records
+
+    def sample(self, rows: int) -> list[tuple[str | None, ...]]:
+        """The first records as text, null as None, without consuming them.
+
+        At most `rows`, and as many as begin within the next 16 MiB. What is not in the encoding
+        is replaced: whether it may be loaded is judged when it is.
+        """
+        grammar, encoding = self._grammar, self._stream.encoding
+        found: list[tuple[str | None, ...]] = []
+        position = self._used
+        ended = False
+        while len(found) < rows and not (ended and position >= len(self._ahead)):
+            try:
+                end = grammar.record_end(self._ahead, position)
+                if end is None and ended:
+                    grammar.explain(self._ahead, position, final=True)
+                    end = len(self._ahead)
+            except BrokenQuotes as error:
+                raise self._broken(error, self._ahead, self._used, self._line) from None
+            if end is None:
+                if len(self._ahead) - self._used > _MAX_SAMPLE:
+                    break
+                more = self._stream.read()
+                ended = not more
+                self._ahead = self._ahead[self._used :] + more
+                position -= self._used
+                self._used = 0
+                continue
+            record = self._ahead[position:end]
+            position = end
+            if len(self.columns) == 1 or record.strip(b"\r\n"):
+                found.append(
+                    tuple(
+                        None if value is None else value.decode(encoding, "replace")
+                        for value in grammar.fields(record)
+                    )
+                )
+        return found
+
+    def pieces(self, wanted: Sequence[WantedColumn], piece_bytes: int) -> Iterator[Piece]:
+        """The records in order, about `piece_bytes` decoded bytes at a time.
+
+        A piece exceeds `piece_bytes` by less than 1 MiB and the longest record. `wanted` must be
+        all columns in their own order: COPY is told which is which. Memory stays within a few
+        times a piece; a record may have up to 64 MiB.
+        """
+        if tuple(column.name for column in wanted) != self.columns:
+            raise ValueError("a delimited file delivers all its columns, in its own order")
+        chunk = max(1, min(CHUNK, piece_bytes))
+        began = time.perf_counter()
+        runs: list[bytes] = []
+        start, first_line = self._offset, self._line
+        text = b""
+        ended = False
+        while not ended:
+            more = self._take(max(chunk, len(text)))
+            if more:
+                text += more
+                run, cut = self._cut(text)
+            else:
+                ended = True
+                run, cut = self._cut_last(text)
+            if cut:
+                runs.append(run)
+                self._offset += cut
+                self._line += text.count(self._eol, 0, cut)
+                text = text[cut:]
+            if runs and (ended or self._offset - start >= piece_bytes):
+                data = b"".join(runs)
+                runs.clear()
+                # a last record may lack the end of its line
+                open_line = 0 if data.endswith((b"\n", b"\r")) else 1
+                yield Piece(
+                    data=data,
+                    first_line=first_line,
+                    last_line=self._line - 1 + open_line,
+                    start=start,
+                    end=self._offset,
+                    resume=self._stream.resume_at(self._offset, self._line),
+                    seconds=time.perf_counter() - began,
+                )
+                del data
+                began = time.perf_counter()
+                start, first_line = self._offset, self._line
+
+    def _take(self, size: int) -> bytes:
+        if self._used < len(self._ahead):
+            data = self._ahead[self._used : self._used + size]
+            self._used += len(data)
+            return data
+        self._ahead = b""
+        self._used = 0
+        return self._stream.read(size)
+
+    def _cut(self, text: bytes) -> tuple[bytes, int]:
+        """The whole records that `text` begins with, ready for COPY, and their length."""
+        grammar = self._grammar
+        if self._eol == b"\r" and text.endswith(b"\r"):
+            text = text[:-1]  # may be the first half of a line end
+        cut = grammar.boundary(text)
+        if not cut and grammar.quote in text:
+            cut = grammar.careful_boundary(text)
+        if cut and len(self.columns) > 1:
+            cut = self._without_blank_lines(text, cut)
+        run = b""
+        if cut:
+            run, cut = grammar.prepare(text, cut)
+        if not cut:
+            try:
+                grammar.explain(text, 0)
+                if len(text) >= MAX_RECORD:
+                    grammar.explain(text, 0, final=True)
+            except BrokenQuotes as error:
+                raise self._broken(error, text, 0, self._line) from None
+            if len(text) >= MAX_RECORD:
+                raise SourceError(
+                    f"the record that begins here is longer than {MAX_RECORD >> 20} MiB",
+                    source=self._name,
+                    line=self._line,
+                    code="SK113",
+                    hint="Are quote and line end of the file what they were said to be?",
+                )
+        return run, cut
+
+    def _without_blank_lines(self, text: bytes, cut: int) -> int:
+        """A cut that leaves blank lines at its end for later: they may be the last of the file."""
+        if not text.endswith((b"\n\n", b"\n\r\n", b"\r\r"), max(0, cut - 3), cut):
+            return cut
+        kept = len(text[:cut].rstrip(b"\r\n"))
+        if not kept:
+            return 0
+        return self._grammar.line_end(text, kept) or cut
+
+    def _cut_last(self, text: bytes) -> tuple[bytes, int]:
+        if len(self.columns) > 1 and not text.strip(b"\r\n"):
+            return b"", 0
+        if not text:
+            return b"", 0
+        if self._eol == b"\n" and text.endswith(b"\r"):
+            text = text[:-1] + b"\n"  # the file was cut between \r and \n
+        try:
+            return self._grammar.prepare_last(text), len(text)
+        except BrokenQuotes as error:
+            raise self._broken(error, text, 0, self._line) from None
+
+    def _broken(self, error: BrokenQuotes, text: bytes, start: int, line: int) -> SourceError:
+        return SourceError(
+            f"{error.reason}, in the record that begins here",
+            source=self._name,
+            line=line + text.count(self._eol, start, error.offset),
+            code="SK112",
+            detail=text[error.offset : error.offset + 200].decode(self._stream.encoding, "replace"),
+            hint="Close or double the quote there; if quotes mean nothing in this file, "
+            "give --quote ''.",
+        )
+
+
+def _outside_quotes(head: bytes, quote: bytes) -> bytes:
+    return b"".join(head.split(quote)[::2]) if quote else head
+
+
+def _line_end(head: bytes, quote: bytes) -> bytes:
+    """The byte that ends a line; \\r only where no \\n stands outside quotes."""
+    outside = _outside_quotes(head, quote)
+    return b"\r" if b"\r" in outside and b"\n" not in outside else b"\n"
+
+
+def _sniff_delimiter(head: bytes, quote: bytes, eol: bytes, *, header: bool) -> bytes:
+    """The likeliest delimiter: the most frequent in the header outside quotes.
+
+    Without a header, one that every line holds equally often is preferred. A file without any
+    has one column.
+    """
+    lines = _outside_quotes(head, quote).lstrip(b"\r\n").split(eol)
+    if len(lines) > 2:
+        lines.pop()  # may be cut off
+    candidates = [bytes([d]) for d in _DELIMITERS if bytes([d]) != quote]
+    if not header:
+        lines = [line for line in lines[:100] if line.strip(b"\r")]
+        even = [d for d in candidates if len({line.count(d) for line in lines}) == 1]
+        candidates = [d for d in even if d in lines[0]] or candidates
+    return max(candidates, key=lambda d: lines[0].count(d))

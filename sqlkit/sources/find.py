@@ -1,0 +1,158 @@
+"""From what a user names to the list of sources.
+
+Errors (`SourceError` unless said otherwise):
+
+SK102  no such file, no file matches a pattern, an archive without files
+SK104  a directory, a pipe
+SK105, SK109  a zip archive that is cut off, encrypted or packed in a way that is not read
+SK001  (UsageError) an unknown format, standard input named twice
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sqlkit.errors import SourceError, UsageError
+from sqlkit.sources.archive import COMPRESSION_SUFFIXES
+from sqlkit.sources.base import Dialect, Source
+from sqlkit.sources.delimited import DelimitedSource, check_dialect
+from sqlkit.sources.stored import StoredFile, open_regular, open_zip
+
+FORMATS = ("csv", "tsv", "jsonl")
+
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def find_sources(
+    specs: Sequence[str], *, format: str | None = None, dialect: Dialect | None = None
+) -> list[Source]:
+    """The sources that `specs` name: paths, patterns, '-' for standard input.
+
+    The order is the one given; the files of one pattern come in natural order (part2 before
+    part10). Each file of a zip archive is a source by itself, named ``path!member``, in natural
+    order too. A path that exists is taken as it is even if it looks like a pattern.
+
+    The format is `format`, else what the name says (also before .gz and the like), else what the
+    content looks like. Every source is checked to be a file that can be opened, so that a load
+    does not begin where a later file is missing; nothing more is read, except for the beginning
+    of files whose name says nothing.
+
+    Raises SourceError and UsageError, see above.
+    """
+    if format is not None and format not in FORMATS:
+        raise UsageError(
+            f"{format!r} is no format that sqlkit reads", hint=f"One of {', '.join(FORMATS)}."
+        )
+    if not specs:
+        raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
+    dialect = check_dialect(dialect or Dialect())
+    if list(specs).count("-") > 1:
+        raise UsageError("standard input can be read only once, but '-' is named twice")
+    return [
+        _source(file, format, dialect)
+        for spec in specs
+        for path in _paths(spec)
+        for file in _files(path)
+    ]
+
+
+def _paths(spec: str) -> list[str]:
+    if spec == "-" or not glob.has_magic(spec) or _exists(spec):
+        return [spec]
+    found = sorted(glob.glob(spec, recursive=True), key=_natural)  # noqa: PTH207  (keeps the spelling)
+    files = [path for path in found if not Path(path).is_dir()]
+    if files:
+        return files
+    what = "only directories match" if found else "no file matches"
+    raise SourceError(
+        f"{what} this pattern",
+        source=spec,
+        code="SK102",
+        hint=f"Relative patterns start from {Path.cwd()}; '**' matches folders of any depth.",
+    )
+
+
+def _exists(path: str) -> bool:
+    try:
+        Path(path).lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Digits compare as numbers; the text itself settles what is equal otherwise."""
+    parts = re.split(r"(\d+)", text)
+    key = [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts]
+    return [*key, (0, 0, text)]
+
+
+def _files(path: str) -> Iterator[StoredFile]:
+    file = StoredFile(path)
+    if path == "-":
+        yield file
+        return
+    if _REMOTE.match(path) and not _exists(path):
+        raise SourceError(
+            "is an address, not a file",
+            source=path,
+            code="SK102",
+            hint="Fetch it and load what comes: curl -fsSL ADDRESS | sqlkit load -",
+        )
+    open_regular(path).close()  # says what is wrong with it
+    if not file.is_zip():
+        yield file
+        return
+    with open_zip(path) as archive:
+        members = sorted(
+            (m.filename for m in archive.infolist() if _holds_rows(m.filename, m.external_attr)),
+            key=_natural,
+        )
+    if not members:
+        raise SourceError("is a zip archive without files", source=path, code="SK102")
+    for member in members:
+        yield StoredFile(path, member=member)
+
+
+def _holds_rows(member: str, attributes: int) -> bool:
+    """Leaves out folders, links, and what macOS and Windows add to archives."""
+    parts = member.split("/")
+    return not (
+        member.endswith("/")
+        or stat.S_ISLNK(attributes >> 16)
+        or parts[0] == "__MACOSX"
+        or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
+    )
+
+
+def format_of(file: StoredFile) -> str:
+    """csv, tsv or jsonl: by name, else by content."""
+    name = file.path if file.member is None else file.member
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    while suffixes and (suffixes[-1] in COMPRESSION_SUFFIXES or suffixes[-1] == ".zip"):
+        suffixes.pop()
+    if suffixes and (known := _SUFFIXES.get(suffixes[-1])):
+        return known
+    return "jsonl" if _JSON_START.match(file.peek()) else "csv"
+
+
+def _source(file: StoredFile, format: str | None, dialect: Dialect) -> Source:
+    chosen = format or format_of(file)
+    if chosen == "jsonl":
+        from sqlkit.sources.jsonl import JsonLinesSource
+
+        return JsonLinesSource(file, encoding=dialect.encoding)
+    return DelimitedSource(file, dialect, format=chosen)
