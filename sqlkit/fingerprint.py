@@ -25,7 +25,7 @@ LONG = 120
 """Longer texts are kept as digests: equality is all that is asked of them."""
 
 # Names are written out in full, since search_path holds nothing but pg_catalog: see `take`.
-# %s is the schema of the owner's name; grants are sorted, and the owner is written as "owner".
+# Grants are sorted later, and the owner becomes "owner".
 QUERIES = {
     "schema": """
         select format('schema %I', n.nspname), jsonb_build_object(
@@ -131,7 +131,9 @@ QUERIES = {
         select
             format(
                 '%s %I.%I(%s)',
-                case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end,
+                case p.prokind
+                    when 'p' then 'procedure' when 'a' then 'aggregate' else 'function'
+                end,
                 n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)
             ),
             jsonb_build_object(
@@ -260,10 +262,9 @@ def take(connection: psycopg.Connection) -> Fingerprint:
         if owner_row is None:
             return {}
         owner, owner_name = owner_row
-        names = {
-            oid: name
-            for oid, name in connection.execute("select oid, rolname from pg_roles").fetchall()
-        }
+        names: dict[int, str] = dict(
+            connection.execute("select oid, rolname from pg_roles").fetchall()
+        )
         found: Fingerprint = {}
         for query in QUERIES.values():
             for identity, facts in connection.execute(query.encode()).fetchall():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors
+from psycopg import sql as compose
 from psycopg.rows import class_row
 
 from sqlkit._release import LOCK_KEY, OLDEST_SCHEMA, VERSION, VERSIONS
 from sqlkit.errors import DatabaseError, SqlkitError, UsageError
+from sqlkit.fingerprint import (
+    NOT_MEMBERS,
+    ROLES,
+    Difference,
+    differences,
+    take,
+    unpack,
+    without_roles,
+)
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -177,6 +188,12 @@ def steps(version: str | None, to: str | None = None) -> list[tuple[str | None, 
     return [(chain[i], VERSIONS[i]) for i in range(first, last + 1)]
 
 
+def _shortest(wanted: list[tuple[str | None, str]]) -> list[tuple[str | None, str]]:
+    """The same way with one script where it begins at nothing: every release has one for that.
+    Alembic goes step by step, since its revisions are a chain."""
+    return [(None, wanted[-1][1])] if wanted and wanted[0][0] is None else wanted
+
+
 def _script_name(previous: str | None, version: str) -> str:
     return f"migrate--{previous or 'base'}--{version}.sql"
 
@@ -221,8 +238,6 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
 
 def _check_timeout(lock_timeout: str) -> None:
     """Refuses what PostgreSQL would not take as a time, before it ends up in a script."""
-    import re
-
     if not re.fullmatch(r"\d+(\.\d+)?\s*(us|ms|s|min|h)?", lock_timeout.strip()):
         raise UsageError(
             f"{lock_timeout!r} is not a lock timeout", hint="Write it as PostgreSQL does: 5s, 500ms"
@@ -256,7 +271,7 @@ def _retrying(work: Callable[[], T], *, patience: float) -> T:
         pause = min(pause * 2, 5.0)
 
 
-LOCK = sql.SQL("select pg_catalog.pg_advisory_xact_lock({})").format(sql.Literal(LOCK_KEY))
+LOCK = compose.SQL("select pg_catalog.pg_advisory_xact_lock({})").format(compose.Literal(LOCK_KEY))
 
 
 def _begin(connection: psycopg.Connection, lock_timeout: str) -> None:
@@ -462,7 +477,7 @@ def _up_locked(
     if role is None and version and found.owner and not found.is_owner and found.is_member:
         role = found.owner
     if role is not None:
-        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+        connection.execute(compose.SQL("set local role {}").format(compose.Identifier(role)))
     target = wanted[-1][1]
     if through is not None:
         from alembic import command
@@ -497,27 +512,314 @@ def _framed(body: str, channel: Channel) -> str:
 
 
 def _run_scripts(connection: psycopg.Connection, wanted: list[tuple[str | None, str]]) -> None:
-    for before, after in wanted:
+    for before, after in _shortest(wanted):
         body = read_script(_script_name(before, after))
         connection.execute(_framed(body, "script").encode())
 
 
 def _run_extension(connection: psycopg.Connection, version: str | None, target: str) -> None:
-    name = sql.Literal(target)
+    try:
+        connection.execute(_extension_statement(version, target))
+    except (
+        errors.FeatureNotSupported,
+        errors.UndefinedFile,
+        errors.InvalidParameterValue,
+    ) as error:
+        raise DeployError(
+            error.diag.message_primary or str(error),
+            code=error.sqlstate,
+            detail=error.diag.message_detail,
+            hint="Put the files of this release on the server: sqlkit extension install",
+        ) from error
+
+
+def _extension_statement(version: str | None, target: str) -> compose.Composed:
     if version is None:
-        connection.execute(sql.SQL("create extension sqlkit version {}").format(name))
+        text = compose.SQL("create extension sqlkit version {}")
     else:
-        connection.execute(sql.SQL("alter extension sqlkit update to {}").format(name))
+        text = compose.SQL("alter extension sqlkit update to {}")
+    return text.format(compose.Literal(target))
+
+
+# The script for review --------------------------------------------------------------------------
+
+
+def sql(
+    version: str | None = None,
+    *,
+    to: str | None = None,
+    way: Channel = "alembic",
+    lock_timeout: str = "5s",
+) -> str:
+    """What `up` would run in a database that has `version` (None: nothing), for review.
+
+    The text begins and commits its own transaction and runs by psql; afterwards the database is
+    as `up` would have left it, including Alembic's version table, and `up` goes on from there.
+    """
+    _check_timeout(lock_timeout)
+    wanted = steps(version, to)
+    if not wanted:
+        return f"-- sqlkit {version} is the newest release: nothing to do\n"
+    target = wanted[-1][1]
+    if way == "alembic":
+        from alembic import command
+
+        buffer = io.StringIO()
+        offline = config(output=buffer)
+        offline.attributes["lock_timeout"] = lock_timeout
+        command.upgrade(offline, f"{version or 'base'}:{target}", sql=True)
+        return buffer.getvalue()
+    head = f"begin;\n\n{_offline_lock(lock_timeout)}"
+    if way == "script":
+        bodies = [
+            _framed(read_script(_script_name(before, after)), way)
+            for before, after in _shortest(wanted)
+        ]
+        return head + "".join(bodies) + "\ncommit;\n"
+    statement = _extension_statement(version, target).as_string(None)
+    return f"{head}\n{statement};\n\ncommit;\n"
+
+
+def _offline_lock(lock_timeout: str) -> str:
+    return (
+        f"set local lock_timeout = '{lock_timeout.strip()}';\n"
+        f"select pg_catalog.pg_advisory_xact_lock({LOCK_KEY});\n"
+    )
+
+
+def roles_sql() -> str:
+    """The script that makes the optional roles and grants what they may do."""
+    return read_script("roles.sql")
+
+
+def make_roles(dsn: str, *, lock_timeout: str = "5s", patience: float = PATIENCE) -> None:
+    """Runs `roles_sql`; needs CREATEROLE. As often as you like, before a deployment or after."""
+    _check_timeout(lock_timeout)
+
+    def once() -> None:
+        with _connect_raw(dsn) as connection:
+            _begin(connection, lock_timeout)
+            connection.execute(roles_sql().encode())
+
+    _retrying(once, patience=patience)
+
+
+# Verifying --------------------------------------------------------------------------------------
+
+
+def verify(dsn: str) -> list[Difference]:
+    """Every difference between what is deployed and what that release ships; empty if none.
+
+    Compares object by object: definition, owner, grants, comments, settings, columns, constraints,
+    indexes. Grants to the optional roles count where these roles exist. Changes nothing; needs no
+    more than USAGE on schema sqlkit. Raises DeployError (SK902) where nothing is deployed.
+    """
+    with _connect(dsn) as connection:
+        connection.execute("set transaction isolation level repeatable read, read only")
+        found, version, channel = _look(connection)
+        if version is None:
+            raise DeployError(
+                "sqlkit is not deployed in this database", code="SK902", hint="sqlkit migrate up"
+            )
+        expected = _shipped(connection, version)
+        result = differences(expected, take(connection))
+        if channel == "extension":
+            connection.execute("set local search_path = pg_catalog, pg_temp")
+            result += [
+                Difference(identity, "extension", "member", None)
+                for (identity,) in connection.execute(NOT_MEMBERS.encode()).fetchall()
+            ]
+            if found.extension != version:
+                result.append(Difference("extension sqlkit", "version", version, found.extension))
+    return result
+
+
+def _shipped(connection: psycopg.Connection, version: str) -> dict[str, dict[str, Any]]:
+    """The release's fingerprint as it should be on this server."""
+    steps(version)  # refuses a version that this package does not know
+    present = {
+        role
+        for (role,) in connection.execute(
+            "select rolname::text from pg_catalog.pg_roles where rolname = any(%s)", [list(ROLES)]
+        ).fetchall()
+    }
+    major = connection.info.server_version // 10000
+    return without_roles(unpack(read_script(f"fingerprint--{version}.json"), major), present)
+
+
+# Uninstalling -----------------------------------------------------------------------------------
+
+
+def uninstall(
+    dsn: str, *, force: bool = False, lock_timeout: str = "5s", patience: float = PATIENCE
+) -> list[str]:
+    """Removes sqlkit with its ledger and stages, wholly or not at all. Returns what was dropped.
+
+    Nothing is dropped by CASCADE: where anything that is not sqlkit's lies in its schemas or
+    depends on them, it refuses (SK908) and names it. It refuses too while a run is under way,
+    unless `force`. Tables that were loaded, and roles, stay as they are.
+    """
+    _check_timeout(lock_timeout)
+
+    def once() -> list[str]:
+        with _connect_raw(dsn) as connection:
+            _begin(connection, lock_timeout)
+            return _uninstall_locked(connection, force=force)
+
+    return _retrying(once, patience=patience)
+
+
+def _uninstall_locked(connection: psycopg.Connection, *, force: bool) -> list[str]:
+    found, version, channel = _look(connection)
+    if version is None:
+        return []
+    if found.owner and not found.is_owner and found.is_member:
+        connection.execute(compose.SQL("set local role {}").format(compose.Identifier(found.owner)))
+    if not force:
+        _refuse_running(connection)
+    expected = _shipped(connection, version)
+    foreign = [
+        item.object
+        for item in differences(expected, take(connection))
+        if item.fact is None and item.expected is None and not item.object.startswith("column ")
+    ]
+    dropped = _drop_stages(connection, foreign)
+    if foreign:
+        raise DeployError(
+            "the schemas of sqlkit hold objects that are not its own",
+            code="SK908",
+            detail=", ".join(foreign),
+            hint="Move or drop them first.",
+        )
+    connection.execute("set local search_path = pg_catalog, pg_temp")
+    if channel == "extension":
+        drops = ["extension sqlkit"]
+    else:
+        drops = _drops(connection)
+    dropped += _drop_all(connection, drops)
+    if channel != "extension":
+        dropped += _drop_all(connection, ["schema sqlkit_stage", "schema sqlkit"])
+    return dropped
+
+
+def _refuse_running(connection: psycopg.Connection) -> None:
+    """A run that gave a sign of life within the last minutes is taken to be alive."""
+    row = connection.execute(
+        """
+        select pg_catalog.string_agg(r.run_id::text, ', ' order by r.run_id)
+        from sqlkit.run as r
+        where r.state = 'running'
+            and r.heartbeat_at > pg_catalog.clock_timestamp() - interval '5 minutes'
+        """
+    ).fetchone()
+    if row is not None and row[0] is not None:
+        raise DeployError(
+            "a run is under way",
+            code="SK908",
+            detail=f"run {row[0]}",
+            hint="Wait until it has ended; or --force if you know that it is dead.",
+        )
+
+
+def _drop_stages(connection: psycopg.Connection, foreign: list[str]) -> list[str]:
+    """Drops the stages that the ledger knows; names everything else there in `foreign`."""
+    rows = connection.execute(
+        """
+        select
+            pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
+            exists (select from sqlkit.stage as s where s.name = c.relname) as is_known
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'sqlkit_stage' and c.relkind not in ('i', 'I', 't')
+        order by 1
+        """
+    ).fetchall()
+    foreign.extend(f"table {name}" for name, is_known in rows if not is_known)
+    if foreign:
+        return []
+    return _drop_all(connection, [f"table {name}" for name, _ in rows])
+
+
+def _drops(connection: psycopg.Connection) -> list[str]:
+    """Everything in schema sqlkit, as the tail of a DROP; tables together, for their foreign keys
+    may go in a circle."""
+    rows = connection.execute(
+        """
+        select 'routine ' || p.oid::regprocedure::text
+        from pg_proc as p
+        where p.pronamespace = 'sqlkit'::regnamespace
+        union all
+        select case c.relkind when 'm' then 'materialized view ' else 'view ' end
+            || c.oid::regclass::text
+        from pg_class as c
+        where c.relnamespace = 'sqlkit'::regnamespace and c.relkind in ('v', 'm')
+        union all
+        select 'table ' || string_agg(c.oid::regclass::text, ', ' order by c.oid)
+        from pg_class as c
+        where c.relnamespace = 'sqlkit'::regnamespace and c.relkind in ('r', 'p')
+        having count(*) > 0
+        union all
+        select 'type ' || t.oid::regtype::text
+        from pg_type as t
+        left join pg_class as c on c.oid = t.typrelid
+        where t.typnamespace = 'sqlkit'::regnamespace
+            and (t.typtype in ('e', 'd', 'r') or c.relkind = 'c')
+        union all
+        select 'sequence ' || c.oid::regclass::text
+        from pg_class as c
+        where c.relnamespace = 'sqlkit'::regnamespace and c.relkind = 'S'
+            and not exists (
+                select
+                from pg_depend as d
+                where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                    and d.deptype in ('a', 'i') and d.refclassid = 'pg_class'::regclass
+            )
+        """
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _drop_all(connection: psycopg.Connection, drops: list[str]) -> list[str]:
+    """Drops objects that depend on each other in whatever order works, never by CASCADE.
+
+    Each round drops what nothing depends on any more. When a round drops nothing, what is left
+    has dependents that are not ours: raises DeployError, and the transaction is lost.
+    """
+    done: list[str] = []
+    left = drops
+    while left:
+        stuck: list[str] = []
+        reason: psycopg.Error | None = None
+        for drop in left:
+            try:
+                with connection.transaction():
+                    connection.execute(f"drop {drop} restrict".encode())
+                done.append(drop)
+            except errors.DependentObjectsStillExist as error:
+                stuck.append(drop)
+                reason = error
+        if len(stuck) == len(left):
+            assert reason is not None
+            raise DeployError(
+                "something that is not sqlkit's depends on it",
+                code="SK908",
+                detail=reason.diag.message_detail,
+                hint="Drop or change it first; sqlkit drops nothing by CASCADE.",
+            )
+        left = stuck
+    return done
 
 
 # Alembic ----------------------------------------------------------------------------------------
 
 
-def config(connection: SqlalchemyConnection | None = None) -> Config:
+def config(
+    connection: SqlalchemyConnection | None = None, output: io.StringIO | None = None
+) -> Config:
     """An Alembic configuration for sqlkit's own environment, without any file."""
     from alembic.config import Config
 
-    made = Config(output_buffer=io.StringIO(), stdout=io.StringIO())
+    made = Config(output_buffer=output or io.StringIO(), stdout=io.StringIO())
     made.set_main_option("script_location", str(location()).replace("%", "%%"))
     made.attributes["connection"] = connection
     return made
@@ -555,7 +857,9 @@ def run_environment(context: EnvironmentContext | ModuleType) -> None:
     }
     if context.is_offline_mode():
         context.configure(dialect_name="postgresql", literal_binds=True, **options)
+        lock_timeout = _lock_timeout(context)
         with context.begin_transaction():
+            context.get_context().impl.static_output(_offline_lock(lock_timeout))
             context.execute("create schema if not exists sqlkit")
             context.run_migrations()
         return
@@ -578,18 +882,24 @@ def run_environment(context: EnvironmentContext | ModuleType) -> None:
 
     extra = context.get_x_argument(as_dictionary=True)
     dsn = find_dsn(extra.get("dsn"))
-    lock_timeout = extra.get("lock_timeout", "5s")
-    _check_timeout(lock_timeout)
+    lock_timeout = _lock_timeout(context)
 
     def work(connection: SqlalchemyConnection) -> None:
         role = extra.get("role")
         if role:
             _driver_connection(connection).execute(
-                sql.SQL("set local role {}").format(sql.Identifier(role))
+                compose.SQL("set local role {}").format(compose.Identifier(role))
             )
         run(connection)
 
     _retrying(lambda: _in_alembic_transaction(dsn, lock_timeout, work), patience=PATIENCE)
+
+
+def _lock_timeout(context: EnvironmentContext | ModuleType) -> str:
+    extra = context.get_x_argument(as_dictionary=True)
+    given = context.config.attributes.get("lock_timeout") or extra.get("lock_timeout", "5s")
+    _check_timeout(given)
+    return str(given)
 
 
 def _make_version_schema(connection: psycopg.Connection) -> None:

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="21be6102174912f1d679b19ac6696bcd18afb8cebcaa106de68c732ca3879130",
+        sha256="1f72192d7124e670a478848854d5428f8acc9cde286ce872a5e31b53f4e76b14",
     )
 
 
