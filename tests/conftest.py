@@ -6,8 +6,8 @@ where CI is true it fails.
 
 Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
 `empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
-autocommit), `own_server` (starts a server for one test alone, which may kill it), `sqlkit` (runs
-the command line).
+autocommit), `own_server` (starts a server for one test alone, which may kill it),
+`pooled_server` (`server` through PgBouncer), `sqlkit` (runs the command line).
 """
 
 from __future__ import annotations
@@ -145,6 +145,16 @@ def own_server(test_session: Session) -> Iterator[OpenServer]:
                 missing(str(reason))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def pooled_server(server: Server, test_session: Session) -> Iterator[Server]:
+    """`server` behind a transaction-pooling proxy: ``pooled_server.dsn(database.name)``."""
+    try:
+        with servers.transaction_pooler(test_session, server) as pooled:
+            yield pooled
+    except Missing as reason:
+        missing(str(reason))
 
 
 # --------------------------------------------------------------------------------------------

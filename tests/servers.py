@@ -14,10 +14,12 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -268,6 +270,69 @@ class Session:
         with (self.root / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@contextlib.contextmanager
+def transaction_pooler(session: Session, server: Server) -> Iterator[Server]:
+    """PgBouncer in front of `server`, in transaction mode: what is yielded leads through it.
+
+    As unhelpful as it is out of the box: no prepared statements, no startup options, and each
+    transaction may meet another session.
+    """
+    program = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        raise Missing("PgBouncer is not installed: tests/install-services.sh installs it on Debian")
+    user = server_user()
+    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=session.root))
+    port = free_port()
+    (folder / "users").write_text(f'"{SUPERUSER}" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"""\
+[databases]
+* = host={server.host} port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+pool_mode = transaction
+default_pool_size = 5
+max_client_conn = 200
+auth_type = trust
+auth_file = {folder}/users
+auth_user = {SUPERUSER}
+logfile = {folder}/log
+"""
+    )
+    if user is not None:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    with subprocess.Popen(
+        [program, "--quiet", str(folder / "pgbouncer.ini")],
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+        user=user.pw_uid if user else None,
+        group=user.pw_gid if user else None,
+        extra_groups=[] if user else None,
+    ) as process:
+        pooled = replace(server, port=port)
+        try:
+            _wait_for(pooled, process)
+            yield pooled
+        finally:
+            process.terminate()
+            process.wait(10)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        with contextlib.suppress(OSError):
+            socket.create_connection((server.host, server.port), timeout=1).close()
+            return
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with exit code {process.returncode}")
+        time.sleep(0.02)
+    raise RuntimeError(f"{process.args!r} does not listen")
 
 
 def _copy_data(source: Path, destination: Path) -> None:
