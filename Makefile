@@ -48,7 +48,7 @@ lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --processes 0 --disable-progress-bar sql tests/sql
+	$(BIN)/sqlfluff lint --processes 0 --disable-progress-bar sql sqlkit/demo.sql tests/sql
 	$(BIN)/python -m sqlkit.build --check
 
 test: .venv/.test services lint

@@ -751,7 +751,7 @@ def up(dsn: str | None = None) -> Status:
     from sqlkit import migrate
 
     migrate.up(named.dsn)
-    return _ask(named)
+    return ask(named)
 
 
 def down(dsn: str | None = None) -> bool:
@@ -786,10 +786,14 @@ def status(dsn: str | None = None) -> Status:
             running=False,
             data_directory=str(embedded.data),
         )
-    return _ask(named)
+    return ask(named)
 
 
-def _ask(named: Named) -> Status:
+def ask(named: Named) -> Status:
+    """Connect to a server and see how it stands.
+
+    Raises DatabaseError where it cannot be reached.
+    """
     import psycopg
 
     try:

