@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from itertools import pairwise
@@ -34,6 +35,17 @@ def server_directory(pg_config: str = "pg_config") -> Path:
     return Path(done.stdout.strip()) / "extension"
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file for everybody to read; whoever reads it meanwhile sees all of it or none."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.new")
+    try:
+        shutil.copyfile(source, temporary)
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def install(directory: Path) -> list[Path]:
     """Copies the files into `directory` and returns where they are now.
 
@@ -50,8 +62,7 @@ def install(directory: Path) -> list[Path]:
     for source in [*scripts, control]:
         target = directory / source.name
         try:
-            shutil.copyfile(source, target)
-            target.chmod(0o644)
+            copy_file(source, target)
         except PermissionError as error:
             raise SqlkitError(
                 f"{directory} cannot be written by this user",

@@ -1,0 +1,215 @@
+"""Fixtures of the deployment tests.
+
+`bare` is a database without sqlkit on a server that has the optional roles, `extension_files`
+puts this release where CREATE EXTENSION finds it, and `checkout` is a copy of the sources in
+which a release can be cut and the next one begun.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sqlkit import build, extension, fingerprint, migrate
+from sqlkit.extension import copy_file
+from sqlkit.fingerprint import Fingerprint
+from tests.conftest import Database
+from tests.servers import Server
+
+ROOT = Path(__file__).parents[2]
+
+
+def look(database: Database) -> Fingerprint:
+    """The fingerprint of what is deployed there."""
+    with psycopg.connect(database.dsn) as connection:
+        return fingerprint.take(connection)
+
+
+def psql(database: Database, *arguments: str | Path, **options: str) -> str:
+    """Runs psql as a DBA would, without anybody's .psqlrc; its output. Raises if it fails."""
+    done = run_psql(database, *arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_psql(
+    database: Database, *arguments: str | Path, **options: str
+) -> subprocess.CompletedProcess[str]:
+    """As `psql`, whatever comes of it."""
+    return subprocess.run(
+        [
+            str(database.server.install.program("psql")),
+            "--no-psqlrc",
+            "--quiet",
+            f"--dbname={database.server.dsn(database.name, **options)}",
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def roles(server: Server) -> None:
+    """The optional roles are on the server, as its DBA made them."""
+    migrate.make_roles(server.dsn())
+
+
+@pytest.fixture
+def bare(empty_database: Database, roles: None) -> Database:
+    """A database without sqlkit; the server has the optional roles."""
+    return empty_database
+
+
+@pytest.fixture
+def extension_files(server: Server) -> Path:
+    """The directory of the server where this release's extension files now are."""
+    directory = server.extension_directory
+    extension.install(directory)
+    return directory
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the sources, in a directory of its own, that tests may change."""
+
+    root: Path
+    old: str
+    middle: str
+    new: str
+
+    @property
+    def dist(self) -> Path:
+        return self.root / "sqlkit" / "dist"
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``python -m ...`` with the copy's own package."""
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.root,
+            env=os.environ | {"PYTHONPATH": str(self.root)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def build(self, *arguments: str) -> str:
+        """The build command; raises if it fails."""
+        done = self.run("sqlkit.build", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def up(self, database: Database, *arguments: str) -> str:
+        """``sqlkit migrate up`` with the copy's own package; raises if it fails."""
+        done = self.run("sqlkit.cli.app", "migrate", "up", "--dsn", database.dsn, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+def copy_sources(root: Path) -> None:
+    """Copies what a build needs."""
+    for name in ("sql", "sqlkit", "migrations"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", root)
+
+
+MIDDLE_CHANGE = """
+alter table sqlkit.run add column test_note text default 'none';
+comment on column sqlkit.run.test_note is 'only in this test';
+"""
+MIDDLE_OBJECT = """
+create or replace function sqlkit._test_sum(p_one integer, p_two integer default 2)
+returns integer
+language sql
+immutable
+return p_one + p_two;
+
+comment on function sqlkit._test_sum(integer, integer) is 'Only in this test.';
+
+create or replace view sqlkit.test_runs as
+select r.run_id, r.test_note from sqlkit.run as r;
+
+comment on view sqlkit.test_runs is 'Only in this test.';
+"""
+NEW_CHANGE = """
+create table sqlkit.test_table (
+    test_id bigint generated always as identity,
+    run_id bigint,
+    constraint test_table_pkey primary key (test_id),
+    constraint test_table_run_id_fkey foreign key (run_id) references sqlkit.run (run_id)
+);
+comment on table sqlkit.test_table is 'Only in this test.';
+"""
+# Another name of a parameter and a column less in a view: what `create or replace` refuses.
+NEW_DROPS = [
+    "drop view sqlkit.test_runs",
+    "drop function sqlkit._test_sum(integer, integer)",
+]
+NEW_OBJECT = """
+create or replace function sqlkit._test_sum(p_first integer, p_second integer default 2)
+returns integer
+language sql
+immutable
+return p_first + p_second;
+
+comment on function sqlkit._test_sum(integer, integer) is 'Only in this test.';
+
+create or replace view sqlkit.test_runs as
+select r.run_id from sqlkit.run as r;
+
+comment on view sqlkit.test_runs is 'Only in this test.';
+"""
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy of the sources with two more releases: one that adds, and one that takes away."""
+    root = tmp_path_factory.mktemp("checkout")
+    copy_sources(root)
+    last = build.read_releases(root)[-1]
+    major, minor, _ = build.version_key(last.version)
+    made = Checkout(root, last.version, f"{major}.{minor + 1}.0", f"{major}.{minor + 2}.0")
+    if not last.released:
+        _release(made, last.version)
+    number = int(last.changes[-1].split("_")[0])
+    made.build("--start", made.middle)
+    (root / "sql" / "changes" / f"{number + 1:04}_middle.sql").write_text(MIDDLE_CHANGE)
+    (root / "sql" / "objects" / "90_test.sql").write_text(MIDDLE_OBJECT)
+    _release(made, made.middle)
+    made.build("--start", made.new)
+    (root / "sql" / "changes" / f"{number + 2:04}_new.sql").write_text(NEW_CHANGE)
+    (root / "sql" / "objects" / "90_test.sql").write_text(NEW_OBJECT)
+    manifest = root / "sql" / "release.toml"
+    head, found, tail = manifest.read_text().rpartition("drops = []")
+    assert found
+    manifest.write_text(f"{head}drops = {json.dumps(NEW_DROPS)}{tail}")
+    made.build()
+    return made
+
+
+def _release(checkout: Checkout, version: str) -> None:
+    # Whether the fingerprint is right is another test's question.
+    recorded = checkout.dist / build.fingerprint_name(version)
+    if not recorded.exists():
+        recorded.write_text("{}")
+    checkout.build()
+    checkout.build("--release", version)
+
+
+@pytest.fixture
+def checkout_extension_files(server: Server, checkout: Checkout) -> None:
+    """The checkout's extension files are on the server too. They stay there: what other tests
+    need of them is the same, as long as they name the version they want."""
+    for source in [checkout.dist / "sqlkit.control", *checkout.dist.glob("sqlkit--*.sql")]:
+        copy_file(source, server.extension_directory / source.name)
