@@ -187,11 +187,13 @@ class DelimitedReader:
                 else "Leave it out if there is nothing to load from it.",
             )
         quote = dialect.quote.encode()
-        eol = _line_end(head, quote)
+        escape = (dialect.escape or dialect.quote).encode()
+        outside = _outside_quotes(head, quote, escape)
+        eol = _line_end(outside)
         delimiter = (
             dialect.delimiter.encode()
             if dialect.delimiter is not None
-            else _sniff_delimiter(head, quote, eol, header=dialect.header)
+            else _sniff_delimiter(outside, quote, eol, header=dialect.header)
         )
         if delimiter in dialect.null.encode():
             raise UsageError(
@@ -201,7 +203,7 @@ class DelimitedReader:
         self._grammar = Grammar(
             delimiter=delimiter,
             quote=quote,
-            escape=(dialect.escape or dialect.quote).encode(),
+            escape=escape,
             eol=eol,
             null=dialect.null.encode(stream.encoding),
         )
@@ -509,23 +511,29 @@ class DelimitedReader:
         )
 
 
-def _outside_quotes(head: bytes, quote: bytes) -> bytes:
-    return b"".join(head.split(quote)[::2]) if quote else head
+def _outside_quotes(head: bytes, quote: bytes, escape: bytes) -> bytes:
+    if not quote:
+        return head
+    if quote == escape:
+        return b"".join(head.split(quote)[::2])
+    q, e = re.escape(quote), re.escape(escape)
+    return re.sub(
+        rb"%b[^%b%b]*+(?:%b.[^%b%b]*+)*+(?:%b|\Z)" % (q, q, e, e, q, e, q), b"", head, 0, re.S
+    )
 
 
-def _line_end(head: bytes, quote: bytes) -> bytes:
+def _line_end(outside: bytes) -> bytes:
     """The byte that ends a line; \\r only where no \\n stands outside quotes."""
-    outside = _outside_quotes(head, quote)
     return b"\r" if b"\r" in outside and b"\n" not in outside else b"\n"
 
 
-def _sniff_delimiter(head: bytes, quote: bytes, eol: bytes, *, header: bool) -> bytes:
+def _sniff_delimiter(outside: bytes, quote: bytes, eol: bytes, *, header: bool) -> bytes:
     """The likeliest delimiter: the most frequent in the header outside quotes.
 
     Without a header, one that every line holds equally often is preferred. A file without any
     has one column.
     """
-    lines = _outside_quotes(head, quote).lstrip(b"\r\n").split(eol)
+    lines = outside.lstrip(b"\r\n").split(eol)
     if len(lines) > 2:
         lines.pop()  # may be cut off
     candidates = [bytes([d]) for d in _DELIMITERS if bytes([d]) != quote]

@@ -57,12 +57,12 @@ class Grammar:
 
         d, q, e = (re.escape(x) for x in (delimiter, quote, self.escape))
         if eol == b"\n":
-            term, follow = rb"\r?\n", rb"(?=[%b\n]|\r\n|\Z)" % d
+            term, alone, follow = rb"\r?\n", rb"\n", rb"(?=[%b\n]|\r\n|\Z)" % d
             plain, junk = rb"[^%b\r\n]" % d, rb"[^%b%b\r\n]" % (d, q)
             unquoted = rb"%b*+(?:\r(?!\n)%b*+)*+" % (plain, plain)
             after = rb"%b*+(?:\r(?!\n)%b*+)*+" % (junk, junk)
         else:
-            term, follow = rb"\r\n?+", rb"(?=[%b\r]|\Z)" % d
+            term, alone, follow = rb"\r\n?+", rb"\r(?!\n)", rb"(?=[%b\r]|\Z)" % d
             unquoted, after = rb"[^%b\r]*+" % d, rb"[^%b%b\r]*+" % (d, q)
         clean = rb"[^%b%b\r\n]++%b" % (d, re.escape(self._mark), follow)
         if not quote:
@@ -85,7 +85,8 @@ class Grammar:
         self._record = compiled(record)
         self._term = compiled(term)
         self._clean = compiled(rb"(?:%b|%b|%b)*+" % (clean, d, term))
-        self._clean_eol = compiled(rb"(?:%b|%b|%b)*+" % (clean, d, eol))
+        self._clean_eol = compiled(rb"(?:%b|%b|%b)*+" % (clean, d, alone))
+        self._clean_crlf = compiled(rb"(?:%b|%b|\r\n)*+" % (clean, d))
         self._unquoted = compiled(unquoted)
         self._quoted = compiled(quoted) if quote else None
         self._after = compiled(after)
@@ -274,6 +275,8 @@ class Grammar:
         if self.eol == b"\n" and r == n == rn:
             return run
         if self.quote and not self._doubled:
+            if self.eol == b"\n" and self._end(self._clean_crlf, run, 0) == len(run):
+                return run
             return self._requoted(run, one_line_end=True)
         pieces = run.split(self._mark)
         outside = self._mark.join(pieces[::2])
@@ -281,9 +284,10 @@ class Grammar:
         others = r if self.eol == b"\n" else n
         if others == 0 or (self.eol == b"\n" and r == n == rn):
             return run  # the others stand in quotes
+        if others != rn:
+            return self._requoted(run, one_line_end=True)
         pieces[::2] = [piece.replace(b"\r\n", self.eol) for piece in pieces[::2]]
-        run = self._mark.join(pieces)
-        return run if others == rn else self._requoted(run)
+        return self._mark.join(pieces)
 
     def _without_end_marker(self, run: bytes) -> bytes:
         r"""Records of nothing but \. in quotes: before version 18, COPY ends at such a line."""

@@ -115,7 +115,7 @@ class _Stored:
     def __init__(self, file: _File, name: str, expected: ResumePoint | None) -> None:
         self._file = file
         self._name = name
-        self._expected = expected
+        self._expected = expected if expected is not None and expected.stored_offset else None
         self._ahead: deque[bytes] = deque()
         self._hash = hashlib.sha256()
         self.hashed = 0  # stored bytes read and hashed
@@ -381,8 +381,9 @@ class StoredFile:
         if self.is_stdin:
             if self._consumed:
                 raise _read_once(self.name)
+            head = self._stored_head(_PEEK)  # what head_sha256 will be asked for later
             self._consumed = True
-            return _Replayed(self._peeked or b"", _standard_input())
+            return _Replayed(head, _standard_input())
         if self.member is not None:
             return _open_member(self.path, self.member, self.name)
         return open_regular(self.path)
