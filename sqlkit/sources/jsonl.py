@@ -1,0 +1,341 @@
+r"""JSON lines: one JSON object a line, its keys the columns; or each line whole, one column.
+
+Numbers keep their text, whatever their length. Blank lines give no row and count as lines. The
+columns are the keys of the first 4 MiB, in the order in which they appear; a key that appears
+only later is an error unless it is wanted, or may be left out (see `JsonLinesReader.pieces`).
+How rows are made is told in `json_rows`.
+
+Errors (`SourceError`):
+
+SK103  the content differs from what was loaded
+SK107  the bytes are not in the encoding said
+SK108  empty: nothing but blank lines
+SK113  a line longer than 64 MiB
+SK114  a line is not valid JSON (RFC 8259: NaN, half a surrogate pair and the like are not), or
+       is nested too deeply
+SK115  a line is valid JSON, but not an object
+SK116  a key that goes nowhere
+SK117  \u0000 in a text, which PostgreSQL cannot store
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from sqlkit.errors import SourceError
+from sqlkit.sources import json_rows
+from sqlkit.sources.base import CopyFormat, Piece, ResumePoint, WantedColumn
+from sqlkit.sources.json_rows import BLOCK, ROWS, BadLine, RowMaker
+from sqlkit.sources.stored import ByteStream, StoredFile, StoredSource
+
+WHOLE_COLUMN = "line"
+"""What the only column is called where lines are delivered whole."""
+
+WHOLE = CopyFormat(format="csv", delimiter="\x02", quote="\x01", escape="\x01", null="\x03")
+"""How COPY reads whole lines: by characters that no JSON text holds."""
+
+MAX_LINE = 64 << 20  # decoded bytes; a file that is no text must not fill the memory
+
+_HEAD = 4 << 20  # decoded bytes from which the keys are found out
+_BLANK = b" \t\r\n"
+
+
+class JsonLinesSource(StoredSource):
+    """A file of JSON lines.
+
+    With `whole`, every line goes untouched into one column, `WHOLE_COLUMN`, whose target is json
+    or jsonb; the lines may then be any JSON, and PostgreSQL judges whether they are. `columns`
+    names the keys to offer instead of those found at the beginning of the file.
+    """
+
+    format = "jsonl"
+    passes_through = False
+
+    def __init__(
+        self,
+        stored: StoredFile,
+        *,
+        encoding: str | None = None,
+        whole: bool = False,
+        columns: Sequence[str] = (),
+    ) -> None:
+        super().__init__(stored)
+        self.encoding = encoding
+        self.whole = whole
+        self.columns = tuple(columns)
+
+    def open(
+        self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
+    ) -> JsonLinesReader:
+        """Open it; with `resume`, continue there or raise SourceError where the content differs.
+
+        Rows are always UTF-8, which PostgreSQL converts to `database_encoding` itself.
+        """
+        stream = self.stored.open(encoding=self.encoding, resume=resume)
+        try:
+            return JsonLinesReader(stream, whole=self.whole, columns=self.columns, resume=resume)
+        except BaseException:
+            stream.close()
+            raise
+
+
+class JsonLinesReader:
+    """An opened file of JSON lines (see `base.Reader`)."""
+
+    columns: tuple[str, ...]
+    copy_format: CopyFormat
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        *,
+        whole: bool = False,
+        columns: tuple[str, ...] = (),
+        resume: ResumePoint | None = None,
+    ) -> None:
+        self._stream = stream
+        self._name = stream.name
+        self.progress = stream.progress
+        self._whole = whole
+        self._offset = 0
+        self._line = 1
+        self._used = 0  # of `_ahead`
+        self._ahead = self._read_head()  # decoded and not used yet
+        if not self._ahead.strip(_BLANK):
+            raise SourceError(
+                "is empty: it has nothing but blank lines" if self._ahead else "is empty",
+                source=self._name,
+                code="SK108",
+                hint="Leave it out if there is nothing to load from it.",
+            )
+        if whole:
+            self.columns = (WHOLE_COLUMN,)
+            self.copy_format = WHOLE
+        else:
+            self.columns = columns or self._find_keys()
+            self.copy_format = ROWS
+        if resume is not None:
+            self._ahead = stream.skip_to_resume(self._ahead)
+            self._offset = resume.offset
+            self._line = resume.line
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 (hex) of all stored bytes; None until the last piece was yielded."""
+        return self._stream.fingerprint
+
+    def close(self) -> None:
+        """Release the file; may be called at any time, more than once."""
+        self._stream.close()
+
+    # --- the beginning
+
+    def _read_head(self) -> bytes:
+        """The first 4 MiB or more: to the end of the first line that is not blank."""
+        parts = []
+        size = 0
+        found = False
+        while size < _HEAD or not found:
+            more = self._stream.read()
+            if not more:
+                break
+            size += len(more)
+            parts.append(more)
+            if size >= _HEAD:
+                parts = [b"".join(parts)]
+                begun = parts[0].lstrip(_BLANK)
+                found = b"\n" in begun
+                if len(begun) > MAX_LINE and not found:
+                    raise self._too_long(parts[0].count(b"\n") + 1)
+                if not begun and size > MAX_LINE:
+                    break
+        return b"".join(parts)
+
+    def _head_lines(self) -> list[bytes]:
+        """The lines that were read ahead; the last only where it is whole, or the only one."""
+        text = self._ahead[self._used :]
+        lines = text.split(b"\n")
+        if len(text) >= _HEAD and len(lines) > 1:
+            lines.pop()
+        return lines
+
+    def _find_keys(self) -> tuple[str, ...]:
+        lines = self._head_lines()
+        keys: dict[str, None] = {}
+        none_valid = True
+        for record in json_rows.objects(lines):
+            keys.update(dict.fromkeys(record))
+            none_valid = False
+        if none_valid:
+            index = next(i for i, line in enumerate(lines) if line.strip(_BLANK))
+            try:
+                json_rows.members(lines[index], index)
+            except BadLine as error:
+                raise self._bad_line(error) from None
+        return tuple(keys)
+
+    def sample(self, rows: int) -> list[tuple[str | None, ...]]:
+        """The first records as text, null as None, without consuming them.
+
+        At most `rows`, and as many as were read to find the keys. Strings are without quotes and
+        escapes, everything else is the text as it is written. Lines that are no object are left
+        out: whether they may be loaded is judged when they are.
+        """
+        lines = self._head_lines()
+        if self._whole:
+            full = (line for line in lines if line.strip(_BLANK))
+            return [(line.decode(errors="replace").strip(),) for line in islice(full, rows)]
+        return [
+            tuple(json_rows.text_of(record.get(name)) for name in self.columns)
+            for record in islice(json_rows.objects(lines), rows)
+        ]
+
+    # --- the records
+
+    def pieces(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None = None,
+    ) -> Iterator[Piece]:
+        """The records in order, about `piece_bytes` decoded bytes at a time.
+
+        `wanted` may name any key, whether in `columns` or not; one that is absent is null.
+        `ignored` are the keys that may occur besides; any other is an error that names key and
+        line (SK116). None: whatever else occurs is left out.
+
+        A piece exceeds `piece_bytes` by less than 1 MiB and the longest line. Memory stays within
+        a few times a piece.
+        """
+        make: Callable[[bytes], bytes]
+        if self._whole:
+            if tuple(column.name for column in wanted) != self.columns:
+                raise ValueError(f"whole lines have one column, {WHOLE_COLUMN}")
+            make = whole_lines
+        else:
+            make = RowMaker(wanted, ignored).rows
+        block = max(1, min(BLOCK, piece_bytes))
+        began = time.perf_counter()
+        runs: list[bytes] = []
+        start, first_line = self._offset, self._line
+        text = b""
+        ended = False
+        while not ended:
+            more = self._take(max(block, len(text)))
+            ended = not more
+            text += more
+            cut = len(text) if ended else text.rfind(b"\n") + 1
+            if cut:
+                if run := self._make(make, text if cut == len(text) else text[:cut]):
+                    runs.append(run)
+                newlines = text.count(b"\n", 0, cut)
+                open_line = 0 if text.endswith(b"\n", 0, cut) else 1
+                self._offset += cut
+                self._line += newlines + open_line
+                text = text[cut:]
+            elif len(text) > MAX_LINE:
+                raise self._too_long(self._line)
+            if runs and (ended or self._offset - start >= piece_bytes):
+                data = b"".join(runs)
+                runs.clear()
+                yield Piece(
+                    data=data,
+                    first_line=first_line,
+                    last_line=self._line - 1,
+                    start=start,
+                    end=self._offset,
+                    resume=self._stream.resume_at(self._offset, self._line),
+                    seconds=time.perf_counter() - began,
+                )
+                del data
+                began = time.perf_counter()
+                start, first_line = self._offset, self._line
+
+    def _make(self, make: Callable[[bytes], bytes], text: bytes) -> bytes:
+        began = time.perf_counter()
+        try:
+            return make(text)
+        except BadLine as error:
+            raise self._bad_line(error) from None
+        finally:
+            self.progress.seconds += time.perf_counter() - began
+
+    def _take(self, size: int) -> bytes:
+        if self._used < len(self._ahead):
+            data = self._ahead[self._used : self._used + size]
+            self._used += len(data)
+            return data
+        self._ahead = b""
+        self._used = 0
+        return self._stream.read(size)
+
+    def _bad_line(self, error: BadLine) -> SourceError:
+        return SourceError(
+            error.message,
+            source=self._name,
+            line=self._line + error.index,
+            code=error.code,
+            detail=error.detail,
+            hint=error.hint,
+        )
+
+    def _too_long(self, line: int) -> SourceError:
+        return SourceError(
+            f"the line is longer than {MAX_LINE >> 20} MiB",
+            source=self._name,
+            line=line,
+            code="SK113",
+            hint="Is this a file of JSON lines? A JSON array is made one by: jq -c '.[]' FILE",
+        )
+
+
+def whole_lines(text: bytes) -> bytes:
+    """Lines for COPY to take whole: `text` itself, unless there are blank lines or odd line ends.
+
+    What could mislead COPY is refused, and is no JSON anyway. Raises BadLine.
+    """
+    lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            for index, line in enumerate(lines):
+                json_rows.check_utf8(line, index)
+    if any(mark in text for mark in (b"\0", b"\1", b"\2", b"\3")) or rb"\." in text:
+        _refuse_marks(lines)
+    if b"\r" not in text and text.endswith(b"\n") and all(map(_is_full, lines)):
+        return text
+    rows = _with_one_line_end(line for line in lines if _is_full(line))
+    return b"".join(rows)
+
+
+def _is_full(line: bytes) -> bytes:
+    return line.strip(_BLANK)
+
+
+def _refuse_marks(lines: list[bytes]) -> None:
+    for index, line in enumerate(lines):
+        if line == rb"\.":  # where data ends, to COPY before PostgreSQL 18
+            reason = r"it is \."
+        elif marks := [mark for mark in b"\0\1\2\3" if mark in line]:
+            reason = f"it holds the control character 0x{marks[0]:02x}"
+        else:
+            continue
+        raise BadLine(
+            index,
+            f"the line is not valid JSON: {reason}",
+            code="SK114",
+            hint="Inside strings, control characters are written as \\u and four digits.",
+            detail=repr(line[:200]),
+        )
+
+
+def _with_one_line_end(lines: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Lines that end in \n; \r elsewhere needs the quotes of COPY."""
+    for line in lines:
+        line = line.removesuffix(b"\r")
+        yield b"\1%b\1\n" % line if b"\r" in line else line + b"\n"
