@@ -253,6 +253,13 @@ def connection(database: Database) -> Iterator[psycopg.Connection]:
 # The command line
 # --------------------------------------------------------------------------------------------
 
+
+def environment() -> dict[str, str]:
+    """The environment for a Python process that has to find sqlkit, installed or not."""
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 RunSqlkit = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -270,8 +277,7 @@ def sqlkit(tmp_path: Path) -> RunSqlkit:
         done = subprocess.run(
             [sys.executable, "-m", "sqlkit.cli.app", *map(str, arguments)],
             cwd=cwd,
-            # Found without being installed too.
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | dict(env or {}),
+            env=environment() | dict(env or {}),
             input=input.encode() if isinstance(input, str) else input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,

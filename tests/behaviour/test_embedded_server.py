@@ -19,7 +19,7 @@ import pytest
 from sqlkit import server
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.server import EmbeddedServer, ServerError, find_dsn, name_server
-from tests.conftest import Database, RunSqlkit, missing
+from tests.conftest import Database, RunSqlkit, environment, missing
 from tests.servers import Session
 
 
@@ -150,7 +150,7 @@ def test_many_at_once_start_one_server(home: Path) -> None:
                 "-c",
                 "from sqlkit.server import *; print(EmbeddedServer.here().start())",
             ],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=environment(),
             capture_output=True,
             text=True,
             check=True,
