@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="1f72192d7124e670a478848854d5428f8acc9cde286ce872a5e31b53f4e76b14",
+        sha256="602c6dd6e868cf55d249f6d635df7ce46e4853131359380323a25dee93f1c150",
     )
 
 

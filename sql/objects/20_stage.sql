@@ -288,6 +288,29 @@ Writes: sqlkit.stage. Raises: SK201 no table, SK204 unknown column, SK205 genera
 if the name is taken.';
 
 
+create or replace function sqlkit.empty_stages(p_stages regclass[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $empty_stages$
+declare
+    v_stages text;
+begin
+    select string_agg(format('sqlkit_stage.%I', c.relname), ', ')
+    into v_stages
+    from pg_class as c
+    where c.oid = any (p_stages) and c.relnamespace = 'sqlkit_stage'::regnamespace;
+    if v_stages is not null then
+        execute 'truncate table ' || v_stages;
+    end if;
+end;
+$empty_stages$;
+
+comment on function sqlkit.empty_stages(regclass[]) is
+'Empties stages for their next batch; relations that are no stages are left alone.
+Locks: ACCESS EXCLUSIVE on the stages.';
+
+
 create or replace function sqlkit.drop_stage(p_stage regclass)
 returns void
 language plpgsql

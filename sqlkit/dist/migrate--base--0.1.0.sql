@@ -34,7 +34,8 @@ begin
     end if;
 
     if to_regclass('sqlkit.deployment') is not null then
-        execute 'select sqlkit.version(), sqlkit.channel()'
+        execute
+            'select sqlkit.version(), d.channel from sqlkit.deployment as d order by d.deployed_at desc limit 1'
         into v_deployed_version, v_deployed_channel;
     end if;
     if v_deployed_version is not null then
@@ -916,6 +917,29 @@ the columns named, in that order and with the target''s types (all loadable colu
 Columns in p_left_out are there as text, so that COPY can read past them, and are not merged.
 Writes: sqlkit.stage. Raises: SK201 no table, SK204 unknown column, SK205 generated column, 23505 or 42P07
 if the name is taken.';
+
+
+create or replace function sqlkit.empty_stages(p_stages regclass[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $empty_stages$
+declare
+    v_stages text;
+begin
+    select string_agg(format('sqlkit_stage.%I', c.relname), ', ')
+    into v_stages
+    from pg_class as c
+    where c.oid = any (p_stages) and c.relnamespace = 'sqlkit_stage'::regnamespace;
+    if v_stages is not null then
+        execute 'truncate table ' || v_stages;
+    end if;
+end;
+$empty_stages$;
+
+comment on function sqlkit.empty_stages(regclass[]) is
+'Empties stages for their next batch; relations that are no stages are left alone.
+Locks: ACCESS EXCLUSIVE on the stages.';
 
 
 create or replace function sqlkit.drop_stage(p_stage regclass)
@@ -2120,6 +2144,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'describe_target'),
             ('sqlkit_loader', 'execute', 'routine', 'drop_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
@@ -2174,6 +2199,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'describe_target'),
             ('sqlkit_admin', 'execute', 'routine', 'drop_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),

@@ -15,6 +15,8 @@
 
 begin transaction isolation level read committed, read write;
 
+set local search_path = pg_catalog, pg_temp;
+
 \if :{?role}
     set local role :"role";
 \endif

@@ -84,11 +84,17 @@ class Reader(Protocol):
     def sample(self, rows: int) -> list[tuple[str | None, ...]]:
         """The first records as text, null as None, without consuming them."""
 
-    def pieces(self, wanted: Sequence[WantedColumn], piece_bytes: int) -> Iterator[Piece]:
+    def pieces(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None = None,
+    ) -> Iterator[Piece]:
         """The records in order, about `piece_bytes` decoded bytes at a time.
 
-        `wanted` names the columns to deliver and their order. A reader that passes bytes
-        through untouched (CSV) requires all its columns in their own order.
+        `wanted` names the columns to deliver and their order, `ignored` those that may be left
+        out (None: any). A reader that passes bytes through untouched (CSV) delivers all its
+        columns in their own order, whatever is wanted.
         """
 
     def close(self) -> None:
@@ -109,6 +115,10 @@ class Source(Protocol):
     @property
     def passes_through(self) -> bool:
         """True: `pieces` yields every column as it stands."""
+
+    @property
+    def declares_columns(self) -> bool:
+        """True: a reader's columns are all there are. False: more may turn up later."""
 
     @property
     def size(self) -> int | None:

@@ -120,6 +120,7 @@ class DelimitedSource(StoredSource):
     """A CSV or TSV file."""
 
     passes_through = True
+    declares_columns = True
 
     def __init__(
         self, stored: StoredFile, dialect: Dialect | None = None, *, format: str = "csv"
@@ -393,7 +394,12 @@ class DelimitedReader:
                 )
         return found
 
-    def pieces(self, wanted: Sequence[WantedColumn], piece_bytes: int) -> Iterator[Piece]:
+    def pieces(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None = None,
+    ) -> Iterator[Piece]:
         """The records in order, about `piece_bytes` decoded bytes at a time.
 
         A piece exceeds `piece_bytes` by less than 1 MiB and the longest record. `wanted` must be
@@ -517,9 +523,8 @@ def _outside_quotes(head: bytes, quote: bytes, escape: bytes) -> bytes:
     if quote == escape:
         return b"".join(head.split(quote)[::2])
     q, e = re.escape(quote), re.escape(escape)
-    return re.sub(
-        rb"%b[^%b%b]*+(?:%b.[^%b%b]*+)*+(?:%b|\Z)" % (q, q, e, e, q, e, q), b"", head, 0, re.S
-    )
+    quoted = rb"%b[^%b%b]*+(?:%b.[^%b%b]*+)*+(?:%b|\Z)" % (q, q, e, e, q, e, q)
+    return re.sub(quoted, b"", head, flags=re.DOTALL)
 
 
 def _line_end(outside: bytes) -> bytes:

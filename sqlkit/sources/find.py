@@ -37,7 +37,11 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def find_sources(
-    specs: Sequence[str], *, format: str | None = None, dialect: Dialect | None = None
+    specs: Sequence[str],
+    *,
+    format: str | None = None,
+    dialect: Dialect | None = None,
+    whole: bool = False,
 ) -> list[Source]:
     """The sources that `specs` name: paths, patterns, '-' for standard input.
 
@@ -48,7 +52,7 @@ def find_sources(
     The format is `format`, else what the name says (also before .gz and the like), else what the
     content looks like. Every source is checked to be a file that can be opened, so that a load
     does not begin where a later file is missing; nothing more is read, except for the beginning
-    of files whose name says nothing.
+    of files whose name says nothing. With `whole`, files are JSON lines, each delivered whole.
 
     Raises SourceError and UsageError, see above.
     """
@@ -56,13 +60,17 @@ def find_sources(
         raise UsageError(
             f"{format!r} is no format that sqlkit reads", hint=f"One of {', '.join(FORMATS)}."
         )
+    if whole:
+        if format not in (None, "jsonl"):
+            raise UsageError(f"lines of {format} cannot be taken whole", hint="--format jsonl")
+        format = "jsonl"
     if not specs:
         raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
     dialect = check_dialect(dialect or Dialect())
     if list(specs).count("-") > 1:
         raise UsageError("standard input can be read only once, but '-' is named twice")
     return [
-        _source(file, format, dialect)
+        _source(file, format, dialect, whole)
         for spec in specs
         for path in _paths(spec)
         for file in _files(path)
@@ -149,10 +157,17 @@ def format_of(file: StoredFile) -> str:
     return "jsonl" if _JSON_START.match(file.peek()) else "csv"
 
 
-def _source(file: StoredFile, format: str | None, dialect: Dialect) -> Source:
+def _source(file: StoredFile, format: str | None, dialect: Dialect, whole: bool) -> Source:
     chosen = format or format_of(file)
     if chosen == "jsonl":
         from sqlkit.sources.jsonl import JsonLinesSource
 
-        return JsonLinesSource(file, encoding=dialect.encoding)
+        return JsonLinesSource(
+            file, encoding=dialect.encoding, whole=whole, columns=dialect.columns
+        )
+    if whole:
+        raise UsageError(
+            f"{file.name} is {chosen}: only lines of JSON go whole into one column",
+            hint="If it does hold JSON lines, say so: --format jsonl.",
+        )
     return DelimitedSource(file, dialect, format=chosen)

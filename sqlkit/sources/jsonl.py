@@ -64,6 +64,7 @@ class JsonLinesSource(StoredSource):
         super().__init__(stored)
         self.encoding = encoding
         self.whole = whole
+        self.declares_columns = whole
         self.columns = tuple(columns)
 
     def open(

@@ -1,0 +1,69 @@
+"""sqlkit loads anything into PostgreSQL exactly once, at COPY speed.
+
+    import sqlkit
+
+    with sqlkit.connect("postgresql://localhost/shop") as client:
+        result = client.load("prices/*.csv.gz", into="shop.price")
+        print(result.rows.inserted, result.rows.updated, result.rows.unchanged)
+
+`aconnect` is the same for asyncio.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlkit.client import Client, connect
+    from sqlkit.client_async import AsyncClient, aconnect
+    from sqlkit.errors import (
+        DatabaseError,
+        RejectLimitError,
+        SourceError,
+        SqlkitError,
+        UsageError,
+    )
+    from sqlkit.results import LoadProgress, LoadResult, RowCounts, SourceResult
+    from sqlkit.sources.base import Dialect
+
+_HOME = {
+    "AsyncClient": "sqlkit.client_async",
+    "Client": "sqlkit.client",
+    "DatabaseError": "sqlkit.errors",
+    "Dialect": "sqlkit.sources.base",
+    "LoadProgress": "sqlkit.results",
+    "LoadResult": "sqlkit.results",
+    "RejectLimitError": "sqlkit.errors",
+    "RowCounts": "sqlkit.results",
+    "SourceError": "sqlkit.errors",
+    "SourceResult": "sqlkit.results",
+    "SqlkitError": "sqlkit.errors",
+    "UsageError": "sqlkit.errors",
+    "aconnect": "sqlkit.client_async",
+    "connect": "sqlkit.client",
+}
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DatabaseError",
+    "Dialect",
+    "LoadProgress",
+    "LoadResult",
+    "RejectLimitError",
+    "RowCounts",
+    "SourceError",
+    "SourceResult",
+    "SqlkitError",
+    "UsageError",
+    "aconnect",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `sqlkit --help` needs none of it.
+    if name not in _HOME:
+        raise AttributeError(f"module 'sqlkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,130 @@
+"""Concurrency in two dialects: each name here has an asynchronous and a synchronous form.
+
+Asynchronous modules use the first, their generated twins the second (``AsyncX`` -> ``X``,
+``x_async`` -> ``x``). The synchronous form is threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Generic, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+AsyncLock = asyncio.Lock
+Lock = threading.Lock
+
+
+async def run_async(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that blocks, without blocking the event loop."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that blocks."""
+    return function(*args, **kwargs)
+
+
+class AsyncTask(Generic[T]):
+    """Work going on beside the caller's."""
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._task = asyncio.create_task(function())
+
+    async def result(self) -> T:
+        """Wait for the end; returns what it returned, raises what it raised."""
+        return await self._task
+
+    async def settle(self) -> BaseException | None:
+        """Wait for the end; the exception it raised, if any."""
+        await asyncio.wait([self._task])
+        if self._task.cancelled():
+            return asyncio.CancelledError()
+        return self._task.exception()
+
+
+class Task(Generic[T]):
+    """Work going on beside the caller's."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._value: list[T] = []
+        self._error: BaseException | None = None
+        self._function = function
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._function())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+            self._error = error
+
+    def result(self) -> T:
+        """Wait for the end; returns what it returned, raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def settle(self) -> BaseException | None:
+        """Wait for the end; the exception it raised, if any."""
+        self._thread.join()
+        return self._error
+
+
+class Prefetch(Generic[T]):
+    """Runs an iterator in a thread of its own, a few items ahead of whoever takes them.
+
+    Each item comes with the news whether it is the last one, for which one item more is held.
+    """
+
+    def __init__(self, items: Iterator[T], ahead: int) -> None:
+        self._items = items
+        self._queue: queue.Queue[tuple[T, bool] | BaseException | None] = queue.Queue(ahead)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="sqlkit-prefetch")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            held: list[T] = []
+            for item in self._items:
+                if held and not self._put((held.pop(), False)):
+                    return
+                held.append(item)
+            if held:
+                self._put((held.pop(), True))
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - raised where the items are taken
+            self._put(error)
+
+    def _put(self, entry: tuple[T, bool] | BaseException | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(entry, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def take(self) -> tuple[T, bool] | None:
+        """The next item and whether it is the last; None after the last one. Blocks."""
+        while True:
+            try:
+                entry = self._queue.get(timeout=0.2)
+            except queue.Empty:
+                if self._closed.is_set():
+                    return None
+                continue
+            if isinstance(entry, BaseException):
+                raise entry
+            return entry
+
+    def close(self) -> None:
+        """Stop reading. Returns once the thread has ended, so that its iterator may be closed."""
+        self._closed.set()
+        self._thread.join()

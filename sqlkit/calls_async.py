@@ -1,0 +1,379 @@
+"""One typed function for each SQL function of sqlkit that Python calls.
+
+Apart from COPY, this is all the SQL in the package. Every function runs in the transaction that
+the connection is in.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
+
+from sqlkit.results import RowCounts
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a target."""
+
+    name: str
+    type: str
+    is_json: bool
+    is_generated: bool
+    has_default: bool
+    not_null: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table that rows are loaded into, as `sqlkit.describe_target` sees it."""
+
+    name: str  # schema.table, quoted
+    kind: str  # relkind
+    heap_bytes: int
+    key: tuple[str, ...] | None
+    has_row_triggers: bool
+    has_rules: bool
+    row_security: bool
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """How far a source has come, from the ledger."""
+
+    source_id: int
+    state: str
+    next_offset: int
+    next_line: int
+    stored_offset: int
+    stored_sha256: str | None
+
+
+@dataclass(frozen=True)
+class SourceRange:
+    """A contiguous piece of a source; see the type of that name in SQL."""
+
+    start_offset: int
+    end_offset: int
+    first_line: int
+    last_line: int
+    stored_offset: int
+    stored_sha256: str
+    is_last: bool
+
+
+_RANGE = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.source_range"
+_COUNTS = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.row_counts"
+
+
+async def _value(connection: AsyncConnection[Any], query: str, *values: Any) -> Any:
+    row = await _row(connection, query, *values)
+    return row[0]
+
+
+async def _row(connection: AsyncConnection[Any], query: str, *values: Any) -> tuple[Any, ...]:
+    # Whatever row factory the caller's connection has, plain rows are wanted here.
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(query.encode(), values)
+    row = await cursor.fetchone()
+    if row is None:
+        raise AssertionError(f"no row from: {query}")
+    return row
+
+
+async def version(connection: AsyncConnection[Any]) -> str | None:
+    """The version of the schema that is deployed; None if there is none."""
+    found = await _value(connection, "select to_regprocedure('sqlkit.version()') is not null")
+    return await _value(connection, "select sqlkit.version()") if found else None
+
+
+async def server_encoding(connection: AsyncConnection[Any]) -> str:
+    """PostgreSQL's name of the database's encoding."""
+    found: str = await _value(connection, "select current_setting('server_encoding')")
+    return found
+
+
+async def find_table(connection: AsyncConnection[Any], name: str) -> str | None:
+    """The table of that name as schema.table, quoted; None if there is none."""
+    found: str | None = await _value(
+        connection, "select sqlkit._table_name(to_regclass(%s))", name
+    )
+    return found
+
+
+async def describe_target(connection: AsyncConnection[Any], target: str) -> Target:
+    """What a loader has to know of a target. Raises SK201 if it is not a table."""
+    found = await _value(connection, "select sqlkit.describe_target(%s::regclass)::text", target)
+    described = json.loads(found)
+    return Target(
+        name=described["name"],
+        kind=described["kind"],
+        heap_bytes=described["heap_bytes"],
+        key=tuple(described["key"]) if described["key"] else None,
+        has_row_triggers=described["has_row_triggers"],
+        has_rules=described["has_rules"],
+        row_security=described["row_security"],
+        columns=tuple(
+            Column(
+                name=column["name"],
+                type=column["type"],
+                is_json=column["is_json"],
+                is_generated=column["is_generated"],
+                has_default=column["has_default"],
+                not_null=column["not_null"],
+            )
+            for column in described["columns"] or ()
+        ),
+    )
+
+
+async def find_key(
+    connection: AsyncConnection[Any], target: str, key: list[str] | None
+) -> list[str]:
+    """The key's columns in the order of its index. Raises SK202, SK203, SK204."""
+    found: list[str] = await _value(
+        connection, "select sqlkit.find_key(%s::regclass, %s::name[])::text[]", target, key
+    )
+    return found
+
+
+async def start_run(
+    connection: AsyncConnection[Any],
+    kind: str,
+    target: str,
+    policy: str,
+    key: list[str] | None,
+    options: dict[str, Any],
+    client: str,
+) -> int:
+    """Opens a run in the ledger."""
+    run_id: int = await _value(
+        connection,
+        "select sqlkit.start_run(%s, %s::regclass, %s, %s::name[], %s::jsonb, %s)",
+        kind,
+        target,
+        policy,
+        key,
+        json.dumps(options),
+        client,
+    )
+    return run_id
+
+
+async def finish_run(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    error_code: str | None = None,
+    error_message: str | None = None,
+    wal_bytes: int | None = None,
+) -> None:
+    """Closes a run: done, or failed with an error. Raises SK401."""
+    await _value(
+        connection,
+        "select sqlkit.finish_run(%s, %s, %s, %s)",
+        run_id,
+        error_code,
+        error_message,
+        wal_bytes,
+    )
+
+
+async def wal_position(connection: AsyncConnection[Any]) -> int:
+    """Bytes of WAL that the server has written so far."""
+    found: int = await _value(
+        connection, "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
+    )
+    return found
+
+
+async def open_source(
+    connection: AsyncConnection[Any],
+    target: str,
+    name: str,
+    format: str,
+    size: int | None,
+    fingerprint: str | None,
+    again: bool,
+) -> SourceState:
+    """The ledger's row of a source and a target, new or known."""
+    row = await _row(
+        connection,
+        "select source_id, state, next_offset, next_line, stored_offset, stored_sha256 "
+        "from sqlkit.open_source(%s::regclass, %s, %s, %s, %s, %s)",
+        target,
+        name,
+        format,
+        size,
+        fingerprint,
+        again,
+    )
+    return SourceState(*row)
+
+
+async def create_stage(
+    connection: AsyncConnection[Any],
+    target: str,
+    columns: list[str],
+    left_out: list[str],
+    run_id: int | None,
+) -> str:
+    """Makes a stage; its name as schema.table, quoted."""
+    oid: int = await _value(
+        connection,
+        "select sqlkit.create_stage(%s::regclass, %s::name[], p_left_out => %s::name[], "
+        "p_run_id => %s)::oid",
+        target,
+        columns,
+        left_out,
+        run_id,
+    )
+    # Not in the same statement, which does not see what it has made.
+    found: str = await _value(connection, "select sqlkit._table_name(%s::oid::regclass)", oid)
+    return found
+
+
+async def drop_stage(connection: AsyncConnection[Any], stage: str) -> None:
+    """Drops a stage with all rows in it. Raises SK208."""
+    await _value(connection, "select sqlkit.drop_stage(%s::regclass)", stage)
+
+
+async def empty_stages(connection: AsyncConnection[Any], stages: list[str]) -> None:
+    """Makes stages ready for the next batch."""
+    await _value(connection, "select sqlkit.empty_stages(%s::regclass[])", stages)
+
+
+async def merge_batch(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    source_id: int,
+    piece: SourceRange,
+    stages: list[str],
+    target: str,
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+    pieces: list[dict[str, int]],
+    seconds_decode: float,
+    seconds_copy: float,
+) -> RowCounts:
+    """Merges the stages of a batch into the target and records the batch."""
+    row = await _row(
+        connection,
+        f"select m.* from sqlkit.merge_batch(%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "
+        "%s, %s::name[], %s::name, %s::jsonb, %s, %s) as m",
+        run_id,
+        source_id,
+        *astuple(piece),
+        stages,
+        target,
+        policy,
+        key,
+        order_by,
+        json.dumps(pieces),
+        seconds_decode,
+        seconds_copy,
+    )
+    return RowCounts(*row)
+
+
+async def claim_batch(connection: AsyncConnection[Any], source_id: int, start_offset: int) -> None:
+    """Keeps a source where it stands until the transaction ends. Raises SK402."""
+    await _value(connection, "select sqlkit.claim_batch(%s, %s)", source_id, start_offset)
+
+
+async def record_batch(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    source_id: int,
+    piece: SourceRange,
+    counts: RowCounts,
+    seconds_decode: float,
+    seconds_copy: float,
+    seconds_merge: float,
+    wal_bytes: int,
+) -> None:
+    """Records a batch that COPY wrote into the target itself. Raises SK402."""
+    await _value(
+        connection,
+        f"select sqlkit.record_batch(%s, %s, {_RANGE}, {_COUNTS}, %s, %s, %s, %s)",
+        run_id,
+        source_id,
+        *astuple(piece),
+        *astuple(counts),
+        seconds_decode,
+        seconds_copy,
+        seconds_merge,
+        wal_bytes,
+    )
+
+
+async def begin_first_load(connection: AsyncConnection[Any], target: str) -> str | None:
+    """Makes an empty target ready for COPY FREEZE; None where that cannot be done."""
+    found: str | None = await _value(
+        connection, "select sqlkit.begin_first_load(%s::regclass)::text", target
+    )
+    return found
+
+
+async def finish_first_load(
+    connection: AsyncConnection[Any],
+    target: str,
+    indexes: str,
+    rows_read: int,
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+) -> RowCounts:
+    """Builds the indexes again that `begin_first_load` took away."""
+    row = await _row(
+        connection,
+        "select f.* from sqlkit.finish_first_load(%s::regclass, %s::jsonb, %s, %s, %s::name[], "
+        "%s::name) as f",
+        target,
+        indexes,
+        rows_read,
+        policy,
+        key,
+        order_by,
+    )
+    return RowCounts(*row)
+
+
+async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:
+    """Changes a setting until the transaction ends."""
+    await _value(connection, "select set_config(%s, %s, true)", setting, value)
+
+
+async def run_summaries(
+    connection: AsyncConnection[Any], run_id: int | None, limit: int
+) -> list[dict[str, Any]]:
+    """The newest runs with their counters, newest first; or the one asked for."""
+    rows = await _value(
+        connection,
+        "select coalesce(json_agg(to_json(s) order by s.run_id desc), '[]')::text from ("
+        "select * from sqlkit.run_summary where %s::bigint is null or run_id = %s "
+        "order by run_id desc limit %s) as s",
+        run_id,
+        run_id,
+        limit,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def batches_of(connection: AsyncConnection[Any], run_id: int) -> list[dict[str, Any]]:
+    """The batches of a run in order, each with the name of its source."""
+    rows = await _value(
+        connection,
+        "select coalesce(json_agg(to_json(b) order by b.batch_id), '[]')::text from ("
+        "select b.*, s.name as source, s.fingerprint, s.size_bytes from sqlkit.batch as b "
+        "left join sqlkit.source as s using (source_id) where b.run_id = %s) as b",
+        run_id,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found

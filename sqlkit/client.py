@@ -1,0 +1,187 @@
+# Generated from sqlkit/client_async.py by python -m sqlkit.build; do not edit.
+
+"""The Python API: a client that loads, and reads the ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import Connection
+
+from sqlkit import calls as calls
+from sqlkit.connection import from_psycopg
+from sqlkit.connections import (
+    CallersConnection,
+    Connections,
+    OwnConnections,
+    PooledConnections,
+)
+from sqlkit.errors import UsageError
+from sqlkit.loader import Loader, LoadOptions
+from sqlkit.results import LoadResult, ProgressCallback
+from sqlkit.sources.base import Dialect, Source
+from sqlkit.sources.find import find_sources
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
+PathLike = str | os.PathLike[str]
+"""A path, a pattern, or ``-`` for standard input."""
+
+
+class Client:
+    """Loads sources into tables of one database. Made by `sqlkit.connect`.
+
+    One load at a time: a client is not to be shared between tasks.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def load(
+        self,
+        sources: PathLike | Source | Sequence[PathLike | Source],
+        *,
+        into: str,
+        policy: str = "update",
+        key: Sequence[str] | None = None,
+        order_by: str | None = None,
+        format: str | None = None,
+        dialect: Dialect | None = None,
+        columns: Sequence[str] = (),
+        map: Mapping[str, str] | None = None,
+        leave_out: Sequence[str] = (),
+        whole: str | None = None,
+        create: bool = False,
+        workers: int = 2,
+        batch_bytes: int | None = None,
+        atomic: bool = False,
+        dry_run: bool = False,
+        again: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> LoadResult:
+        """Load files into a table, exactly once, and say what became of their rows.
+
+        `sources` are paths, patterns, '-' for standard input, or sources made before, loaded in
+        this order. `into` is the table, as SQL names it. `policy` says what happens to a row whose
+        key exists: append, ignore, update, newer (by the column `order_by`), fill or error; the
+        `key` is the primary key unless it names the columns of another unique index.
+
+        `format` (csv, tsv, jsonl) and `dialect` are found out from the files where they are not
+        given. `columns` names the columns of a file without header, or those to load of one that
+        has a header; `map` renames columns of the source; `leave_out` names columns of either
+        side that have no partner ('*': all). `whole` is the json(b) column that takes each line of
+        JSON lines whole. `create` makes the table, if it is not there, from the first rows.
+
+        `workers` streams COPY at once. `batch_bytes` (decoded) are committed at a time; by default
+        as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all sources are committed
+        together; with `dry_run`, everything is done and rolled back. A source that was loaded
+        before is skipped, unless `again`.
+
+        Guarantees: a batch's rows and its row in the ledger are committed together, so that after
+        any failure the same call continues where it stopped; rows read are the sum of inserted,
+        updated, unchanged, ignored, duplicates and rejected; on the caller's own connection nothing
+        is committed that is not in autocommit mode. Memory does not grow with the input.
+
+        Raises UsageError, SourceError (with source and line), or another SqlkitError with the
+        SQLSTATE.
+        """
+        options = LoadOptions(
+            policy=policy,
+            key=None if key is None else tuple(key),
+            order_by=order_by,
+            columns=tuple(columns),
+            renamed={**(map or {}), **({} if whole is None else {"line": whole})},
+            left_out=tuple(leave_out),
+            create=create,
+            workers=workers,
+            batch_bytes=batch_bytes,
+            atomic=atomic,
+            dry_run=dry_run,
+            again=again,
+        )
+        options.check()
+        found = _find(sources, format, dialect, tuple(columns), whole is not None)
+        return Loader(self._connections, options, progress).load(found, into)
+
+    def runs(self, run_id: int | None = None, *, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest runs with their counters and timings, newest first; or the one asked for."""
+        return self._ask(calls.run_summaries, run_id, limit)
+
+    def batches(self, run_id: int) -> list[dict[str, Any]]:
+        """The batches of a run in order, each with its source, lines, counters and timings."""
+        return self._ask(calls.batches_of, run_id)
+
+    def _ask(self, call: Any, *values: Any) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = call(self._connections.main(), *values)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+        return found
+
+    def close(self) -> None:
+        """Closes the connections that are the client's own."""
+        self._connections.close()
+
+
+def _find(
+    sources: PathLike | Source | Sequence[PathLike | Source],
+    format: str | None,
+    dialect: Dialect | None,
+    columns: tuple[str, ...],
+    whole: bool,
+) -> list[Source]:
+    if isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence):
+        sources = [sources]
+    dialect = dialect or Dialect()
+    if columns and not dialect.header and not dialect.columns:
+        dialect = Dialect(
+            delimiter=dialect.delimiter,
+            quote=dialect.quote,
+            escape=dialect.escape,
+            header=False,
+            null=dialect.null,
+            encoding=dialect.encoding,
+            columns=columns,
+        )
+    found: list[Source] = []
+    for source in sources:
+        if isinstance(source, str | os.PathLike):
+            found += find_sources([os.fspath(source)], format=format, dialect=dialect, whole=whole)
+        else:
+            found.append(source)
+    if not found:
+        raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
+    if sum(1 for source in found if not source.repeatable) > 1:
+        raise UsageError("standard input can be read only once, but it is named twice")
+    return found
+
+
+@contextmanager
+def connect(
+    database: str | Connection[Any] | ConnectionPool[Any] | None = None,
+) -> Iterator[Client]:
+    """A client of a database, for the length of an ``async with`` block.
+
+    `database` is a connection string, a connection or a pool of the caller's; None means the server
+    that SQLKIT_DSN or the PG* variables name, else the embedded one of this directory. Connections
+    that are the caller's are not closed, and not committed (see `Client.load`).
+    """
+    connections: Connections
+    if database is None or isinstance(database, str):
+        from sqlkit.server import find_dsn
+
+        connections = OwnConnections(find_dsn(database))
+    elif isinstance(database, Connection):
+        connections = CallersConnection(database)
+    else:
+        connections = PooledConnections(database)
+    client = Client(connections)
+    try:
+        yield client
+    finally:
+        client.close()

@@ -1,0 +1,169 @@
+"""Which column of a source goes into which column of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlkit.calls import Column
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.sources.base import WantedColumn
+
+EVERYTHING = "*"
+"""In the list of what to leave out: all columns that only one side has."""
+
+
+class ColumnError(SqlkitError):
+    """Source and target do not have the same columns, and nobody said what to leave out."""
+
+    default_code = "SK204"
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """How the columns of a source reach the target.
+
+    `staged` are the columns of the stage in the order in which the source delivers them, under
+    the names of the target, or under a made-up name where the source's column is left out.
+    """
+
+    staged: tuple[str, ...]
+    left_out: tuple[str, ...]
+    wanted: tuple[WantedColumn, ...]
+    ignored: frozenset[str] | None
+
+    @property
+    def is_direct(self) -> bool:
+        """True if COPY may write the source's columns straight into the target."""
+        return not self.left_out
+
+
+def plan_columns(
+    source: str,
+    source_columns: Sequence[str],
+    target: str,
+    target_columns: Sequence[Column],
+    *,
+    renamed: Mapping[str, str],
+    chosen: Sequence[str],
+    left_out: Sequence[str],
+    passes_through: bool,
+    declares_columns: bool,
+) -> ColumnPlan:
+    """Match the columns of a source with those of a target by name.
+
+    `renamed` maps names of the source to names of the target; `chosen`, unless empty, are the
+    only columns of the source to load; `left_out` names columns of either side, or '*', that
+    have no partner. Unless the source `declares_columns`, one of the target's that is
+    not among them is no error: it may come later (JSON lines).
+
+    Raises UsageError for names that do not exist, ColumnError listing both sides where a column
+    exists on one side only.
+    """
+    by_name = {column.name: column for column in target_columns}
+    if not declares_columns:
+        source_columns = chosen or _with_later_columns(source_columns, target_columns, renamed)
+    known = set(source_columns)
+    if unknown := [name for name in renamed if name not in known]:
+        raise UsageError(
+            f"{source} has no column {_listed(unknown)}, which was to be renamed",
+            detail=f"Columns of the source: {_listed(source_columns)}.",
+        )
+    if unknown := [name for name in chosen if name not in known]:
+        raise UsageError(
+            f"{source} has no column {_listed(unknown)}",
+            detail=f"Columns of the source: {_listed(source_columns)}.",
+        )
+    leave_all = EVERYTHING in left_out
+    staged: list[str] = []
+    dropped: list[str] = []
+    ignored: set[str] = set()
+    wanted: list[WantedColumn] = []
+    without_target: list[str] = []
+    generated: list[str] = []
+    for position, name in enumerate(source_columns, start=1):
+        column = by_name.get(renamed.get(name, name))
+        is_dropped = name in left_out or (bool(chosen) and name not in chosen)
+        if not is_dropped and column is None and not leave_all:
+            without_target.append(name)
+        if not is_dropped and column is not None and column.is_generated:
+            if leave_all:
+                is_dropped = True
+            else:
+                generated.append(name)
+        if is_dropped or column is None:
+            ignored.add(name)
+            if passes_through:
+                placeholder = f"left out {position}"
+                staged.append(placeholder)
+                dropped.append(placeholder)
+            continue
+        staged.append(column.name)
+        wanted.append(WantedColumn(name, is_json=column.is_json))
+    taken = set(staged)
+    without_source = [
+        column.name
+        for column in target_columns
+        if column.name not in taken
+        and not column.is_generated
+        and not column.has_default
+        and column.name not in left_out
+        and not leave_all
+        and not chosen
+    ]
+    if generated:
+        raise ColumnError(
+            f"{target}: {_listed(generated)} cannot be loaded, PostgreSQL computes it",
+            code="SK205",
+            hint=f"Leave it out: --leave-out {','.join(generated)}",
+        )
+    if without_target or without_source:
+        lines = []
+        if without_target:
+            lines.append(f"only in {source}: {_listed(without_target)}")
+        if without_source:
+            lines.append(f"only in {target}: {_listed(without_source)}")
+        raise ColumnError(
+            "source and target do not have the same columns: " + "; ".join(lines),
+            detail=f"Source: {_listed(source_columns)}. "
+            f"Target: {_listed([column.name for column in target_columns])}.",
+            hint="Rename with --map 'source name=column', or leave columns out with "
+            "--leave-out NAME,... (--leave-out '*' for all of them).",
+        )
+    doubled = sorted({name for name in staged if staged.count(name) > 1})
+    if doubled:
+        raise ColumnError(
+            f"{source}: several columns go into {_listed(doubled)}",
+            hint="Leave one of them out with --leave-out, or map it to another column.",
+        )
+    if not wanted:
+        raise ColumnError(
+            f"{source} has no column that {target} has",
+            detail=f"Source: {_listed(source_columns)}. "
+            f"Target: {_listed([column.name for column in target_columns])}.",
+            hint="Rename with --map 'source name=column'.",
+        )
+    return ColumnPlan(tuple(staged), tuple(dropped), tuple(wanted), None if leave_all else frozenset(ignored) | frozenset(left_out))
+
+
+def _with_later_columns(
+    source_columns: Sequence[str], target_columns: Sequence[Column], renamed: Mapping[str, str]
+) -> list[str]:
+    """The columns that have turned up, and those of the target that may yet.
+
+    A column with a default is taken only where it turned up: a null would take the default's place.
+    """
+    expected = {renamed.get(name, name) for name in source_columns}
+    original = {new: old for old, new in renamed.items()}
+    return [
+        *source_columns,
+        *(
+            original.get(column.name, column.name)
+            for column in target_columns
+            if column.name not in expected and not column.is_generated and not column.has_default
+        ),
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

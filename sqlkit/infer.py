@@ -1,0 +1,112 @@
+"""The table that a source seems to be meant for, from its first rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlkit.errors import UsageError
+
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
+_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?")
+_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_TIME = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
+_TIMESTAMP = re.compile(_DATE.pattern + "[T ]" + _TIME)
+_TIMESTAMPTZ = re.compile(_TIMESTAMP.pattern + r" ?(Z|[+-]\d{2}(:?\d{2})?)")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BOOLEAN = re.compile(r"true|false|t|f", re.IGNORECASE)
+_IDENTIFIER = r'([^\W\d][\w$]*|"([^"\0]|"")+")'
+_TABLE_NAME = re.compile(rf"({_IDENTIFIER}\.)?{_IDENTIFIER}")
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+
+
+def _is_bigint(value: str) -> bool:
+    return bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
+
+
+def _is_number(value: str) -> bool:
+    return bool(_NUMBER.fullmatch(value)) and any(character.isdigit() for character in value)
+
+
+# From the narrowest to the widest: the first that takes every value is the type. Numbers with
+# leading zeros are codes, and stay text; integers are bigint, since later rows may be larger.
+_TYPES = (
+    ("boolean", lambda value: bool(_BOOLEAN.fullmatch(value))),
+    ("bigint", _is_bigint),
+    ("numeric", _is_number),
+    ("date", lambda value: bool(_DATE.fullmatch(value))),
+    ("timestamp", lambda value: bool(_TIMESTAMP.fullmatch(value))),
+    ("timestamptz", lambda value: bool(_TIMESTAMPTZ.fullmatch(value))),
+    ("uuid", lambda value: bool(_UUID.fullmatch(value))),
+)
+
+
+def infer_type(values: Iterable[str | None]) -> str:
+    """The narrowest type that takes all values: see `_TYPES`; text if there are none."""
+    present = {value for value in values if value is not None}
+    if not present:
+        return "text"
+    for name, takes in _TYPES:
+        if all(takes(value) for value in present):
+            return name
+    return "text"
+
+
+def infer_table(
+    into: str,
+    columns: Sequence[str],
+    sample: Sequence[Sequence[str | None]],
+    *,
+    key: Sequence[str],
+    renamed: Mapping[str, str],
+    chosen: Sequence[str],
+    left_out: Sequence[str],
+) -> str:
+    """CREATE TABLE for the columns of a source, with types that fit the sample.
+
+    `into` is a table as SQL names it, with or without schema. Raises UsageError if it is no such
+    name, or if a column of the key is not there.
+    """
+    if not _TABLE_NAME.fullmatch(into):
+        raise UsageError(
+            f"{into!r} is not the name of a table",
+            hint='Write schema.table; a name with other than lower-case letters goes in quotes.',
+        )
+    lines = []
+    names = []
+    for position, name in enumerate(columns):
+        if name in left_out or (chosen and name not in chosen):
+            continue
+        column = renamed.get(name, name)
+        names.append(column)
+        type_name = infer_type(row[position] for row in sample)
+        lines.append(f"    {quoted(column)} {type_name}")
+    if missing := [name for name in key if name not in names]:
+        raise UsageError(
+            f"the key names columns that are not there: {', '.join(missing)}",
+            detail=f"Columns: {', '.join(names)}.",
+        )
+    if key:
+        lines.append(f"    primary key ({', '.join(map(quoted, key))})")
+    return f"create table {into} (\n" + ",\n".join(lines) + "\n)"
+
+
+def quoted(name: str) -> str:
+    """A name as SQL wants it, in quotes unless it needs none."""
+    if _PLAIN_NAME.fullmatch(name) and name not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+# Key words that cannot be column names without quotes (PostgreSQL 18, appendix C).
+_RESERVED = frozenset(
+    """all analyse analyze and any array as asc asymmetric authorization binary both case cast check
+    collate collation column concurrently constraint create cross current_catalog current_date
+    current_role current_schema current_time current_timestamp current_user default deferrable desc
+    distinct do else end except false fetch for foreign freeze from full grant group having ilike in
+    initially inner intersect into is isnull join lateral leading left like limit localtime
+    localtimestamp natural not notnull null offset on only or order outer overlaps placing primary
+    references returning right select session_user similar some symmetric system_user table
+    tablesample then to trailing true union unique user using variadic verbose when where window
+    with""".split()
+)

@@ -1,0 +1,693 @@
+"""Loading: sources -> batches -> streams -> stages -> merge.
+
+A batch is a contiguous run of pieces of one source. Streams, each with a connection of its own,
+COPY its pieces by turns into stages; then one call merges the stages and records the batch, in one
+transaction, while the streams are at the next batch. Whatever stream carried them, rows keep the
+order of the source: the merge is told which rows came from which piece.
+
+Two ways need no stage: policy append COPYs into the target, and the first large batch for an empty
+table goes to the bare heap, whose indexes are built afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.pq import TransactionStatus
+
+from sqlkit import calls_async as calls
+from sqlkit._acompat import AsyncTask, Prefetch, run_async
+from sqlkit.batches_async import AsyncFeed, Batch
+from sqlkit.columns import ColumnPlan, plan_columns
+from sqlkit.connection import from_copy, from_psycopg
+from sqlkit.connections_async import AsyncConnections
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.infer import infer_table
+from sqlkit.migrate import check_compatible
+from sqlkit.results import (
+    ByteCounts,
+    LoadProgress,
+    LoadResult,
+    ProgressCallback,
+    RowCounts,
+    Seconds,
+    SourceResult,
+)
+from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
+
+POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
+
+PIECE_BYTES = 4 << 20
+"""Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
+
+SMALLEST_BATCH = 256 << 20
+LARGEST_BATCH = 4 << 30
+"""Bounds of a batch, in decoded bytes, where no size is given: it is as large as the target, so that
+the join costs about as much as reading the batch does. Smaller batches would repeat the join too
+often, larger ones take long to redo after a crash."""
+
+LOCK_TIMEOUT = "3s"
+"""How long the first load waits for sole use of an empty table before it goes the other way."""
+
+BATCH_TAKEN = "SK402"
+SAMPLE_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How sources are loaded; `AsyncClient.load` says what each means."""
+
+    policy: str = "update"
+    key: tuple[str, ...] | None = None
+    order_by: str | None = None
+    columns: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    create: bool = False
+    workers: int = 2
+    batch_bytes: int | None = None
+    atomic: bool = False
+    dry_run: bool = False
+    again: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError for options that contradict each other."""
+        if self.policy not in POLICIES:
+            raise UsageError(
+                f"there is no policy {self.policy!r}",
+                code="SK206",
+                hint=f"One of {', '.join(POLICIES)}.",
+            )
+        if self.policy == "newer" and not self.order_by:
+            raise UsageError(
+                "policy newer needs a column to order by",
+                code="SK207",
+                hint="Name one that grows with each version of a row: --order-by updated_at",
+            )
+        if self.order_by and self.policy != "newer":
+            raise UsageError(
+                f"policy {self.policy} does not order by a column",
+                hint="Leave --order-by out, or use --policy newer.",
+            )
+        if self.workers < 1:
+            raise UsageError("workers must be at least 1")
+        if self.batch_bytes is not None and self.batch_bytes < 1:
+            raise UsageError("the batch size must be at least 1 byte")
+
+    def as_recorded(self) -> dict[str, Any]:
+        """What the ledger keeps of them: those that were given."""
+        found: dict[str, Any] = {
+            "order_by": self.order_by,
+            "columns": list(self.columns),
+            "map": dict(self.renamed),
+            "left_out": list(self.left_out),
+            "batch_bytes": self.batch_bytes,
+            "atomic": self.atomic,
+            "again": self.again,
+        }
+        return {name: value for name, value in found.items() if value}
+
+
+class _DryRunEnds(Exception):  # noqa: N818 - it carries a result out of a transaction
+    def __init__(self, result: LoadResult) -> None:
+        super().__init__("dry run")
+        self.result = result
+
+
+@dataclass
+class _Tally:
+    """What a load adds up."""
+
+    rows: RowCounts = field(default_factory=RowCounts)
+    batches: int = 0
+    bytes_read: int = 0
+    bytes_decoded: int = 0
+    seconds_decode: float = 0.0
+    seconds_copy: float = 0.0
+    seconds_merge: float = 0.0
+    lines: int = 0
+
+    def add(self, batch: Batch, counts: RowCounts, seconds_merge: float) -> None:
+        self.rows = self.rows + counts
+        self.batches += 1
+        self.seconds_decode += batch.seconds_decode
+        self.seconds_copy += batch.seconds_copy
+        self.seconds_merge += seconds_merge
+
+
+@dataclass
+class _Open:
+    """A source that is being read."""
+
+    source: Source
+    source_id: int
+    reader: Reader
+    plan: ColumnPlan
+    feed: AsyncFeed
+
+
+class AsyncLoader:
+    """One load of some sources into one target. Use it once."""
+
+    def __init__(
+        self,
+        connections: AsyncConnections,
+        options: LoadOptions,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        options.check()
+        self._connections = connections
+        self._options = options
+        self._progress = progress
+        self._streams = min(options.workers, connections.max_streams)
+        self._started = time.monotonic()
+        self._tally = _Tally()
+        self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
+        self._key: list[str] | None = None
+        self._run_id = 0
+        self._batch_number = 0
+        self._bytes_total: int | None = None
+
+    # The whole ------------------------------------------------------------------------------
+
+    async def load(self, sources: Sequence[Source], into: str) -> LoadResult:
+        """Load the sources, one after the other, and say what became of their rows.
+
+        Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
+        on from there.
+        """
+        try:
+            main = await self._connections.main()
+            check_compatible(await calls.version(main))
+            async with self._outermost(main):
+                return await self._load(main, sources, into)
+        except _DryRunEnds as dry:
+            return dry.result
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+        finally:
+            await self._connections.release()
+
+    @asynccontextmanager
+    async def _outermost(self, main: AsyncConnection[Any]) -> AsyncIterator[None]:
+        """The transaction around everything, where there is one.
+
+        A dry run has one, that is rolled back. On the caller's connection nothing is committed that
+        the caller did not ask for: unless it is in autocommit mode and outside a transaction, all
+        that a load does is a savepoint of the caller's transaction.
+        """
+        is_callers = self._connections.is_single and (
+            not main.autocommit or main.info.transaction_status != TransactionStatus.IDLE
+        )
+        if is_callers:
+            # Any statement begins the caller's transaction; what follows is then a savepoint in it.
+            await calls.server_encoding(main)
+        if is_callers or self._options.dry_run:
+            async with main.transaction():
+                yield
+        else:
+            yield
+
+    async def _load(
+        self, main: AsyncConnection[Any], sources: Sequence[Source], into: str
+    ) -> LoadResult:
+        options = self._options
+        self._encoding = await calls.server_encoding(main)
+        name = await calls.find_table(main, into)
+        ddl = None
+        if name is None:
+            if not options.create:
+                raise SqlkitError(
+                    f"there is no table {into}",
+                    code="42P01",
+                    hint="Create it, or let --create make it from what the source looks like.",
+                )
+            ddl = await self._create(main, sources[0], into)
+            name = await calls.find_table(main, into)
+            assert name is not None
+        self._target = await calls.describe_target(main, name)
+        if options.policy != "append":
+            key = None if options.key is None else list(options.key)
+            self._key = await calls.find_key(main, name, key)
+        sizes = [source.size for source in sources]
+        self._bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
+
+        wal = await calls.wal_position(main)
+        self._run_id = await calls.start_run(
+            main,
+            "load",
+            name,
+            options.policy,
+            self._key,
+            options.as_recorded(),
+            f"{socket.gethostname()}:{os.getpid()}",
+        )
+        try:
+            if options.atomic:
+                async with main.transaction():
+                    results = await self._load_sources(main, sources)
+            else:
+                results = await self._load_sources(main, sources)
+            await self._drop_stages(main)
+            wal = await calls.wal_position(main) - wal
+            # Batches may have committed asynchronously. This commit does not, and the log is written
+            # in order: only now is the load a success.
+            await calls.finish_run(main, self._run_id, wal_bytes=wal)
+        except BaseException as error:
+            await self._end_badly(main, error)
+            raise
+        tally = self._tally
+        result = LoadResult(
+            run_id=None if options.dry_run else self._run_id,
+            target=name,
+            policy=options.policy,
+            sources=tuple(results),
+            batches=tally.batches,
+            rows=tally.rows,
+            bytes=ByteCounts(read=tally.bytes_read, decoded=tally.bytes_decoded, wal=wal),
+            seconds=Seconds(
+                total=time.monotonic() - self._started,
+                decode=tally.seconds_decode,
+                copy=tally.seconds_copy,
+                merge=tally.seconds_merge,
+            ),
+            ddl=ddl,
+        )
+        if options.dry_run:
+            raise _DryRunEnds(result)
+        return result
+
+    async def _load_sources(
+        self, main: AsyncConnection[Any], sources: Sequence[Source]
+    ) -> list[SourceResult]:
+        return [await self._load_source(main, source) for source in sources]
+
+    async def _end_badly(self, main: AsyncConnection[Any], error: BaseException) -> None:
+        """Note the failure in the ledger, if the server is there to be told."""
+        known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+        code = known.code if isinstance(known, SqlkitError) else "SK000"
+        message = known.message if isinstance(known, SqlkitError) else type(error).__name__
+        with suppress(psycopg.Error):
+            if main.info.transaction_status == TransactionStatus.IDLE:
+                await self._drop_stages(main)
+                await calls.finish_run(main, self._run_id, code, message)
+
+    async def _create(self, main: AsyncConnection[Any], source: Source, into: str) -> str:
+        reader = await run_async(partial(source.open, database_encoding=self._encoding))
+        try:
+            ddl = infer_table(
+                into,
+                reader.columns,
+                await run_async(reader.sample, SAMPLE_ROWS),
+                key=self._options.key or (),
+                renamed=self._options.renamed,
+                chosen=self._options.columns,
+                left_out=self._options.left_out,
+            )
+        finally:
+            await run_async(reader.close)
+        await main.execute(ddl.encode())
+        return ddl
+
+    # One source -----------------------------------------------------------------------------
+
+    async def _load_source(self, main: AsyncConnection[Any], source: Source) -> SourceResult:
+        fingerprint = await run_async(source.fingerprint) if source.repeatable else None
+        before = replace(self._tally)
+        again = self._options.again
+        while True:
+            state = await calls.open_source(
+                main,
+                self._target.name,
+                source.name,
+                source.format,
+                source.size,
+                fingerprint,
+                again,
+            )
+            if state.state == "loaded":
+                break
+            # From here on it is this run's to continue, and not to begin once more.
+            again = False
+            try:
+                await self._read(main, source, state)
+                break
+            except psycopg.Error as error:
+                if error.sqlstate != BATCH_TAKEN:
+                    raise
+                # Another process is loading the same source: go on from where it is now.
+        batches = self._tally.batches - before.batches
+        return SourceResult(
+            source.name,
+            "skipped" if state.state == "loaded" and batches == 0 else "loaded",
+            batches,
+            self._tally.rows - before.rows,
+        )
+
+    async def _read(
+        self, main: AsyncConnection[Any], source: Source, state: calls.SourceState
+    ) -> None:
+        """Read a source from where the ledger says to its end."""
+        begins = ResumePoint(0, 1, 0, "")
+        resume = None
+        if state.next_offset:
+            resume = begins = ResumePoint(
+                state.next_offset, state.next_line, state.stored_offset, state.stored_sha256 or ""
+            )
+        reader = await run_async(
+            partial(source.open, database_encoding=self._encoding, resume=resume)
+        )
+        prefetch: Prefetch[Piece] | None = None
+        try:
+            plan = plan_columns(
+                source.name,
+                reader.columns,
+                self._target.name,
+                self._target.columns,
+                renamed=self._options.renamed,
+                chosen=self._options.columns,
+                left_out=self._options.left_out,
+                passes_through=source.passes_through,
+                declares_columns=source.declares_columns,
+            )
+            pieces = reader.pieces(plan.wanted, self._piece_bytes(), plan.ignored)
+            prefetch = Prefetch(pieces, ahead=self._streams)
+            feed = AsyncFeed(prefetch)
+            await self._batches(main, _Open(source, state.source_id, reader, plan, feed), begins)
+        finally:
+            if prefetch is not None:
+                await run_async(prefetch.close)
+            self._tally.bytes_read += reader.progress.stored_bytes
+            self._tally.bytes_decoded += reader.progress.decoded_bytes
+            await run_async(reader.close)
+
+    def _piece_bytes(self) -> int:
+        return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
+
+    def _batch_bytes(self) -> int:
+        if self._options.batch_bytes is not None:
+            return self._options.batch_bytes
+        return max(SMALLEST_BATCH, min(self._target.heap_bytes, LARGEST_BATCH))
+
+    async def _batches(
+        self, main: AsyncConnection[Any], opened: _Open, begins: ResumePoint
+    ) -> None:
+        """Load what is left of a source: COPY of a batch runs while the last one merges."""
+        feed = opened.feed
+        merging: AsyncTask[None] | None = None
+        try:
+            while True:
+                batch = await feed.begin(self._batch_number, self._batch_bytes(), begins)
+                self._batch_number += 1
+                if self._is_append(opened):
+                    await self._append(main, opened, batch)
+                elif merging is not None or not await self._first_load(main, opened, batch):
+                    await self._copy_to_stages(opened, batch)
+                    if merging is not None:
+                        await merging.result()
+                    merging = AsyncTask(partial(self._merge, main, opened, batch))
+                    if self._connections.is_single:
+                        await merging.result()
+                if feed.exhausted:
+                    break
+                begins = batch.ends
+            if merging is not None:
+                await merging.result()
+        finally:
+            if merging is not None:
+                await merging.settle()
+
+    # Three ways of a batch --------------------------------------------------------------------
+
+    def _is_append(self, opened: _Open) -> bool:
+        """True if COPY may write to the target itself and the server's count of rows is ours."""
+        target = self._target
+        return (
+            self._options.policy == "append"
+            and opened.plan.is_direct
+            and not (target.has_row_triggers or target.has_rules or target.row_security)
+        )
+
+    async def _append(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> None:
+        async with main.transaction():
+            await calls.set_local(main, "synchronous_commit", "off")
+            await calls.claim_batch(main, opened.source_id, batch.begins.offset)
+            wal = await calls.wal_position(main)
+            rows = await self._copy_to_target(main, opened, batch, freeze=False)
+            counts = RowCounts(read=rows, inserted=rows)
+            wal = await calls.wal_position(main) - wal
+            await self._record(main, opened, batch, counts, 0.0, wal)
+
+    async def _first_load(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> bool:
+        """COPY to the bare heap of an empty table, and build its indexes; False if that cannot be.
+
+        Not worth it for what fits one piece, and not done on the caller's connection, whose
+        transaction may have seen the table before.
+        """
+        options = self._options
+        if (
+            opened.feed.fits_one_piece
+            or not opened.plan.is_direct
+            or self._connections.is_single
+            or options.dry_run
+            or options.policy == "fill"
+            or self._tally.rows.inserted
+        ):
+            return False
+        async with main.transaction():
+            await calls.set_local(main, "synchronous_commit", "off")
+            await calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
+            await calls.claim_batch(main, opened.source_id, batch.begins.offset)
+            wal = await calls.wal_position(main)
+            indexes = await calls.begin_first_load(main, self._target.name)
+            if indexes is None:
+                return False
+            if options.batch_bytes is None:
+                # The indexes are built once, so that here a larger batch costs nothing.
+                batch.limit = LARGEST_BATCH
+            rows = await self._copy_to_target(main, opened, batch, freeze=True)
+            started = time.monotonic()
+            counts = await calls.finish_first_load(
+                main,
+                self._target.name,
+                indexes,
+                rows,
+                options.policy,
+                self._key,
+                options.order_by,
+            )
+            wal = await calls.wal_position(main) - wal
+            await self._record(main, opened, batch, counts, time.monotonic() - started, wal)
+        return True
+
+    async def _copy_to_target(
+        self, main: AsyncConnection[Any], opened: _Open, batch: Batch, *, freeze: bool
+    ) -> int:
+        """COPY a batch into the target itself, in one go; the number of rows."""
+        statement = _copy_statement(
+            self._target.name, opened.plan, opened.reader.copy_format, freeze=freeze
+        )
+        started = time.monotonic()
+        cursor = main.cursor()
+        try:
+            async with cursor.copy(statement) as copy:
+                while (taken := await opened.feed.take(batch)) is not None:
+                    await copy.write(taken[1].data)
+                    self._tell(opened, taken[1], "copy")
+        except psycopg.Error as error:
+            raise self._located(error, opened, self._target.name, batch.begins.line) from error
+        batch.seconds_copy = time.monotonic() - started
+        return cursor.rowcount
+
+    async def _record(
+        self,
+        main: AsyncConnection[Any],
+        opened: _Open,
+        batch: Batch,
+        counts: RowCounts,
+        seconds_merge: float,
+        wal: int,
+    ) -> None:
+        await calls.record_batch(
+            main,
+            self._run_id,
+            opened.source_id,
+            batch.range,
+            counts,
+            batch.seconds_decode,
+            batch.seconds_copy,
+            seconds_merge,
+            wal,
+        )
+        self._tally.add(batch, counts, seconds_merge)
+
+    async def _copy_to_stages(self, opened: _Open, batch: Batch) -> None:
+        """COPY a batch into stages, one for each stream that gets any of it."""
+        started = time.monotonic()
+        streams = 1 if opened.feed.fits_one_piece else self._streams
+        tasks = [
+            AsyncTask(partial(self._stream, opened, batch, number))
+            for number in range(1, streams)
+        ]
+        try:
+            await self._stream(opened, batch, 0)
+        finally:
+            errors = [await task.settle() for task in tasks]
+        for error in errors:
+            if error is not None:
+                raise error
+        batch.seconds_copy = time.monotonic() - started
+
+    async def _stream(self, opened: _Open, batch: Batch, number: int) -> None:
+        stage: str | None = None
+        position = 0
+        try:
+            while (taken := await opened.feed.take(batch)) is not None:
+                connection = await self._connections.stream(number)
+                if stage is None:
+                    stage = await self._stage(connection, opened.plan, batch, number)
+                    position = len(batch.stages)
+                    batch.stages.append(stage)
+                order, piece = taken
+                rows = await self._copy_piece(connection, opened, stage, piece)
+                batch.pieces.append({"stage": position, "piece": order, "rows": rows})
+                self._tell(opened, piece, "copy")
+        except BaseException:
+            opened.feed.fail()
+            raise
+
+    async def _copy_piece(
+        self, connection: AsyncConnection[Any], opened: _Open, stage: str, piece: Piece
+    ) -> int:
+        statement = _copy_statement(stage, opened.plan, opened.reader.copy_format)
+        cursor = connection.cursor()
+        try:
+            async with cursor.copy(statement) as copy:
+                await copy.write(piece.data)
+        except psycopg.Error as error:
+            raise self._located(error, opened, stage, piece.first_line) from error
+        return cursor.rowcount
+
+    async def _stage(
+        self, connection: AsyncConnection[Any], plan: ColumnPlan, batch: Batch, number: int
+    ) -> str:
+        """The stage of a stream: there are two sets, so that one is filled while one is merged.
+
+        Within one transaction a stage that was emptied stays locked, so that each batch of an atomic
+        load has stages of its own.
+        """
+        is_reused = not (self._options.atomic or self._options.dry_run)
+        place = (batch.number % 2 if is_reused else batch.number, number, plan.staged, plan.left_out)
+        if place not in self._stages:
+            self._stages[place] = await calls.create_stage(
+                connection,
+                self._target.name,
+                list(plan.staged),
+                list(plan.left_out),
+                # Only a run that is committed can be referred to from another connection.
+                None if self._options.dry_run else self._run_id,
+            )
+        return self._stages[place]
+
+    async def _merge(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> None:
+        started = time.monotonic()
+        async with main.transaction():
+            await calls.set_local(main, "synchronous_commit", "off")
+            counts = await calls.merge_batch(
+                main,
+                self._run_id,
+                opened.source_id,
+                batch.range,
+                batch.stages or [await self._stage(main, opened.plan, batch, 0)],
+                self._target.name,
+                self._options.policy,
+                self._key,
+                self._options.order_by,
+                batch.pieces,
+                batch.seconds_decode,
+                batch.seconds_copy,
+            )
+            if not (self._options.atomic or self._options.dry_run):
+                await calls.empty_stages(main, batch.stages)
+        self._tally.add(batch, counts, time.monotonic() - started)
+        if batch.last is not None:
+            self._tell(opened, batch.last, "merge")
+
+    async def _drop_stages(self, main: AsyncConnection[Any]) -> None:
+        while self._stages:
+            _, stage = self._stages.popitem()
+            await calls.drop_stage(main, stage)
+
+    # Telling --------------------------------------------------------------------------------
+
+    def _located(
+        self, error: psycopg.Error, opened: _Open, relation: str, first_line: int
+    ) -> Exception:
+        names = {
+            staged: wanted.name
+            for staged, wanted in zip(
+                [name for name in opened.plan.staged if name not in opened.plan.left_out],
+                opened.plan.wanted,
+                strict=True,
+            )
+        }
+        return from_copy(
+            error,
+            source=opened.source.name,
+            relation=relation,
+            first_line=first_line,
+            columns=names,
+        )
+
+    def _tell(self, opened: _Open, piece: Piece, phase: str) -> None:
+        if phase == "copy":
+            self._tally.lines += piece.last_line - piece.first_line + 1
+        if self._progress is not None:
+            self._progress(
+                LoadProgress(
+                    source=opened.source.name,
+                    rows=self._tally.lines,
+                    bytes_read=self._tally.bytes_read + opened.reader.progress.stored_bytes,
+                    bytes_total=self._bytes_total,
+                    seconds=time.monotonic() - self._started,
+                    phase=phase,
+                )
+            )
+
+
+def _copy_statement(
+    relation: str,
+    plan: ColumnPlan,
+    format: CopyFormat,
+    *,
+    freeze: bool = False,
+) -> sql.Composed:
+    """COPY relation (columns) FROM STDIN; `relation` comes quoted from the server."""
+    options = [sql.SQL("format {}").format(sql.SQL(format.format))]
+    if format.format == "csv":
+        options += [
+            sql.SQL("quote {}").format(sql.Literal(format.quote)),
+            sql.SQL("escape {}").format(sql.Literal(format.escape)),
+        ]
+    if format.format != "binary":
+        options += [
+            sql.SQL("delimiter {}").format(sql.Literal(format.delimiter)),
+            sql.SQL("null {}").format(sql.Literal(format.null)),
+            sql.SQL("encoding {}").format(sql.Literal(format.encoding)),
+        ]
+    if freeze:
+        options.append(sql.SQL("freeze true"))
+    return sql.SQL("copy {} ({}) from stdin ({})").format(
+        sql.SQL(relation),  # type: ignore[arg-type] # quoted by the server
+        sql.SQL(", ").join(map(sql.Identifier, plan.staged)),
+        sql.SQL(", ").join(options),
+    )

@@ -1,0 +1,93 @@
+"""What a load tells about itself: typed results, and progress while it runs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """What became of the rows: `read` is the sum of all the others."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0  # the target held the very same row
+    ignored: int = 0  # the policy, a trigger or a rule kept what was there
+    duplicates: int = 0  # another row with the same key in the batch took its place
+    rejected: int = 0
+
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(*map(operator.sub, astuple(self), astuple(other)))
+
+
+@dataclass(frozen=True)
+class ByteCounts:
+    """Bytes read as stored, bytes after decompression, bytes of WAL the server wrote meanwhile."""
+
+    read: int
+    decoded: int
+    wal: int
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock time of the whole, and the time that each kind of work took.
+
+    Kinds of work overlap: decode, copy and merge may add up to more than total.
+    """
+
+    total: float
+    decode: float
+    copy: float
+    merge: float
+
+
+@dataclass(frozen=True)
+class SourceResult:
+    """One source: `state` is loaded, or skipped where the ledger had it as loaded before."""
+
+    name: str
+    state: str
+    batches: int
+    rows: RowCounts
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """A finished load. `run_id` is its row in the ledger; None for a dry run."""
+
+    run_id: int | None
+    target: str
+    policy: str
+    sources: tuple[SourceResult, ...]
+    batches: int
+    rows: RowCounts
+    bytes: ByteCounts
+    seconds: Seconds
+    ddl: str | None = None  # the table that was created for it, if one was
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain data, as ``sqlkit load --json`` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """How far a load has come. Rows are physical lines, which no one had to parse."""
+
+    source: str
+    rows: int
+    bytes_read: int
+    bytes_total: int | None
+    seconds: float
+    phase: str  # copy | merge
+
+
+ProgressCallback = Callable[[LoadProgress], None]
