@@ -4,7 +4,8 @@
     python -m sqlkit.build --check            name what is not current, and fail
     python -m sqlkit.build --release 0.1.0    freeze a release: nothing of it changes any more
     python -m sqlkit.build --start 0.2.0      begin the next one
-    python -m sqlkit.build --fingerprint DSN  record what the release looks like in a database
+
+What a release looks like in a database is recorded by ``python -m tests.release.record``.
 
 It runs in a source checkout only, and the same sources give the same bytes everywhere.
 
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.fingerprint import is_recorded_from
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "base"
@@ -559,11 +561,9 @@ def freeze(version: str, root: Path = ROOT) -> list[str]:
             hint="Run python -m sqlkit.build, then the tests, then release.",
         )
     names = [str(path.relative_to(root)) for path in release_files(root, release, previous)]
-    if missing := [name for name in names if not (root / name).exists()]:
+    if _stale_fingerprint(root, render_dist(root)):
         raise UsageError(
-            "the release is not complete",
-            detail=", ".join(missing),
-            hint="python -m sqlkit.build --fingerprint writes the fingerprint.",
+            f"the fingerprint of {version} is not current", hint=f"Record it: {RECORD}"
         )
     _edit_manifest(root, release)
     lines = [f"{sha256((root / name).read_bytes())}  {name}\n" for name in names]
@@ -588,6 +588,10 @@ def start(version: str, root: Path = ROOT) -> None:
 
 
 # Writing and checking ---------------------------------------------------------------------------
+
+
+RECORD = "python -m tests.release.record"
+"""The command that records fingerprints; it needs servers, which a build does not."""
 
 
 def _is_stale(path: Path, text: str) -> bool:
@@ -617,7 +621,19 @@ def stale_files(root: Path = ROOT) -> list[str]:
     names = {str(path.relative_to(root)) for path, text in wanted.items() if _is_stale(path, text)}
     names.update(str(path.relative_to(root)) for path in _orphans(root, wanted))
     names.update(frozen_differences(root))
+    names.update(_stale_fingerprint(root, wanted))
     return sorted(names)
+
+
+def _stale_fingerprint(root: Path, wanted: Mapping[Path, str]) -> list[str]:
+    """The last release's fingerprint, unless it was taken from what its script deploys."""
+    version = read_releases(root)[-1].version
+    dist = root / "sqlkit" / "dist"
+    path = dist / fingerprint_name(version)
+    script = wanted[dist / migration_name(None, version)]
+    if path.exists() and is_recorded_from(path.read_text(encoding="utf-8"), script):
+        return []
+    return [str(path.relative_to(root))]
 
 
 def build(root: Path = ROOT) -> list[str]:
@@ -664,6 +680,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"not current: {name}", file=sys.stderr)
             if stale:
                 print("Run python -m sqlkit.build and commit the result.", file=sys.stderr)
+            if any("fingerprint--" in name for name in stale):
+                print(f"The fingerprint is recorded by {RECORD}.", file=sys.stderr)
             return 1 if stale else 0
         if options.release:
             for name in freeze(options.release):
@@ -673,6 +691,8 @@ def main(arguments: list[str] | None = None) -> int:
             start(options.start)
         for name in build():
             print(name)
+        if _stale_fingerprint(ROOT, render_dist()):
+            print(f"the fingerprint is not current: before committing, {RECORD}", file=sys.stderr)
     except SqlkitError as error:
         for text in (error.message, error.detail, error.hint):
             if text:

@@ -247,7 +247,7 @@ def take(connection: psycopg.Connection) -> Fingerprint:
 
     Runs inside the caller's transaction and leaves its search_path as it was.
     """
-    row = connection.execute("select current_setting('search_path')").fetchone()
+    row = connection.execute("select pg_catalog.current_setting('search_path')").fetchone()
     assert row is not None
     # PostgreSQL writes names in definitions without their schema where the path finds them.
     connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)")
@@ -346,8 +346,11 @@ def differences(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
     return result
 
 
-def pack(version: str, by_major: Mapping[int, Fingerprint]) -> str:
+def pack(version: str, script: str, by_major: Mapping[int, Fingerprint]) -> str:
     """The file that a release ships: the newest major's fingerprint, and what differs on others.
+
+    `script` is the text of the script that was deployed; its digest tells whether the file is
+    current.
 
     PostgreSQL's majors write some definitions differently, so that one fingerprint cannot serve
     them all.
@@ -360,8 +363,19 @@ def pack(version: str, by_major: Mapping[int, Fingerprint]) -> str:
             if newest.get(identity) != fingerprint.get(identity):
                 changed[identity] = fingerprint.get(identity)
         variants[str(major)] = changed
-    document = {"version": version, "objects": newest, "majors": variants}
+    document = {
+        "version": version,
+        "script_sha256": hashlib.sha256(script.encode()).hexdigest(),
+        "objects": newest,
+        "majors": variants,
+    }
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def is_recorded_from(text: str, script: str) -> bool:
+    """Whether a packed fingerprint was taken from what this script deploys."""
+    digest = hashlib.sha256(script.encode()).hexdigest()
+    return bool(json.loads(text).get("script_sha256") == digest)
 
 
 def unpack(text: str, major: int) -> Fingerprint:

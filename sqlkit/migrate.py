@@ -215,9 +215,11 @@ def _connect_raw(dsn: str) -> psycopg.Connection:
 
 @contextmanager
 def _connect(dsn: str) -> Iterator[psycopg.Connection]:
-    """One transaction; errors of the server come as ours."""
+    """One transaction that only looks; errors of the server come as ours."""
     try:
         with _connect_raw(dsn) as connection:
+            connection.execute("set transaction isolation level repeatable read, read only")
+            connection.execute(PIN)
             yield connection
     except psycopg.Error as error:
         raise from_psycopg(error) from error
@@ -271,6 +273,9 @@ def _retrying(work: Callable[[], T], *, patience: float) -> T:
         pause = min(pause * 2, 5.0)
 
 
+PIN = "select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+"""Before anything else: in a search_path of the user's, even = may be somebody else's."""
+
 LOCK = compose.SQL("select pg_catalog.pg_advisory_xact_lock({})").format(compose.Literal(LOCK_KEY))
 
 
@@ -278,6 +283,7 @@ def _begin(connection: psycopg.Connection, lock_timeout: str) -> None:
     """Begins a deployment: READ COMMITTED, so that what the last holder of the lock has
     committed is seen."""
     connection.execute("set transaction isolation level read committed, read write")
+    connection.execute(PIN)
     connection.execute("select pg_catalog.set_config('lock_timeout', %s, true)", [lock_timeout])
     connection.execute(LOCK)
 
@@ -615,7 +621,6 @@ def verify(dsn: str) -> list[Difference]:
     more than USAGE on schema sqlkit. Raises DeployError (SK902) where nothing is deployed.
     """
     with _connect(dsn) as connection:
-        connection.execute("set transaction isolation level repeatable read, read only")
         found, version, channel = _look(connection)
         if version is None:
             raise DeployError(
@@ -624,7 +629,6 @@ def verify(dsn: str) -> list[Difference]:
         expected = _shipped(connection, version)
         result = differences(expected, take(connection))
         if channel == "extension":
-            connection.execute("set local search_path = pg_catalog, pg_temp")
             result += [
                 Difference(identity, "extension", "member", None)
                 for (identity,) in connection.execute(NOT_MEMBERS.encode()).fetchall()
@@ -691,7 +695,6 @@ def _uninstall_locked(connection: psycopg.Connection, *, force: bool) -> list[st
             detail=", ".join(foreign),
             hint="Move or drop them first.",
         )
-    connection.execute("set local search_path = pg_catalog, pg_temp")
     if channel == "extension":
         drops = ["extension sqlkit"]
     else:

@@ -21,7 +21,7 @@ import pytest
 from sqlkit import build, extension, fingerprint, migrate
 from sqlkit.extension import copy_file
 from sqlkit.fingerprint import Fingerprint
-from tests.conftest import Database
+from tests.conftest import Database, fresh_database
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +69,14 @@ def roles(server: Server) -> None:
 def bare(empty_database: Database, roles: None) -> Database:
     """A database without sqlkit; the server has the optional roles."""
     return empty_database
+
+
+@pytest.fixture
+def reference(server: Server, roles: None) -> Fingerprint:
+    """What this release looks like on the server, deployed by the plain script."""
+    with fresh_database(server) as database:
+        migrate.up(database.dsn, way="script")
+        return look(database)
 
 
 @pytest.fixture
@@ -199,11 +207,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 def _release(checkout: Checkout, version: str) -> None:
-    # Whether the fingerprint is right is another test's question.
-    recorded = checkout.dist / build.fingerprint_name(version)
-    if not recorded.exists():
-        recorded.write_text("{}")
     checkout.build()
+    # Whether the fingerprint is right is another test's question.
+    script = (checkout.dist / build.migration_name(None, version)).read_text()
+    recorded = checkout.dist / build.fingerprint_name(version)
+    recorded.write_text(fingerprint.pack(version, script, {18: {}}))
     checkout.build("--release", version)
 
 

@@ -15,7 +15,7 @@ import psycopg
 
 from sqlkit import migrate
 from sqlkit._release import VERSION
-from sqlkit.build import fingerprint_name, read_frozen
+from sqlkit.build import fingerprint_name, migration_name, read_frozen
 from sqlkit.fingerprint import Fingerprint, pack, take
 from tests.servers import MAJORS, Missing, Server, Session
 
@@ -45,7 +45,8 @@ def main() -> int:
         return 1
     finally:
         session.close()
-    path.write_text(pack(VERSION, fingerprints), encoding="utf-8")
+    script = migrate.read_script(migration_name(None, VERSION))
+    path.write_text(pack(VERSION, script, fingerprints), encoding="utf-8")
     print(path)
     return 0
 
