@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sqlkit._acompat import Lock, Prefetch, run
-from sqlkit.calls import SourceRange
+from sqlkit.model import SourceRange
 from sqlkit.sources.base import Piece, ResumePoint
 
 

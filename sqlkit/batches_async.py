@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sqlkit._acompat import AsyncLock, Prefetch, run_async
-from sqlkit.calls_async import SourceRange
+from sqlkit.model import SourceRange
 from sqlkit.sources.base import Piece, ResumePoint
 
 

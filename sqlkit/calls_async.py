@@ -7,66 +7,16 @@ the connection is in.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
+from sqlkit.model import Column, SourceRange, SourceState, Target
 from sqlkit.results import RowCounts
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a target."""
-
-    name: str
-    type: str
-    is_json: bool
-    is_generated: bool
-    has_default: bool
-    not_null: bool
-
-
-@dataclass(frozen=True)
-class Target:
-    """A table that rows are loaded into, as `sqlkit.describe_target` sees it."""
-
-    name: str  # schema.table, quoted
-    kind: str  # relkind
-    heap_bytes: int
-    key: tuple[str, ...] | None
-    has_row_triggers: bool
-    has_rules: bool
-    row_security: bool
-    columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True)
-class SourceState:
-    """How far a source has come, from the ledger."""
-
-    source_id: int
-    state: str
-    next_offset: int
-    next_line: int
-    stored_offset: int
-    stored_sha256: str | None
-
-
-@dataclass(frozen=True)
-class SourceRange:
-    """A contiguous piece of a source; see the type of that name in SQL."""
-
-    start_offset: int
-    end_offset: int
-    first_line: int
-    last_line: int
-    stored_offset: int
-    stored_sha256: str
-    is_last: bool
-
-
+# Composite values, attribute by attribute.
 _RANGE = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.source_range"
 _COUNTS = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.row_counts"
 
@@ -100,9 +50,7 @@ async def server_encoding(connection: AsyncConnection[Any]) -> str:
 
 async def find_table(connection: AsyncConnection[Any], name: str) -> str | None:
     """The table of that name as schema.table, quoted; None if there is none."""
-    found: str | None = await _value(
-        connection, "select sqlkit._table_name(to_regclass(%s))", name
-    )
+    found: str | None = await _value(connection, "select sqlkit._table_name(to_regclass(%s))", name)
     return found
 
 
@@ -264,7 +212,7 @@ async def merge_batch(
     """Merges the stages of a batch into the target and records the batch."""
     row = await _row(
         connection,
-        f"select m.* from sqlkit.merge_batch(%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "
+        f"select m.* from sqlkit.merge_batch(%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "  # noqa: S608
         "%s, %s::name[], %s::name, %s::jsonb, %s, %s) as m",
         run_id,
         source_id,

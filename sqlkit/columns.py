@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlkit.calls import Column
 from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.model import Column
 from sqlkit.sources.base import WantedColumn
 
 EVERYTHING = "*"
@@ -143,7 +143,8 @@ def plan_columns(
             f"Target: {_listed([column.name for column in target_columns])}.",
             hint="Rename with --map 'source name=column'.",
         )
-    return ColumnPlan(tuple(staged), tuple(dropped), tuple(wanted), None if leave_all else frozenset(ignored) | frozenset(left_out))
+    may_ignore = None if leave_all else frozenset(ignored) | frozenset(left_out)
+    return ColumnPlan(tuple(staged), tuple(dropped), tuple(wanted), may_ignore)
 
 
 def _with_later_columns(

@@ -88,8 +88,8 @@ def from_copy(
 
 
 _COPY_HINTS = {
-    "22021": "The file is in another encoding: name it with --encoding (such as cp1255 or latin-1). "
+    "22021": "The file is in another encoding: name it with --encoding, say cp1255 or latin-1. "
     "Nothing of the batch was kept.",
-    "22P04": "The line does not have the form of the others: see --delimiter, --quote and --escape. "
+    "22P04": "The line is not formed like the others: see --delimiter, --quote and --escape. "
     "Nothing of the batch was kept.",
 }

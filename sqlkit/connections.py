@@ -1,6 +1,6 @@
 # Generated from sqlkit/connections_async.py by python -m sqlkit.build; do not edit.
 
-"""Where a load gets its connections from: an address, the caller's pool, the caller's connection."""
+"""Where a load gets its connections from: an address, or the caller's pool or connection."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class PooledConnections:
 
 
 class CallersConnection:
-    """The caller's own connection, for everything: no stream beside it, and no commit of its own."""
+    """The caller's own connection, for everything: no streams, and no commit of its own."""
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection

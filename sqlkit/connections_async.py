@@ -1,4 +1,4 @@
-"""Where a load gets its connections from: an address, the caller's pool, the caller's connection."""
+"""Where a load gets its connections from: an address, or the caller's pool or connection."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class AsyncPooledConnections:
 
 
 class AsyncCallersConnection:
-    """The caller's own connection, for everything: no stream beside it, and no commit of its own."""
+    """The caller's own connection, for everything: no streams, and no commit of its own."""
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection

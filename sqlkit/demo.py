@@ -132,13 +132,14 @@ def run(dsn: str, *, on_step: Callable[[Step], None] = lambda step: None) -> lis
 
     data = find_data()
     create_tables(dsn)
+    dialect = sqlkit.Dialect(null=NULL)
     steps: list[Step] = []
 
     with sqlkit.connect(dsn) as database, tempfile.TemporaryDirectory() as folder:
 
         def load(title: str, files: dict[str, Path], *, again: bool = False) -> None:
             results = tuple(
-                database.load([path], into=f"{SCHEMA}.{table}", null=NULL, again=again)
+                database.load([path], into=f"{SCHEMA}.{table}", dialect=dialect, again=again)
                 for table, path in files.items()
             )
             steps.append(Step(title, results))

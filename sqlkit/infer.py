@@ -70,7 +70,7 @@ def infer_table(
     if not _TABLE_NAME.fullmatch(into):
         raise UsageError(
             f"{into!r} is not the name of a table",
-            hint='Write schema.table; a name with other than lower-case letters goes in quotes.',
+            hint="Write schema.table; a name with other than lower-case letters goes in quotes.",
         )
     lines = []
     names = []
@@ -108,5 +108,5 @@ _RESERVED = frozenset(
     localtimestamp natural not notnull null offset on only or order outer overlaps placing primary
     references returning right select session_user similar some symmetric system_user table
     tablesample then to trailing true union unique user using variadic verbose when where window
-    with""".split()
+    with""".split()  # noqa: SIM905 - a list would take a page
 )

@@ -35,6 +35,7 @@ from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.infer import infer_table
 from sqlkit.migrate import check_compatible
+from sqlkit.model import SourceState
 from sqlkit.results import (
     ByteCounts,
     LoadProgress,
@@ -53,9 +54,9 @@ PIECE_BYTES = 4 << 20
 
 SMALLEST_BATCH = 256 << 20
 LARGEST_BATCH = 4 << 30
-"""Bounds of a batch, in decoded bytes, where no size is given: it is as large as the target, so that
-the join costs about as much as reading the batch does. Smaller batches would repeat the join too
-often, larger ones take long to redo after a crash."""
+"""Bounds of a batch, in decoded bytes, where no size is given: it is as large as the target, so
+that the join costs about as much as reading the batch does. Smaller batches would repeat the join
+too often, larger ones take long to redo after a crash."""
 
 LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
@@ -259,8 +260,8 @@ class Loader:
                 results = self._load_sources(main, sources)
             self._drop_stages(main)
             wal = calls.wal_position(main) - wal
-            # Batches may have committed asynchronously. This commit does not, and the log is written
-            # in order: only now is the load a success.
+            # Batches may have committed asynchronously. This commit does not, and the log is
+            # written in order: only now is the load a success.
             calls.finish_run(main, self._run_id, wal_bytes=wal)
         except BaseException as error:
             self._end_badly(main, error)
@@ -351,7 +352,7 @@ class Loader:
             self._tally.rows - before.rows,
         )
 
-    def _read(self, main: Connection[Any], source: Source, state: calls.SourceState) -> None:
+    def _read(self, main: Connection[Any], source: Source, state: SourceState) -> None:
         """Read a source from where the ledger says to its end."""
         begins = ResumePoint(0, 1, 0, "")
         resume = None
@@ -571,16 +572,12 @@ class Loader:
     ) -> str:
         """The stage of a stream: there are two sets, so that one is filled while one is merged.
 
-        Within one transaction a stage that was emptied stays locked, so that each batch of an atomic
-        load has stages of its own.
+        Within one transaction a stage that was emptied stays locked, so that each batch of an
+        atomic load has stages of its own.
         """
         is_reused = not (self._options.atomic or self._options.dry_run)
-        place = (
-            batch.number % 2 if is_reused else batch.number,
-            number,
-            plan.staged,
-            plan.left_out,
-        )
+        slot = batch.number % 2 if is_reused else batch.number
+        place = (slot, number, plan.staged, plan.left_out)
         if place not in self._stages:
             self._stages[place] = calls.create_stage(
                 connection,
@@ -666,7 +663,7 @@ def _copy_statement(
     freeze: bool = False,
 ) -> sql.Composed:
     """COPY relation (columns) FROM STDIN; `relation` comes quoted from the server."""
-    options = [sql.SQL("format {}").format(sql.SQL(format.format))]
+    options: list[sql.Composable] = [sql.SQL("format {}").format(sql.Identifier(format.format))]
     if format.format == "csv":
         options += [
             sql.SQL("quote {}").format(sql.Literal(format.quote)),
@@ -681,7 +678,7 @@ def _copy_statement(
     if freeze:
         options.append(sql.SQL("freeze true"))
     return sql.SQL("copy {} ({}) from stdin ({})").format(
-        sql.SQL(relation),  # type: ignore[arg-type] # quoted by the server
+        sql.SQL(relation),  # quoted by the server
         sql.SQL(", ").join(map(sql.Identifier, plan.staged)),
         sql.SQL(", ").join(options),
     )

@@ -1,0 +1,193 @@
+"""sqlkit load: files into a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sqlkit.cli.progress import ProgressLine, human_bytes
+from sqlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlkit.results import LoadResult
+
+
+def load(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Files, patterns, or - for standard input."),
+    ],
+    into: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table to load into.")],
+    key: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Key columns. Default: the primary key.")
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="What happens to a row whose key exists: append, ignore, update, newer, fill, "
+            "error."
+        ),
+    ] = "update",
+    order_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With newer: the greater value wins.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="csv, tsv or jsonl. Default: found out.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Default: found out.")] = None,
+    quote: Annotated[str, typer.Option(help="'' for none.")] = '"',
+    escape: Annotated[str | None, typer.Option(help="Default: the quote doubled.")] = None,
+    header: Annotated[bool, typer.Option(help="Whether the first record names columns.")] = True,
+    null: Annotated[str, typer.Option(help="The text that means null, unquoted.")] = "",
+    encoding: Annotated[
+        str | None, typer.Option(help="A Python codec, such as cp1255. Default: UTF-8, or by BOM.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Names without a header; with one, those to load."),
+    ] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'SOURCE NAME=COLUMN'", help="Rename; may be repeated."),
+    ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Columns of either side without partner; '*' for all."),
+    ] = None,
+    whole: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Each JSON line whole into this json(b) column."),
+    ] = None,
+    create: Annotated[bool, typer.Option(help="Make the table from inferred types.")] = False,
+    workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
+    batch_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Decoded bytes a commit, such as 256MB. Default: by size."),
+    ] = None,
+    atomic: Annotated[bool, typer.Option(help="Commit everything together.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Do everything, and roll it back.")] = False,
+    again: Annotated[bool, typer.Option(help="Load what was loaded before once more.")] = False,
+    dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Load files into a table, exactly once, at the speed of COPY.
+
+    Formats: CSV and TSV in any dialect, JSON lines; plain or in gzip, zstd, bzip2, xz or zip,
+    recognised by content. Rows that the table holds unchanged are not written. A file that was
+    loaded before is skipped, one that was half loaded continues.
+
+    Exit codes: 0 all loaded, 1 failed, 2 wrong usage, 3 loaded with rejects within the limit,
+    4 refused because the limit was passed.
+    """
+    # Heavy, and not needed for --help.
+    from sqlkit.client import connect
+    from sqlkit.sources.base import Dialect
+
+    dialect = Dialect(
+        delimiter=delimiter,
+        quote=quote,
+        escape=escape,
+        header=header,
+        null=null,
+        encoding=encoding,
+    )
+    line = ProgressLine(sys.stderr, enabled=not as_json)
+    with connect(dsn) as client, line:
+        result = client.load(
+            sources,
+            into=into,
+            policy=policy,
+            key=_names(key),
+            order_by=order_by,
+            format=format,
+            dialect=dialect,
+            columns=_names(columns) or (),
+            map=_mapping(map or []),
+            leave_out=_names(leave_out) or (),
+            whole=whole,
+            create=create,
+            workers=workers,
+            batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),
+            atomic=atomic,
+            dry_run=dry_run,
+            again=again,
+            progress=line.show,
+        )
+    if as_json:
+        print(json.dumps(result.as_dict(), ensure_ascii=False))
+    else:
+        _print(result)
+    if result.rows.rejected:
+        raise typer.Exit(3)
+
+
+def _print(result: LoadResult) -> None:
+    if result.ddl:
+        print(result.ddl + ";\n")
+    for source in result.sources:
+        if source.state == "skipped":
+            print(f"{source.name}: loaded before, skipped (--again loads it once more)")
+    rows = result.rows
+    kept: list[tuple[str, int]] = [
+        ("inserted", rows.inserted),
+        ("updated", rows.updated),
+        ("unchanged", rows.unchanged),
+        ("ignored", rows.ignored),
+        ("duplicates", rows.duplicates),
+        ("rejected", rows.rejected),
+    ]
+    shown = ", ".join(f"{number:,} {name}" for name, number in kept if number) or "nothing to do"
+    run = "dry run, rolled back" if result.run_id is None else f"run {result.run_id}"
+    print(f"{result.target}: {rows.read:,} rows read: {shown}")
+    seconds = result.seconds
+    rate = rows.read / seconds.total if seconds.total else 0
+    print(
+        f"{run}: {seconds.total:.1f} s, {rate:,.0f} rows/s, "
+        f"{human_bytes(result.bytes.decoded)} decoded, {human_bytes(result.bytes.wal)} WAL, "
+        f"{result.batches} {'batch' if result.batches == 1 else 'batches'}"
+    )
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """Names separated by commas; a name that holds a comma goes in double quotes."""
+    if text is None:
+        return None
+    import csv
+
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    if not names or not all(names):
+        raise UsageError(f"{text!r} is not a list of names", hint="Write them as a,b,c.")
+    return tuple(names)
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        # A column's name seldom holds '=', a header in the wild may.
+        source, separator, column = pair.rpartition("=")
+        if not separator or not source or not column:
+            raise UsageError(
+                f"--map {pair!r} is not of the form 'source name=column'",
+                hint="For example: --map 'Item Code=barcode'",
+            )
+        found[source] = column
+    return found
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes, as 1000, 64kB, 256MB or 4GB. Raises UsageError."""
+    number = text.strip().lower().removesuffix("b").removesuffix("i").strip()
+    unit = number[-1:] if number[-1:] in "kmg" else ""
+    try:
+        found = float(number.removesuffix(unit)) * _UNITS[unit]
+    except ValueError:
+        found = 0
+    if found < 1:
+        raise UsageError(f"{text!r} is not a number of bytes", hint="Write it as 256MB or 1GB.")
+    return int(found)

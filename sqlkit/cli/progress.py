@@ -1,0 +1,89 @@
+"""How far a load has come: one line that is rewritten on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from sqlkit.results import LoadProgress
+
+TERMINAL_EVERY = 0.2
+PLAIN_EVERY = 10.0
+
+
+class ProgressLine:
+    """Shows progress on a stream: rows, bytes, rate and time left."""
+
+    def __init__(self, stream: TextIO, *, enabled: bool = True) -> None:
+        self._stream = stream
+        self._enabled = enabled
+        self._is_terminal = stream.isatty()
+        self._every = TERMINAL_EVERY if self._is_terminal else PLAIN_EVERY
+        self._shown_at = time.monotonic()
+        self._width = 0
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.flush()
+
+    def show(self, progress: LoadProgress) -> None:
+        """Show it, unless the last one was shown only just now."""
+        now = time.monotonic()
+        if not self._enabled or now - self._shown_at < self._every:
+            return
+        self._shown_at = now
+        text = describe(progress)
+        if self._is_terminal:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = max(self._width, len(text))
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def describe(progress: LoadProgress) -> str:
+    """One line: where, rows, bytes, rate, and the time left where the total is known."""
+    rate = progress.rows / progress.seconds if progress.seconds else 0
+    parts = [
+        progress.source,
+        progress.phase,
+        f"{progress.rows:,} rows",
+        human_bytes(progress.bytes_read),
+        f"{rate:,.0f} rows/s",
+    ]
+    if progress.bytes_total and progress.bytes_read:
+        share = min(progress.bytes_read / progress.bytes_total, 1.0)
+        left = progress.seconds * (1 - share) / share
+        parts[3] += f" of {human_bytes(progress.bytes_total)} ({share:.0%})"
+        parts.append(f"{human_seconds(left)} left")
+    return "  ".join(parts)
+
+
+def human_bytes(number: float) -> str:
+    """Bytes with a unit: 1.5 MB; units are powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration: 12 s, 3:05, 1:02:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

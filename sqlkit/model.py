@@ -1,0 +1,56 @@
+"""What sqlkit's SQL functions take and return, as Python sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a target."""
+
+    name: str
+    type: str
+    is_json: bool
+    is_generated: bool
+    has_default: bool
+    not_null: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table that rows are loaded into, as `sqlkit.describe_target` sees it."""
+
+    name: str  # schema.table, quoted
+    kind: str  # relkind
+    heap_bytes: int
+    key: tuple[str, ...] | None
+    has_row_triggers: bool
+    has_rules: bool
+    row_security: bool
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """How far a source has come, from the ledger."""
+
+    source_id: int
+    state: str
+    next_offset: int
+    next_line: int
+    stored_offset: int
+    stored_sha256: str | None
+
+
+@dataclass(frozen=True)
+class SourceRange:
+    """A contiguous piece of a source; see the type of that name in SQL."""
+
+    start_offset: int
+    end_offset: int
+    first_line: int
+    last_line: int
+    stored_offset: int
+    stored_sha256: str
+    is_last: bool
