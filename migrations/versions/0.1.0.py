@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="602c6dd6e868cf55d249f6d635df7ce46e4853131359380323a25dee93f1c150",
+        sha256="76545709c5341b4dcdbe9c769eafea0dd112c2985707b65d3e342ab531b1ccff",
     )
 
 

@@ -130,7 +130,7 @@ select
             format(
                 case
                     when e.is_exact then 's.%1$I is distinct from t.%1$I'
-                    else 'row(s.%1$I) operator(pg_catalog.*<>) row(t.%1$I)'
+                    else 'row(s.%1$I)::record operator(pg_catalog.*<>) row(t.%1$I)::record'
                 end,
                 a.attname
             ),
