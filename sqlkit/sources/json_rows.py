@@ -347,6 +347,7 @@ def _malformed(line: bytes, index: int, said: str) -> BadLine:
         hint = "An object must stand on one line, from its first brace to its last: "
         hint += "jq -c '.[]' FILE" if line.lstrip(_BLANK).startswith(b"[") else "jq -c . FILE"
     elif reason == "trailing characters":
+        position -= 1
         reason = "something follows the object"
         hint = "Every object must stand on a line of its own."
     return BadLine(
