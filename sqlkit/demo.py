@@ -130,16 +130,17 @@ def run(dsn: str, *, on_step: Callable[[Step], None] = lambda step: None) -> lis
     """
     import sqlkit
 
+    dialect = sqlkit.Dialect(null=NULL)
     data = find_data()
     create_tables(dsn)
     dialect = sqlkit.Dialect(null=NULL)
     steps: list[Step] = []
 
-    with sqlkit.connect(dsn) as database, tempfile.TemporaryDirectory() as folder:
+    with sqlkit.connect(dsn) as client, tempfile.TemporaryDirectory() as folder:
 
         def load(title: str, files: dict[str, Path], *, again: bool = False) -> None:
             results = tuple(
-                database.load([path], into=f"{SCHEMA}.{table}", dialect=dialect, again=again)
+                client.load(path, into=f"{SCHEMA}.{table}", dialect=dialect, again=again)
                 for table, path in files.items()
             )
             steps.append(Step(title, results))

@@ -71,5 +71,4 @@ def _say_goodbye() -> None:
     sqlkit = os.path.relpath(called) if os.sep in called else "sqlkit"
     print(f"\nWhat was loaded is in the ledger:  {sqlkit} runs")
     print(f"Stop the server; the data stays:   {sqlkit} down")
-    print(f"Look around in psql:               {sqlkit} psql")
-    print(f"\n{QUERY}")
+    print(f"Look around:                       {sqlkit} psql\n\n{QUERY}")

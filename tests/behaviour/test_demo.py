@@ -52,6 +52,7 @@ def counts(dsn: str) -> dict[str, int]:
 LOADED = {"airline": 16, "airport": 1458, "plane": 3322, "weather": 26115, "flight": 336776}
 
 
+@pytest.mark.slow
 @pytest.mark.every_version
 def test_the_counters_of_all_three_rounds_are_exact(database: Database) -> None:
     first, again, changed = demo.run(database.dsn)
@@ -85,6 +86,7 @@ def test_a_schema_of_that_name_that_is_somebody_elses_stays(database: Database) 
         assert connection.execute("select to_regclass('nycflights.mine')").fetchone() != (None,)
 
 
+@pytest.mark.slow
 def test_the_command_starts_a_server_and_can_be_repeated(home: Path, sqlkit: RunSqlkit) -> None:
     # A server that is named is left alone.
     done = sqlkit("demo", cwd=home, env={"SQLKIT_DSN": "host=127.0.0.1 port=1"})
