@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="76545709c5341b4dcdbe9c769eafea0dd112c2985707b65d3e342ab531b1ccff",
+        sha256="1e4617d59b7363a72a98a532f33454da74140f576650c20b858b4c0ea0e1645c",
     )
 
 

@@ -234,6 +234,52 @@ comment on function sqlkit._staged_rows(regclass[], name[], jsonb) is
 'A query for the rows of a batch, from all its stages.';
 
 
+create or replace function sqlkit._value_columns(p_target regclass, p_columns name[], p_key name[])
+returns name[]
+language sql
+stable
+return (
+    -- A key is never written again, and neither is an identity column that only the server may set.
+    select array_agg(k.name order by k.position)
+    from unnest(p_columns) with ordinality as k (name, position)
+    join pg_attribute as a on a.attrelid = p_target and a.attname = k.name and a.attidentity <> 'a'
+    where k.name <> all (p_key)
+);
+
+comment on function sqlkit._value_columns(regclass, name[], name[]) is
+'Of some columns, those that an update may write.';
+
+
+create or replace function sqlkit._is_plain(p_target regclass)
+returns boolean
+language sql
+stable
+return (
+    select c.relkind = 'r' and not c.relhassubclass
+    from pg_class as c
+    where c.oid = p_target
+);
+
+comment on function sqlkit._is_plain(regclass) is
+'True if the rows of a table lie in that table alone: it has no partitions and no children.';
+
+
+create or replace function sqlkit._insert_from(p_target regclass, p_columns name[])
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return format(
+    'insert into %s (%s) overriding system value select %s from',
+    p_target,
+    sqlkit._column_list(p_columns, '%I'),
+    sqlkit._column_list(p_columns, 's.%I')
+);
+
+comment on function sqlkit._insert_from(regclass, name[]) is
+'The beginning of a statement that inserts columns of rows s into the target.';
+
+
 create or replace function sqlkit._memory_for_load(p_setting text)
 returns text
 language sql
