@@ -31,7 +31,7 @@ help:
 	@touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/python
-	$(PIP_INSTALL) --editable '.[server,demo,test,lint,redis]'
+	$(PIP_INSTALL) --editable '.[server,demo,test,lint]'
 	@touch $@
 
 .venv/.bench: pyproject.toml | .venv/bin/python
