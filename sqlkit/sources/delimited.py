@@ -35,7 +35,7 @@ from dataclasses import replace
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
-from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource
+from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource, codec_name
 
 MAX_RECORD = 64 << 20  # decoded bytes; a quote that is never closed must not fill the memory
 
@@ -113,6 +113,8 @@ def check_dialect(dialect: Dialect) -> Dialect:
             raise UsageError(f"the text for null, {dialect.null!r}, holds {what}")
     if delimiter is not None and delimiter in dialect.null:
         raise UsageError(f"the text for null, {dialect.null!r}, holds the delimiter")
+    if dialect.encoding is not None:
+        codec_name(dialect.encoding)
     return replace(dialect, delimiter=delimiter, escape=escape)
 
 
@@ -176,6 +178,7 @@ class DelimitedReader:
         self._used = 0  # of `_ahead`
         self._offset = 0  # of what comes next
         self._line = 1
+        self._open_line = False  # the last record may lack the end of its line
 
         head = self._read_head()
         if not head.strip(b"\r\n"):
@@ -409,41 +412,45 @@ class DelimitedReader:
         if tuple(column.name for column in wanted) != self.columns:
             raise ValueError("a delimited file delivers all its columns, in its own order")
         chunk = max(1, min(CHUNK, piece_bytes))
-        began = time.perf_counter()
-        runs: list[bytes] = []
-        start, first_line = self._offset, self._line
+        piece = _PieceInMaking(self._offset, self._line)
         text = b""
         ended = False
         while not ended:
-            more = self._take(max(chunk, len(text)))
-            if more:
+            if more := self._take(max(chunk, len(text))):
                 text += more
                 run, cut = self._cut(text)
             else:
                 ended = True
                 run, cut = self._cut_last(text)
             if cut:
-                runs.append(run)
+                line_end = self._grammar.first_line_end(run)
+                if not piece.agrees_with(line_end):
+                    yield self._made(piece)
+                    piece = _PieceInMaking(self._offset, self._line)
+                piece.add(run, line_end)
                 self._offset += cut
                 self._line += text.count(self._eol, 0, cut)
+                self._open_line = not text.endswith(self._eol, 0, cut)
                 text = text[cut:]
-            if runs and (ended or self._offset - start >= piece_bytes):
-                data = b"".join(runs)
-                runs.clear()
-                # a last record may lack the end of its line
-                open_line = 0 if data.endswith((b"\n", b"\r")) else 1
-                yield Piece(
-                    data=data,
-                    first_line=first_line,
-                    last_line=self._line - 1 + open_line,
-                    start=start,
-                    end=self._offset,
-                    resume=self._stream.resume_at(self._offset, self._line),
-                    seconds=time.perf_counter() - began,
-                )
-                del data
-                began = time.perf_counter()
-                start, first_line = self._offset, self._line
+            if piece.runs and (ended or self._offset - piece.start >= piece_bytes):
+                made = self._made(piece)
+                del run
+                yield made
+                del made
+                piece = _PieceInMaking(self._offset, self._line)
+
+    def _made(self, piece: _PieceInMaking) -> Piece:
+        data = b"".join(piece.runs)
+        piece.runs.clear()
+        return Piece(
+            data=data,
+            first_line=piece.first_line,
+            last_line=self._line - 1 + self._open_line,
+            start=piece.start,
+            end=self._offset,
+            resume=self._stream.resume_at(self._offset, self._line),
+            seconds=time.perf_counter() - piece.began,
+        )
 
     def _take(self, size: int) -> bytes:
         if self._used < len(self._ahead):
@@ -486,7 +493,8 @@ class DelimitedReader:
 
     def _without_blank_lines(self, text: bytes, cut: int) -> int:
         """A cut that leaves blank lines at its end for later: they may be the last of the file."""
-        if not text.endswith((b"\n\n", b"\n\r\n", b"\r\r"), max(0, cut - 3), cut):
+        doubled = text.endswith((b"\n\n", b"\n\r\n", b"\r\r"), max(0, cut - 3), cut)
+        if not doubled and cut > 2:
             return cut
         kept = len(text[:cut].rstrip(b"\r\n"))
         if not kept:
@@ -515,6 +523,24 @@ class DelimitedReader:
             hint="Close or double the quote there; if quotes mean nothing in this file, "
             "give --quote ''.",
         )
+
+
+class _PieceInMaking:
+    """Runs of whole records that will be one piece: all with the same line end, as COPY wants."""
+
+    def __init__(self, start: int, first_line: int) -> None:
+        self.began = time.perf_counter()
+        self.runs: list[bytes] = []
+        self.start = start
+        self.first_line = first_line
+        self._line_end = b""
+
+    def agrees_with(self, line_end: bytes) -> bool:
+        return not self._line_end or not line_end or line_end == self._line_end
+
+    def add(self, run: bytes, line_end: bytes) -> None:
+        self.runs.append(run)
+        self._line_end = self._line_end or line_end
 
 
 def _outside_quotes(head: bytes, quote: bytes, escape: bytes) -> bytes:

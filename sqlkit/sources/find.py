@@ -62,7 +62,10 @@ def find_sources(
         )
     if whole:
         if format not in (None, "jsonl"):
-            raise UsageError(f"lines of {format} cannot be taken whole", hint="--format jsonl")
+            raise UsageError(
+                f"lines of {format} cannot go whole into one column",
+                hint="Only JSON lines can: --format jsonl, or leave --format out.",
+            )
         format = "jsonl"
     if not specs:
         raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
@@ -164,10 +167,5 @@ def _source(file: StoredFile, format: str | None, dialect: Dialect, whole: bool)
 
         return JsonLinesSource(
             file, encoding=dialect.encoding, whole=whole, columns=dialect.columns
-        )
-    if whole:
-        raise UsageError(
-            f"{file.name} is {chosen}: only lines of JSON go whole into one column",
-            hint="If it does hold JSON lines, say so: --format jsonl.",
         )
     return DelimitedSource(file, dialect, format=chosen)

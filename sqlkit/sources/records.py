@@ -174,6 +174,12 @@ class Grammar:
         found = self._term.match(text, start)
         return None if found is None else found.end()
 
+    def first_line_end(self, text: bytes) -> bytes:
+        """How the first record of `text` ends; empty if it does not."""
+        found = self._record.match(text)
+        ended = None if found is None else self._term.match(text, found.end())
+        return b"" if ended is None else ended.group()
+
     # --- what COPY is given
 
     def prepare(self, text: bytes, cut: int) -> tuple[bytes, int]:

@@ -21,6 +21,7 @@ SK110  standard input cannot be read twice
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import lzma
@@ -196,10 +197,11 @@ class ByteStream:
         try:
             self._binary, self.encoding = self._begin(encoding, passes)
         except SourceError as error:
-            try:
+            with contextlib.closing(self):
                 self._prefer_difference(error)
-            finally:
-                self.close()
+        except BaseException:
+            self.close()
+            raise
         self.progress.seconds = time.perf_counter() - self._started
 
     def _begin(self, encoding: str | None, passes: frozenset[str]) -> tuple[Binary, str]:

@@ -6,11 +6,13 @@ import csv
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sqlkit.errors import SourceError
 from sqlkit.sources.records import BrokenQuotes
 from tests.behaviour.sources.reading import copy_records, grammar, read
 
@@ -59,7 +61,7 @@ def written(
 def test_pieces_are_the_body_untouched_and_hold_whole_records(
     tmp_path: Path,
     table: list[list[str]],
-    dialect: dict[str, str],
+    dialect: dict[str, Any],
     end: str,
     always: bool,
     last_end: bool,
@@ -83,6 +85,24 @@ def test_pieces_are_the_body_untouched_and_hold_whole_records(
     assert [[value or "" for value in record] for record in found] == table
 
 
+def refused(body: str) -> bool:
+    """A quote that is never closed, or one after the closing quote of its field: a character at a
+    time, as independent of regular expressions as can be."""
+    state = "start"
+    for c in body:
+        if state == "inside":
+            state = "closing" if c == '"' else "inside"
+        elif c in ",\n":
+            state = "start"
+        elif state == "start":
+            state = "inside" if c == '"' else "plain"
+        elif state == "closing":
+            state = "inside" if c == '"' else "after"
+        elif state == "after" and c == '"':
+            return True
+    return state == "inside"
+
+
 @SETTINGS
 @given(st.text(st.sampled_from('ab,"\n'), max_size=60), PIECE_SIZES)
 def test_any_text_reads_as_python_reads_it_or_is_refused(
@@ -91,15 +111,12 @@ def test_any_text_reads_as_python_reads_it_or_is_refused(
     # one column more than any record can be mistaken to have, and no line that looks blank
     path = tmp_path / "t.csv"
     path.write_bytes(("h1,h2\n" + body).encode())
-    from sqlkit.errors import SourceError
-
-    try:
-        _, pieces = read(path, piece_bytes, delimiter=",")
-    except SourceError as error:
-        assert error.code == "SK112"
-        # what is refused is what Python would glue together: a quote within or after quotes
-        assert body.count('"') >= 1
+    if refused(body):
+        with pytest.raises(SourceError) as caught:
+            read(path, piece_bytes, delimiter=",")
+        assert caught.value.code == "SK112"
         return
+    _, pieces = read(path, piece_bytes, delimiter=",")
     found = [record for piece in pieces for record in copy_records(piece.data)]
     expected = [record for record in csv.reader(io.StringIO(body, newline="")) if record]
     assert [[value or "" for value in record] for record in found if record != [None]] == expected
@@ -108,7 +125,7 @@ def test_any_text_reads_as_python_reads_it_or_is_refused(
 @SETTINGS
 @given(st.text(st.sampled_from('a,"\\\r\n'), max_size=40), st.sampled_from(["\n", "\r"]), DIALECTS)
 def test_parity_where_it_is_trusted_agrees_with_walking(
-    text: str, eol: str, dialect: dict[str, str]
+    text: str, eol: str, dialect: dict[str, Any]
 ) -> None:
     rules = grammar(eol=eol, escape=dialect["escape"])
     data = text.encode()

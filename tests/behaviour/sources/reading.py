@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,6 @@ from sqlkit.sources.base import Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.delimited import DelimitedReader, DelimitedSource
 from sqlkit.sources.records import Grammar
 from sqlkit.sources.stored import StoredFile
-
-
-def dialect_of(**options: Any) -> Dialect:
-    return Dialect(**options)
 
 
 def source(path: Path | str, **options: Any) -> DelimitedSource:
@@ -35,7 +32,7 @@ def read(
     reader = source(path, **options).open(database_encoding=database_encoding, resume=resume)
     try:
         pieces = drain(reader, piece_bytes)
-        for before, after in zip(pieces, pieces[1:], strict=False):
+        for before, after in itertools.pairwise(pieces):
             assert after.start == before.end
             assert after.first_line == before.resume.line == before.last_line + 1
         for piece in pieces:
