@@ -351,13 +351,18 @@ def status(dsn: str) -> Status:
     """What is deployed, by which way, and what an upgrade would apply. Changes nothing."""
     with _connect(dsn) as connection:
         found, version, channel = _look(connection)
+        oldest_client = None
+        if version is not None:
+            row = connection.execute("select sqlkit.oldest_client()").fetchone()
+            oldest_client = row[0] if row else None
     try:
-        pending = tuple(after for _, after in steps(version))
-        check_compatible(version)
+        check_compatible(version, oldest_client)
         compatible = True
     except IncompatibleError:
         compatible = False
-        pending = () if version else VERSIONS
+    # A release that this package does not know is newer: it has nothing to bring.
+    known = version is None or version in VERSIONS
+    pending = tuple(after for _, after in steps(version)) if known else ()
     return Status(
         version=version,
         channel=channel,

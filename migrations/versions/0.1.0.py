@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="1e4617d59b7363a72a98a532f33454da74140f576650c20b858b4c0ea0e1645c",
+        sha256="c83e0515e204b0d7f3b88d1645167b5bee9c98f6a19bb1fb8c548dc4de233f95",
     )
 
 

@@ -328,7 +328,7 @@ language sql
 stable
 begin atomic
     select coalesce(
-        (select 'extension' from pg_catalog.pg_extension where extname = 'sqlkit'),
+        (select 'extension' as channel from pg_catalog.pg_extension where extname = 'sqlkit'),
         (select channel from sqlkit.deployment order by deployed_at desc limit 1)
     );
 end;

@@ -33,15 +33,15 @@ def look(database: Database) -> Fingerprint:
         return fingerprint.take(connection)
 
 
-def psql(database: Database, *arguments: str | Path, **options: str) -> str:
+def psql(database: Database, *arguments: str | Path, script: str | None = None) -> str:
     """Runs psql as a DBA would, without anybody's .psqlrc; its output. Raises if it fails."""
-    done = run_psql(database, *arguments, **options)
+    done = run_psql(database, *arguments, script=script)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def run_psql(
-    database: Database, *arguments: str | Path, **options: str
+    database: Database, *arguments: str | Path, script: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """As `psql`, whatever comes of it."""
     return subprocess.run(
@@ -49,9 +49,10 @@ def run_psql(
             str(database.server.install.program("psql")),
             "--no-psqlrc",
             "--quiet",
-            f"--dbname={database.server.dsn(database.name, **options)}",
+            f"--dbname={database.dsn}",
             *map(str, arguments),
         ],
+        input=script,
         capture_output=True,
         text=True,
         check=False,

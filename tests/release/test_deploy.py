@@ -90,7 +90,7 @@ def test_the_body_refuses_to_run_without_a_transaction(bare: Database) -> None:
 def test_the_script_for_review_does_what_up_does(way: Channel, server: Server, roles: None) -> None:
     with fresh_database(server) as one, fresh_database(server) as other:
         migrate.up(one.dsn, way=way)
-        psql(other, "-1", "-v", "ON_ERROR_STOP=1", "-c", migrate.sql(way=way))
+        psql(other, "-1", "-v", "ON_ERROR_STOP=1", script=migrate.sql(way=way))
         assert differences(look(one), look(other)) == []
         assert [row.channel for row in migrate.history(other.dsn)][-1] == way
         # And sqlkit goes on from there.
@@ -140,7 +140,7 @@ def test_the_plain_alembic_command_deploys(server: Server, roles: None) -> None:
 
 
 def test_the_plain_alembic_command_prints_the_script(bare: Database) -> None:
-    psql(bare, "-v", "ON_ERROR_STOP=1", "-c", alembic(ROOT, "upgrade", "head", "--sql"))
+    psql(bare, "-v", "ON_ERROR_STOP=1", script=alembic(ROOT, "upgrade", "head", "--sql"))
     assert migrate.status(bare.dsn).channel == "alembic"
     assert migrate.up(bare.dsn) == VERSION
 
@@ -235,12 +235,12 @@ def test_a_second_way_is_refused_and_the_first_named(
 def test_the_scripts_themselves_refuse_a_second_way(first: Channel, bare: Database) -> None:
     migrate.up(bare.dsn, way=first)
     expected = f"sqlkit {VERSION} is deployed here already, by {first}"
-    done = run_psql(bare, "-1", "-v", "ON_ERROR_STOP=1", "-c", migrate.sql(way="alembic"))
+    done = run_psql(bare, "-1", "-v", "ON_ERROR_STOP=1", script=migrate.sql(way="alembic"))
     if first == "alembic":
         assert "alembic_version" in done.stderr  # Alembic's own table is there
     else:
         assert expected in done.stderr
-        assert run_psql(bare, "-c", migrate.sql(way="extension")).returncode != 0 or (
+        assert run_psql(bare, script=migrate.sql(way="extension")).returncode != 0 or (
             first == "extension"
         )
     if first != "script":
