@@ -192,7 +192,9 @@ class DelimitedReader:
             )
         quote = dialect.quote.encode()
         escape = (dialect.escape or dialect.quote).encode()
-        outside = _outside_quotes(head, quote, escape)
+        outside = _outside_quotes(
+            head, quote, escape, (dialect.delimiter or "").encode() or _DELIMITERS
+        )
         eol = _line_end(outside)
         delimiter = (
             dialect.delimiter.encode()
@@ -543,13 +545,17 @@ class _PieceInMaking:
         self._line_end = self._line_end or line_end
 
 
-def _outside_quotes(head: bytes, quote: bytes, escape: bytes) -> bytes:
+def _outside_quotes(head: bytes, quote: bytes, escape: bytes, delimiter: bytes) -> bytes:
+    """What stands outside quotes; a quote opens only where a field can begin."""
     if not quote:
         return head
-    if quote == escape:
-        return b"".join(head.split(quote)[::2])
     q, e = re.escape(quote), re.escape(escape)
-    quoted = rb"%b[^%b%b]*+(?:%b.[^%b%b]*+)*+(?:%b|\Z)" % (q, q, e, e, q, e, q)
+    if quote == escape:
+        inner = rb"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q)
+    else:
+        inner = rb"[^%b%b]*+(?:%b.[^%b%b]*+)*+" % (q, e, e, q, e)
+    before = rb"(?<![^\r\n%b])" % re.escape(delimiter)
+    quoted = rb"%b%b%b(?:%b|\Z)" % (before, q, inner, q)
     return re.sub(quoted, b"", head, flags=re.DOTALL)
 
 
