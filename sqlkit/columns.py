@@ -24,7 +24,8 @@ class ColumnPlan:
     """How the columns of a source reach the target.
 
     `staged` are the columns of the stage in the order in which the source delivers them, under
-    the names of the target, or under a made-up name where the source's column is left out.
+    the names of the target, or under a made-up name where the source's column is left out;
+    `wanted` are the same columns as the source calls them.
     """
 
     staged: tuple[str, ...]
@@ -97,6 +98,7 @@ def plan_columns(
                 placeholder = f"left out {position}"
                 staged.append(placeholder)
                 dropped.append(placeholder)
+                wanted.append(WantedColumn(name))
             continue
         staged.append(column.name)
         wanted.append(WantedColumn(name, is_json=column.is_json))
@@ -136,7 +138,7 @@ def plan_columns(
             f"{source}: several columns go into {_listed(doubled)}",
             hint="Leave one of them out with --leave-out, or map it to another column.",
         )
-    if not wanted:
+    if len(staged) == len(dropped):
         raise ColumnError(
             f"{source} has no column that {target} has",
             detail=f"Source: {_listed(source_columns)}. "

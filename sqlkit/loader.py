@@ -625,11 +625,7 @@ class Loader:
     ) -> Exception:
         names = {
             staged: wanted.name
-            for staged, wanted in zip(
-                [name for name in opened.plan.staged if name not in opened.plan.left_out],
-                opened.plan.wanted,
-                strict=True,
-            )
+            for staged, wanted in zip(opened.plan.staged, opened.plan.wanted, strict=True)
         }
         return from_copy(
             error,
