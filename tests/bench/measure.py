@@ -114,13 +114,17 @@ def measure(
         assert position is not None
     seconds, peak = run(command, {**environment, **server.environment(DATABASE)})
     with server.connect(DATABASE) as connection:
-        row = connection.execute(
-            "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s::pg_lsn)::bigint,"
-            " dead_tuple_count from bench_contrib.pgstattuple(%s)",
-            [position[0], table],
+        wal = connection.execute(
+            "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s::pg_lsn)::bigint",
+            [position[0]],
         ).fetchone()
-        assert row is not None
-    return Sample(seconds, row[0], row[1], peak)
+        assert wal is not None
+        # Only now: whoever scans a table first sets hint bits, and with checksums logs the pages.
+        dead = connection.execute(
+            "select dead_tuple_count from bench_contrib.pgstattuple(%s)", [table]
+        ).fetchone()
+        assert dead is not None
+    return Sample(seconds, wal[0], dead[0], peak)
 
 
 def digest(server: BenchServer, table: str) -> tuple[int, str]:
