@@ -292,6 +292,128 @@ async def finish_first_load(
     return RowCounts(*row)
 
 
+async def create_text_stage(
+    connection: AsyncConnection[Any], target: str, columns: list[str], run_id: int | None
+) -> str:
+    """Makes a stage that takes any record; its name as schema.table, quoted."""
+    oid: int = await _value(
+        connection,
+        "select sqlkit.create_text_stage(%s::regclass, %s::name[], %s)::oid",
+        target,
+        columns,
+        run_id,
+    )
+    found: str = await _value(connection, "select sqlkit._table_name(%s::oid::regclass)", oid)
+    return found
+
+
+async def merge_text_batch(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    source_id: int,
+    piece: SourceRange,
+    stage: str,
+    target: str,
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+    reject_limit: int | None,
+    reject_share: float | None,
+    seconds_decode: float,
+    seconds_copy: float,
+) -> RowCounts | None:
+    """Merges what is sound of a text stage and keeps the rest as rejects; None: over the limit."""
+    row = await _row(
+        connection,
+        f"select m.* from sqlkit.merge_text_batch(%s, %s, {_RANGE}, %s::regclass, %s::regclass, "  # noqa: S608
+        "%s, %s::name[], %s::name, %s, %s, %s, %s) as m",
+        run_id,
+        source_id,
+        *astuple(piece),
+        stage,
+        target,
+        policy,
+        key,
+        order_by,
+        reject_limit,
+        reject_share,
+        seconds_decode,
+        seconds_copy,
+    )
+    return None if row[0] is None else RowCounts(*row)
+
+
+async def rejects_of(
+    connection: AsyncConnection[Any],
+    run_id: int | None,
+    state: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Rejects in the order of their lines, each with the name and format of its source."""
+    rows = await _value(
+        connection,
+        "select coalesce(json_agg(to_json(j) order by j.reject_id), '[]')::text from ("
+        "select j.*, s.name as source, s.format, r.target from sqlkit.reject as j "
+        "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
+        "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
+        "order by j.reject_id limit %s) as j",
+        run_id,
+        run_id,
+        state,
+        state,
+        limit,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def count_told(connection: AsyncConnection[Any], run_id: int, source_id: int) -> int:
+    """How many rows a run only told of, since its limit was passed."""
+    found: int = await _value(
+        connection,
+        "select count(*) from sqlkit.reject "
+        "where run_id = %s and source_id = %s and batch_id is null",
+        run_id,
+        source_id,
+    )
+    return found
+
+
+async def reject_summaries(
+    connection: AsyncConnection[Any], run_id: int | None
+) -> list[dict[str, Any]]:
+    """Rejects by run and reason, the newest run first."""
+    rows = await _value(
+        connection,
+        "select coalesce(json_agg(to_json(s) order by s.run_id desc, s.rejects desc), '[]')::text "
+        "from (select * from sqlkit.reject_summary "
+        "where %s::bigint is null or run_id = %s) as s",
+        run_id,
+        run_id,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def settle_rejects(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    state: str,
+    reject_ids: list[int] | None,
+    settled_by: int | None,
+) -> int:
+    """Marks open rejects as replayed or dismissed; how many. Raises SK401."""
+    found: int = await _value(
+        connection,
+        "select sqlkit.settle_rejects(%s, %s, %s::bigint[], %s)",
+        run_id,
+        state,
+        reject_ids,
+        settled_by,
+    )
+    return found
+
+
 async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
     await _value(connection, "select set_config(%s, %s, true)", setting, value)

@@ -62,6 +62,8 @@ class Client:
         atomic: bool = False,
         dry_run: bool = False,
         again: bool = False,
+        reject_limit: int | None = 0,
+        reject_share: float | None = None,
         progress: ProgressCallback | None = None,
     ) -> LoadResult:
         """Load files into a table, exactly once, and say what became of their rows.
@@ -81,6 +83,11 @@ class Client:
         as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all sources are committed
         together; with `dry_run`, everything is done and rolled back. A source that was loaded
         before is skipped, unless `again`.
+
+        Rows that are refused are kept in ``sqlkit.reject``, each with its place and the reason, as
+        long as a run has no more than `reject_limit` of them (None: any number), and no more than
+        `reject_share` (0 to 1) of the rows read. Past that nothing of the batch is kept, and
+        RejectLimitError lists them. By default one is too many.
 
         Guarantees: a batch's rows and its row in the ledger are committed together, so that after
         any failure the same call continues where it stopped; rows read are the sum of inserted,
@@ -103,6 +110,8 @@ class Client:
             atomic=atomic,
             dry_run=dry_run,
             again=again,
+            reject_limit=reject_limit,
+            reject_share=reject_share,
         )
         options.check()
         found = _find(sources, format, dialect, tuple(columns), whole is not None)

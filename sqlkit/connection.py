@@ -33,7 +33,8 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
     hint = diagnosis.message_hint
     if code is None:
         code = "08006" if isinstance(error, psycopg.OperationalError) else "SK000"
-        hint = hint or "The connection was lost. Run the same command again: it continues."
+    if hint is None and code.startswith(_CONNECTION_LOST):
+        hint = "The connection was lost. Run the same command again: it continues."
     elif code == "42501" and hint is None:
         hint = "Grant the role what it needs; docs/deploy.md lists it."
     elif code == "55P03" and hint is None:
@@ -41,10 +42,15 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
     return DatabaseError(message, code=code, detail=diagnosis.message_detail, hint=hint)
 
 
-# "COPY name, line 7, column price: "abc"": the words around it are in the server's language,
-# the order is not.
-_CONTEXT = re.compile(r"^COPY (?P<rest>.*)$", re.MULTILINE)
-_LINE = re.compile(r"^\D*(?P<line>\d+)(?:, \S+ (?P<column>[^:]+?))?(?:[:：]\s?(?P<value>.*))?$")
+# connection_exception; admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped
+_CONNECTION_LOST = ("08", "57P01", "57P02", "57P03", "57P04")
+
+# What a row can be blamed for: data exceptions and violated constraints.
+_DATA_ERRORS = ("22", "23")
+
+# "line 7, column price: "abc"": the words are in the server's language, their order is not.
+_PLACE = re.compile(r"\D*(?P<line>\d+)(?P<rest>.*)", re.DOTALL)
+_COLUMN = re.compile(r", \S+ (?P<column>[^:：]+)(?:[:：] ?(?P<value>.*))?", re.DOTALL)
 
 
 def from_copy(
@@ -57,34 +63,52 @@ def from_copy(
 ) -> SqlkitError:
     """An error that COPY raised, with the line of the source, the column and the value.
 
-    `relation` is what COPY wrote to (the bare name), `first_line` the physical line of the
+    `relation` is what COPY wrote to, as schema.table, quoted; `first_line` the physical line of the
     source where that COPY began; `columns` gives the source's name of each staged column.
     """
-    diagnosis = error.diag
-    context = diagnosis.context or ""
-    if error.sqlstate is None or not error.sqlstate.startswith("22"):
+    code = error.sqlstate
+    if code is None or not code.startswith(_DATA_ERRORS):
         return from_psycopg(error)
-    found = _CONTEXT.search(context)
-    if found is None:
-        return from_psycopg(error)
-    place = _LINE.match(found["rest"].removeprefix(relation).lstrip(", "))
+    # COPY names the table without schema and quotes. What a trigger did stands in other lines.
+    begins = f"COPY {bare_name(relation)}, "
+    context = "\n" + (error.diag.context or "")
+    _, found, rest = context.partition("\n" + begins)
+    place = _PLACE.match(rest) if found else None
     if place is None:
         return from_psycopg(error)
-    line = first_line + int(place["line"]) - 1
-    column = place["column"]
-    value = place["value"]
-    message = diagnosis.message_primary or str(error)
+    column, value = _column_and_value(place["rest"], columns)
+    message = error.diag.message_primary or str(error)
     if column is not None:
-        message = f"column {columns.get(column.strip(), column.strip())}: {message}"
+        message = f"column {columns.get(column, column)}: {message}"
     return SourceError(
         message,
         source=source,
-        line=line,
-        code=error.sqlstate,
-        detail=None if value is None else f"Value or line: {value}",
-        hint=_COPY_HINTS.get(error.sqlstate)
+        line=first_line + int(place["line"]) - 1,
+        code=code,
+        detail=error.diag.message_detail or (value and f"Value or line: {value}"),
+        hint=_COPY_HINTS.get(code)
         or "Mend the line, or choose another type for the column. Nothing of the batch was kept.",
     )
+
+
+def _column_and_value(text: str, columns: dict[str, str]) -> tuple[str | None, str | None]:
+    """Reads ``, column NAME: VALUE`` or ``: LINE``; any character may stand in a name."""
+    word, _, rest = text.removeprefix(", ").partition(" ")
+    if word and text.startswith(", "):
+        for name in sorted(columns, key=len, reverse=True):
+            after = rest.removeprefix(name)
+            if after != rest and after[:1] in ("", ":", "："):
+                return name, after[1:].lstrip(" ") or None
+    if found := _COLUMN.match(text):
+        return found["column"].strip(), found["value"]
+    return None, text.lstrip(":： ") or None
+
+
+def bare_name(relation: str) -> str:
+    """The name without schema and quotes of a relation that is written as schema.table."""
+    found = re.search(r'"((?:[^"]|"")*)"$|([^".]*)$', relation)
+    assert found is not None
+    return found[2] if found[1] is None else found[1].replace('""', '"')
 
 
 _COPY_HINTS = {

@@ -32,7 +32,7 @@ from sqlkit.batches import Batch, Feed
 from sqlkit.columns import ColumnPlan, plan_columns
 from sqlkit.connection import from_copy, from_psycopg
 from sqlkit.connections import Connections
-from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
 from sqlkit.infer import infer_table
 from sqlkit.migrate import check_compatible
 from sqlkit.model import SourceState
@@ -62,6 +62,22 @@ LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
 
 BATCH_TAKEN = "SK402"
+TEXT_COLUMNS = (
+    "sqlkit_first_line",
+    "sqlkit_last_line",
+    "sqlkit_raw",
+    "sqlkit_sqlstate",
+    "sqlkit_message",
+)
+"""What stands before the columns of a record in a stage of text."""
+
+ROW_CLASSES = ("22", "23", "27", "44", "54")
+ROW_CODES = ("P0001", "SK107", "SK114", "SK115", "SK116", "SK117")
+"""SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
+triggers that raise, lines that are no JSON object."""
+
+TOLD = 20
+"""How many refused rows an error lists."""
 SAMPLE_ROWS = 10_000
 
 
@@ -81,6 +97,8 @@ class LoadOptions:
     atomic: bool = False
     dry_run: bool = False
     again: bool = False
+    reject_limit: int | None = 0
+    reject_share: float | None = None
 
     def check(self) -> None:
         """Raises UsageError for options that contradict each other."""
@@ -105,6 +123,10 @@ class LoadOptions:
             raise UsageError("workers must be at least 1")
         if self.batch_bytes is not None and self.batch_bytes < 1:
             raise UsageError("the batch size must be at least 1 byte")
+        if self.reject_limit is not None and self.reject_limit < 0:
+            raise UsageError("the limit of rejects must be at least 0")
+        if self.reject_share is not None and not 0 <= self.reject_share <= 1:
+            raise UsageError("the share of rejects must lie between 0% and 100%")
 
     def as_recorded(self) -> dict[str, Any]:
         """What the ledger keeps of them: those that were given."""
@@ -116,6 +138,8 @@ class LoadOptions:
             "batch_bytes": self.batch_bytes,
             "atomic": self.atomic,
             "again": self.again,
+            "reject_limit": self.reject_limit,
+            "reject_share": self.reject_share,
         }
         return {name: value for name, value in found.items() if value}
 
@@ -323,6 +347,7 @@ class Loader:
         fingerprint = run(source.fingerprint) if source.repeatable else None
         before = replace(self._tally)
         again = self._options.again
+        is_careful = False
         while True:
             state = calls.open_source(
                 main,
@@ -338,12 +363,20 @@ class Loader:
             # From here on it is this run's to continue, and not to begin once more.
             again = False
             try:
-                self._read(main, source, state)
-                break
-            except psycopg.Error as error:
-                if error.sqlstate != BATCH_TAKEN:
+                if is_careful:
+                    is_careful = self._read_carefully(main, source, state)
+                else:
+                    self._read(main, source, state)
+            except (psycopg.Error, SqlkitError) as error:
+                # What the batches in hand have staged is of no use any more.
+                self._drop_stages(main)
+                if _code(error) == BATCH_TAKEN:
+                    # Another process is loading the same source: go on from where it is now.
+                    continue
+                if is_careful or not source.repeatable or not may_be_rows(_code(error)):
                     raise
-                # Another process is loading the same source: go on from where it is now.
+                # Some rows are bad: find them all, in the batch that could not be loaded.
+                is_careful = True
         batches = self._tally.batches - before.batches
         return SourceResult(
             source.name,
@@ -354,13 +387,28 @@ class Loader:
 
     def _read(self, main: Connection[Any], source: Source, state: SourceState) -> None:
         """Read a source from where the ledger says to its end."""
-        begins = ResumePoint(0, 1, 0, "")
-        resume = None
-        if state.next_offset:
-            resume = begins = ResumePoint(
-                state.next_offset, state.next_line, state.stored_offset, state.stored_sha256 or ""
+        with self._opened(source, state) as opened:
+            self._batches(main, opened, _begins(state))
+
+    def _read_carefully(self, main: Connection[Any], source: Source, state: SourceState) -> bool:
+        """Load the next batch record by record; True if some were bad, and more may be."""
+        with self._opened(source, state, is_careful=True) as opened:
+            batch = opened.feed.begin(self._batch_number, self._batch_bytes(), _begins(state))
+            self._batch_number += 1
+            return self._load_carefully(main, opened, batch)
+
+    @contextmanager
+    def _opened(
+        self, source: Source, state: SourceState, *, is_careful: bool = False
+    ) -> Iterator[_Open]:
+        """A source, opened where the ledger says, and read ahead."""
+        reader = run(
+            partial(
+                source.open,
+                database_encoding=self._encoding,
+                resume=_begins(state) if state.next_offset else None,
             )
-        reader = run(partial(source.open, database_encoding=self._encoding, resume=resume))
+        )
         prefetch: Prefetch[Piece] | None = None
         try:
             plan = plan_columns(
@@ -374,10 +422,11 @@ class Loader:
                 passes_through=source.passes_through,
                 declares_columns=source.declares_columns,
             )
-            pieces = reader.pieces(plan.wanted, self._piece_bytes(), plan.ignored)
-            prefetch = Prefetch(pieces, ahead=self._streams)
-            feed = Feed(prefetch)
-            self._batches(main, _Open(source, state.source_id, reader, plan, feed), begins)
+            read = reader.single_records if is_careful else reader.pieces
+            prefetch = Prefetch(
+                read(plan.wanted, self._piece_bytes(), plan.ignored), ahead=self._streams
+            )
+            yield _Open(source, state.source_id, reader, plan, Feed(prefetch))
         finally:
             if prefetch is not None:
                 run(prefetch.close)
@@ -487,7 +536,7 @@ class Loader:
     ) -> int:
         """COPY a batch into the target itself, in one go; the number of rows."""
         statement = _copy_statement(
-            self._target.name, opened.plan, opened.reader.copy_format, freeze=freeze
+            self._target.name, opened.plan.staged, opened.reader.copy_format, freeze=freeze
         )
         started = time.monotonic()
         cursor = main.cursor()
@@ -558,7 +607,7 @@ class Loader:
     def _copy_piece(
         self, connection: Connection[Any], opened: _Open, stage: str, piece: Piece
     ) -> int:
-        statement = _copy_statement(stage, opened.plan, opened.reader.copy_format)
+        statement = _copy_statement(stage, opened.plan.staged, opened.reader.copy_format)
         cursor = connection.cursor()
         try:
             with cursor.copy(statement) as copy:
@@ -613,6 +662,77 @@ class Loader:
         if batch.last is not None:
             self._tell(opened, batch.last, "merge")
 
+    def _load_carefully(self, main: Connection[Any], opened: _Open, batch: Batch) -> bool:
+        """Load a batch through a stage of text; True if rows of it were refused.
+
+        Raises RejectLimitError, with nothing of the batch in the target, if these are too many.
+        """
+        options = self._options
+        run_id = None if options.dry_run or options.atomic else self._run_id
+        started = time.monotonic()
+        stage = calls.create_text_stage(main, self._target.name, list(opened.plan.staged), run_id)
+        try:
+            statement = _copy_statement(
+                stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
+            )
+            try:
+                with main.cursor().copy(statement) as copy:
+                    while (taken := opened.feed.take(batch)) is not None:
+                        copy.write(taken[1].data)
+                        self._tell(opened, taken[1], "copy")
+            except psycopg.Error as error:
+                raise self._located(error, opened, stage, 1) from error
+            batch.seconds_copy = time.monotonic() - started
+            started = time.monotonic()
+            with main.transaction():
+                calls.set_local(main, "synchronous_commit", "off")
+                counts = calls.merge_text_batch(
+                    main,
+                    self._run_id,
+                    opened.source_id,
+                    batch.range,
+                    stage,
+                    self._target.name,
+                    options.policy,
+                    self._key,
+                    options.order_by,
+                    options.reject_limit,
+                    options.reject_share,
+                    batch.seconds_decode,
+                    batch.seconds_copy,
+                )
+            if counts is None:
+                raise self._over_limit(main, opened)
+            self._tally.add(batch, counts, time.monotonic() - started)
+            return counts.rejected > 0
+        finally:
+            with suppress(psycopg.Error):
+                calls.drop_stage(main, stage)
+
+    def _over_limit(self, main: Connection[Any], opened: _Open) -> RejectLimitError:
+        options = self._options
+        number = calls.count_told(main, self._run_id, opened.source_id)
+        told = calls.rejects_of(main, self._run_id, limit=TOLD)
+        lines = [
+            f"{reject['source']}, line {reject['first_line']}: "
+            + (f"column {reject['column_name']}: " if reject["column_name"] else "")
+            + f"{reject['message']}\n    {_shortened(reject['raw'])}"
+            for reject in told
+        ]
+        if number > len(lines):
+            lines.append(f"and {number - len(lines):,} more: sqlkit rejects {self._run_id}")
+        limits = []
+        if options.reject_limit is not None:
+            limits.append(f"{options.reject_limit:,}")
+        if options.reject_share is not None:
+            limits.append(f"{options.reject_share:.4g} of the rows")
+        return RejectLimitError(
+            f"{number:,} {'row was' if number == 1 else 'rows were'} refused and the limit is "
+            f"{' or '.join(limits)}: nothing of the batch was kept",
+            detail="\n".join(lines),
+            hint="Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%.",
+        )
+
     def _drop_stages(self, main: Connection[Any]) -> None:
         while self._stages:
             _, stage = self._stages.popitem()
@@ -651,9 +771,28 @@ class Loader:
             )
 
 
+def may_be_rows(code: str | None) -> bool:
+    """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
+    return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)
+
+
+def _code(error: psycopg.Error | SqlkitError) -> str | None:
+    return error.sqlstate if isinstance(error, psycopg.Error) else error.code
+
+
+def _begins(state: SourceState) -> ResumePoint:
+    return ResumePoint(
+        state.next_offset, state.next_line, state.stored_offset, state.stored_sha256 or ""
+    )
+
+
+def _shortened(raw: str, length: int = 200) -> str:
+    return raw if len(raw) <= length else raw[:length] + " ..."
+
+
 def _copy_statement(
     relation: str,
-    plan: ColumnPlan,
+    columns: Sequence[str],
     format: CopyFormat,
     *,
     freeze: bool = False,
@@ -675,6 +814,6 @@ def _copy_statement(
         options.append(sql.SQL("freeze true"))
     return sql.SQL("copy {} ({}) from stdin ({})").format(
         sql.SQL(relation),  # quoted by the server
-        sql.SQL(", ").join(map(sql.Identifier, plan.staged)),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.SQL(", ").join(options),
     )

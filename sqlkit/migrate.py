@@ -649,7 +649,16 @@ def _shipped(connection: psycopg.Connection, version: str) -> dict[str, dict[str
     present = {
         role
         for (role,) in connection.execute(
-            "select rolname::text from pg_catalog.pg_roles where rolname = any(%s)", [list(ROLES)]
+            """
+            select r.rolname::text
+            from pg_catalog.pg_roles as r
+            where r.rolname = any(%s)
+                -- An owner has everything, and is granted nothing.
+                and r.oid <> (
+                    select n.nspowner from pg_catalog.pg_namespace as n where n.nspname = 'sqlkit'
+                )
+            """,
+            [list(ROLES)],
         ).fetchall()
     }
     major = connection.info.server_version // 10000

@@ -498,7 +498,12 @@ class EmbeddedServer:
             os.chown(data.parent, *_ids(cluster.user))
             self.data.unlink(missing_ok=True)
             self.data.symlink_to(data)
-        Cluster(cluster.install, data, cluster.user).create(password=password)
+        # Under its name only when it is whole: killed half way, it is begun anew.
+        half = data.with_name("pgdata.new")
+        if half.exists():
+            shutil.rmtree(half)
+        Cluster(cluster.install, half, cluster.user).create(password=password)
+        half.rename(data)
 
     def _check_version(self, cluster: Cluster) -> None:
         stored = int((cluster.data / "PG_VERSION").read_text())

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="c83e0515e204b0d7f3b88d1645167b5bee9c98f6a19bb1fb8c548dc4de233f95",
+        sha256="a0477750f07384dce8c378425eeb65cdd42279f89d6794562e04ba71ac41410a",
     )
 
 

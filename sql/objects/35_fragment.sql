@@ -198,7 +198,8 @@ comment on function sqlkit._staged_columns(regclass, regclass) is
 create or replace function sqlkit._staged_rows(
     p_stages regclass[],
     p_columns name[],
-    p_pieces jsonb default null
+    p_pieces jsonb default null,
+    p_filter text default 'true'
 )
 returns text
 language sql
@@ -211,17 +212,18 @@ return (
         case
             when p_pieces is null
                 then format(
-                    'select %s from only %s as s', sqlkit._column_list(p_columns, 's.%I'), k.stage
+                    'select %s from only %s as s where %s',
+                    sqlkit._column_list(p_columns, 's.%I'), k.stage, p_filter
                 )
             else format(
                 'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
                 || 'from (select %1$s, pg_catalog.row_number() over (order by s.ctid) as sqlkit_row '
-                || 'from only %2$s as s) as s '
+                || 'from only %2$s as s where %5$s) as s '
                 || 'join (select p.piece, pg_catalog.sum(p.rows) over (order by p.piece) - p.rows as before, p.rows '
                 || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
                 || 'where p.stage = %4$s and p.rows > 0) as p '
                 || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
-                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1
+                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1, p_filter
             )
         end,
         ' union all '
@@ -230,8 +232,8 @@ return (
     from unnest(p_stages) with ordinality as k (stage, position)
 );
 
-comment on function sqlkit._staged_rows(regclass[], name[], jsonb) is
-'A query for the rows of a batch, from all its stages.';
+comment on function sqlkit._staged_rows(regclass[], name[], jsonb, text) is
+'A query for the rows of a batch, from all its stages, that meet a condition on s.';
 
 
 create or replace function sqlkit._value_columns(p_target regclass, p_columns name[], p_key name[])

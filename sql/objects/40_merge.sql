@@ -58,7 +58,8 @@ create or replace function sqlkit._single_rows(
     p_key name[],
     p_key_is_unique text,
     p_order_by name,
-    p_order_operator text
+    p_order_operator text,
+    p_filter text
 )
 returns text
 language sql
@@ -90,7 +91,10 @@ return (
             from unnest(p_columns) with ordinality as k (name, position)
         ),
         sqlkit._staged_rows(
-            p_stages, p_columns, coalesce(p_pieces, '[{"stage": 0, "piece": 0, "rows": 1000000000000}]')
+            p_stages,
+            p_columns,
+            coalesce(p_pieces, '[{"stage": 0, "piece": 0, "rows": 1000000000000}]'),
+            p_filter
         ),
         p_key_is_unique,
         sqlkit._column_list(p_key, 's.%I'),
@@ -103,7 +107,7 @@ return (
     )
 );
 
-comment on function sqlkit._single_rows(regclass[], name[], jsonb, text, name[], text, name, text) is
+comment on function sqlkit._single_rows(regclass[], name[], jsonb, text, name[], text, name, text, text) is
 'A query for the rows of a batch with one row for each key, chosen as the policy has it.';
 
 
@@ -351,7 +355,8 @@ create or replace function sqlkit._merge(
     p_policy text,
     p_key name[] default null,
     p_order_by name default null,
-    p_pieces jsonb default null
+    p_pieces jsonb default null,
+    p_filter text default 'true'
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -379,7 +384,7 @@ begin
         v_key := sqlkit.find_key(p_target, p_key);
     end if;
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
-    v_rows := sqlkit._staged_rows(p_stages, v_columns);
+    v_rows := sqlkit._staged_rows(p_stages, v_columns, p_filter => p_filter);
     v_counts.rows_read := coalesce(
         (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)),
         sqlkit._count_rows(v_rows)
@@ -445,7 +450,7 @@ begin
             execute 'create temporary table sqlkit_single on commit drop as '
                 || sqlkit._single_rows(
                     p_stages, v_columns, p_pieces, p_policy, v_key, v_is_keyed, p_order_by,
-                    sqlkit._operator(p_target, p_order_by, '>')
+                    sqlkit._operator(p_target, p_order_by, '>'), p_filter
                 );
             v_rows := format(
                 'select %s from pg_temp.sqlkit_single as s', sqlkit._column_list(v_columns, 's.%I')
@@ -505,8 +510,9 @@ begin
 end;
 $merge$;
 
-comment on function sqlkit._merge(regclass[], regclass, text, name[], name, jsonb) is
-'Applies the rows of one or more stages to a target under a policy and counts what became of each.
+comment on function sqlkit._merge(regclass[], regclass, text, name[], name, jsonb, text) is
+'Applies the rows of one or more stages that meet a condition on s to a target under a policy, and counts what
+became of each.
 p_pieces tells which rows came first where several stages were filled by turns: a list of
 {"stage": index, "piece": position in the source, "rows": number}; without it the first stage is taken in the
 order in which it was filled.

@@ -70,6 +70,10 @@ def load(
     atomic: Annotated[bool, typer.Option(help="Commit everything together.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Do everything, and roll it back.")] = False,
     again: Annotated[bool, typer.Option(help="Load what was loaded before once more.")] = False,
+    reject_limit: Annotated[
+        str,
+        typer.Option(metavar="N|N%", help="Keep so many refused rows as rejects; more fail."),
+    ] = "0",
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -94,6 +98,7 @@ def load(
         null=null,
         encoding=encoding,
     )
+    limit, share = parse_limit(reject_limit)
     line = ProgressLine(sys.stderr, enabled=not as_json)
     with connect(dsn) as client, line:
         result = client.load(
@@ -114,6 +119,8 @@ def load(
             atomic=atomic,
             dry_run=dry_run,
             again=again,
+            reject_limit=limit,
+            reject_share=share,
             progress=line.show,
         )
     if as_json:
@@ -121,6 +128,8 @@ def load(
     else:
         _print(result)
     if result.rows.rejected:
+        if not as_json:
+            print(f"{result.rows.rejected:,} rows refused: sqlkit rejects {result.run_id}")
         raise typer.Exit(3)
 
 
@@ -175,6 +184,18 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
             )
         found[source] = column
     return found
+
+
+def parse_limit(text: str) -> tuple[int | None, float | None]:
+    """A limit of rejects, as 100 or 1%: a number or a share of the rows. Raises UsageError."""
+    try:
+        if text.strip().endswith("%"):
+            return None, float(text.strip()[:-1]) / 100
+        return int(text), None
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a limit of rejects", hint="Write a number of rows, or 1%."
+        ) from None
 
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

@@ -290,6 +290,48 @@ create index stage_run_id_idx on sqlkit.stage (run_id);
 comment on table sqlkit.stage is 'The stages that exist in schema sqlkit_stage, for which target, and whose they are.';
 comment on column sqlkit.stage.run_id is 'the run that uses it; null for a stage made by hand';
 
+-- changes/0003_reject.sql
+
+-- Rows that were refused: kept with their place, their text and the reason, until somebody settles them.
+
+create table sqlkit.reject (
+    reject_id bigint generated always as identity,
+    run_id bigint not null,
+    batch_id bigint,
+    source_id bigint,
+    first_line bigint,
+    last_line bigint,
+    raw text not null,
+    column_name text,
+    sqlstate text not null,
+    message text not null,
+    state text not null default 'open',
+    created_at timestamptz not null default clock_timestamp(),
+    settled_at timestamptz,
+    settled_by_run_id bigint,
+    constraint reject_pkey primary key (reject_id),
+    constraint reject_run_id_fkey foreign key (run_id) references sqlkit.run (run_id) on delete cascade,
+    constraint reject_batch_id_fkey foreign key (batch_id) references sqlkit.batch (batch_id) on delete cascade,
+    constraint reject_source_id_fkey foreign key (source_id) references sqlkit.source (source_id),
+    constraint reject_settled_by_run_id_fkey foreign key (settled_by_run_id)
+    references sqlkit.run (run_id) on delete set null,
+    constraint reject_state_check check (state in ('open', 'replayed', 'dismissed')),
+    constraint reject_settled_check check ((state = 'open') = (settled_at is null))
+);
+
+create index reject_run_id_idx on sqlkit.reject (run_id);
+create index reject_batch_id_idx on sqlkit.reject (batch_id);
+create index reject_source_id_idx on sqlkit.reject (source_id);
+create index reject_settled_by_run_id_idx on sqlkit.reject (settled_by_run_id);
+
+comment on table sqlkit.reject is 'Rows that were refused, each with its place, its text and the reason.';
+comment on column sqlkit.reject.batch_id is
+'the batch without it; null where its whole batch was refused because the limit was passed: then it is only told';
+comment on column sqlkit.reject.first_line is 'physical line of the source where the record begins, from 1';
+comment on column sqlkit.reject.raw is 'the record as it stands in the source, without its line end';
+comment on column sqlkit.reject.column_name is 'the column at fault, where there is one';
+comment on column sqlkit.reject.state is 'open, replayed (by run settled_by_run_id) or dismissed';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -972,6 +1014,448 @@ comment on function sqlkit.drop_stage(regclass) is
 'Drops a stage with all rows in it.
 Writes: sqlkit.stage. Locks: ACCESS EXCLUSIVE on the stage. Raises: SK208 if it is not a stage.';
 
+-- objects/30_validate.sql
+
+-- The careful way, first half: a batch that failed stands in a stage of text, and all its bad rows are found,
+-- set by set. A row of such a stage has its lines, its raw text, and what the reader found wrong with it, if
+-- it is no row at all; then the columns, as text.
+
+create or replace function sqlkit.create_text_stage(
+    p_target regclass,
+    p_columns name[],
+    p_run_id bigint default null
+)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $create_text_stage$
+declare
+    v_stage_id bigint := nextval(pg_get_serial_sequence('sqlkit.stage', 'stage_id'));
+    v_name name := 'text_stage_' || v_stage_id;
+begin
+    perform sqlkit._check_target(p_target);
+    insert into sqlkit.stage (stage_id, name, target, run_id)
+    overriding system value
+    values (v_stage_id, v_name, sqlkit._table_name(p_target), p_run_id);
+    execute format(
+        'create unlogged table sqlkit_stage.%I ('
+        'sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text, sqlkit_sqlstate text, '
+        'sqlkit_message text, %s) with (autovacuum_enabled = false)',
+        v_name,
+        sqlkit._column_list(p_columns, '%I text')
+    );
+    return format('sqlkit_stage.%I', v_name)::regclass;
+end;
+$create_text_stage$;
+
+comment on function sqlkit.create_text_stage(regclass, name[], bigint) is
+'Makes a stage whose columns are all text, so that it takes any record, after five columns that say where a
+record stands (sqlkit_first_line, sqlkit_last_line, sqlkit_raw) and what is wrong with it if it is no row
+(sqlkit_sqlstate, sqlkit_message). For sqlkit.merge_text_batch().
+Writes: sqlkit.stage. Raises: SK201 no table.';
+
+
+create or replace function sqlkit._input_error(
+    p_value text,
+    p_type text,
+    out sqlstate_found text,
+    out message text
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $input_error$
+begin
+    execute format('select %L::%s', p_value, p_type);
+exception
+    when data_exception
+    or integrity_constraint_violation
+    or syntax_error_or_access_rule_violation
+    or program_limit_exceeded
+    or raise_exception
+    or feature_not_supported then
+        get stacked diagnostics sqlstate_found = returned_sqlstate, message = message_text;
+end;
+$input_error$;
+
+comment on function sqlkit._input_error(text, text) is
+'What is wrong with a text as a value of a type; nulls if nothing is.';
+
+
+create or replace function sqlkit._valid_pattern(p_type oid, p_typmod integer)
+returns text
+language sql
+immutable
+return (
+    -- Servers before 16 cannot be asked whether a text is valid without raising an error. What matches such
+    -- a pattern surely is; what does not has to be tried.
+    case p_type
+        when 'pg_catalog.int2'::regtype then '^[+-]?[0-9]{1,4}$'
+        when 'pg_catalog.int4'::regtype then '^[+-]?[0-9]{1,9}$'
+        when 'pg_catalog.int8'::regtype then '^[+-]?[0-9]{1,18}$'
+        when 'pg_catalog.float8'::regtype then '^[+-]?[0-9]{1,15}(\.[0-9]{0,15})?$'
+        when 'pg_catalog.float4'::regtype then '^[+-]?[0-9]{1,15}(\.[0-9]{0,15})?$'
+        when 'pg_catalog.numeric'::regtype then
+            case
+                when p_typmod = -1 then '^[+-]?[0-9]{1,100}(\.[0-9]{0,100})?$'
+                -- One digit less before the point than there is room for: rounding may add one.
+                when (p_typmod - 4 >> 16) - (p_typmod - 4 & 2047) between 2 and 1000
+                    then format(
+                        '^[+-]?[0-9]{1,%s}(\.[0-9]{0,100})?$',
+                        least((p_typmod - 4 >> 16) - (p_typmod - 4 & 2047) - 1, 200)
+                    )
+            end
+        when 'pg_catalog.bool'::regtype then '^(t|f|true|false|0|1|yes|no|on|off)$'
+        when 'pg_catalog.date'::regtype
+            then '^(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$'
+        when 'pg_catalog.timestamp'::regtype
+            then
+                '^(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])[ T]([01][0-9]|2[0-3]):[0-5][0-9]'
+                '(:[0-5][0-9](\.[0-9]{1,6})?)?$'
+        when 'pg_catalog.timestamptz'::regtype
+            then
+                '^(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])[ T]([01][0-9]|2[0-3]):[0-5][0-9]'
+                '(:[0-5][0-9](\.[0-9]{1,6})?)?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?$'
+        when 'pg_catalog.uuid'::regtype
+            then '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+    end
+);
+
+comment on function sqlkit._valid_pattern(oid, integer) is
+'A pattern that only valid values of a type match; null if there is none.';
+
+
+create or replace function sqlkit._input_checks(p_target regclass, p_columns name[])
+returns table (column_name name, type_name text, doubt text, error_query text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $input_checks$
+declare
+    v_can_ask boolean := current_setting('server_version_num')::integer >= 160000;
+    r_column record;
+begin
+    for r_column in
+        select
+            a.attname,
+            format_type(a.atttypid, a.atttypmod) as type_name,
+            y.typnamespace = 'pg_catalog'::regnamespace as is_builtin,
+            case
+                when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
+                    then a.atttypmod - 4
+            end as max_length,
+            sqlkit._valid_pattern(a.atttypid, a.atttypmod) as pattern
+        from unnest(p_columns) with ordinality as k (name, position)
+        join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
+        join pg_type as y on y.oid = a.atttypid
+        where
+            -- Any text is a text. One with a length is checked like any other type.
+            not (a.atttypid = 'pg_catalog.text'::regtype)
+            and not (a.atttypid = 'pg_catalog.varchar'::regtype and a.atttypmod = -1)
+        order by k.position
+    loop
+        column_name := r_column.attname;
+        type_name := r_column.type_name;
+        if v_can_ask and r_column.is_builtin then
+            doubt := format('not pg_input_is_valid(s.%I, %L)', r_column.attname, r_column.type_name);
+            error_query := format(
+                'select i.sql_error_code, i.message from pg_input_error_info(s.%I, %L) as i '
+                'where i.sql_error_code is not null',
+                r_column.attname,
+                r_column.type_name
+            );
+        elsif r_column.max_length is not null then
+            -- A cast would cut the value off in silence.
+            doubt := format('char_length(rtrim(s.%I)) > %s', r_column.attname, r_column.max_length);
+            error_query := format(
+                'select %L, %L where %s',
+                '22001', format('value too long for type %s', r_column.type_name), doubt
+            );
+        else
+            -- Types of extensions may raise where others answer.
+            doubt := case
+                when r_column.pattern is null then format('s.%I is not null', r_column.attname)
+                else format('s.%I !~ %L', r_column.attname, r_column.pattern)
+            end;
+            error_query := format(
+                'select i.sqlstate_found, i.message from sqlkit._input_error(s.%I, %L) as i '
+                'where i.sqlstate_found is not null',
+                r_column.attname,
+                r_column.type_name
+            );
+        end if;
+        return next;
+    end loop;
+end;
+$input_checks$;
+
+comment on function sqlkit._input_checks(regclass, name[]) is
+'For each column whose type not every text belongs to: a condition that no valid row s meets, and a query for
+what is wrong with a row that does.';
+
+
+create or replace function sqlkit._refuse_input(p_stage regclass, p_target regclass, p_columns name[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_input$
+declare
+    v_doubts text;
+    v_errors text;
+begin
+    execute format(
+        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
+        'select s.sqlkit_first_line, null, s.sqlkit_sqlstate, s.sqlkit_message '
+        'from %s as s where s.sqlkit_sqlstate is not null',
+        p_stage
+    );
+    select
+        string_agg(c.doubt, ' or ' order by c.ordinality),
+        string_agg(
+            format(
+                'select %s, %L::name, e.* from (%s) as e (sqlstate, message)',
+                c.ordinality, c.column_name, c.error_query
+            ),
+            ' union all '
+            order by c.ordinality
+        )
+    into v_doubts, v_errors
+    from sqlkit._input_checks(p_target, p_columns) with ordinality as c;
+    if v_doubts is null then
+        return;
+    end if;
+    -- Of several columns at fault the first is named.
+    execute format(
+        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
+        'select s.sqlkit_first_line, e.column_name, e.sqlstate, e.message from %s as s cross join lateral ('
+        'select e.* from (%s) as e (position, column_name, sqlstate, message) order by e.position limit 1) as e '
+        'where s.sqlkit_sqlstate is null and (%s)',
+        p_stage,
+        v_errors,
+        v_doubts
+    );
+end;
+$refuse_input$;
+
+comment on function sqlkit._refuse_input(regclass, regclass, name[]) is
+'Notes in pg_temp.sqlkit_refused the rows of a text stage that are malformed or whose values their columns
+cannot take.';
+
+
+create or replace function sqlkit._refuse_by_constraint(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_by_constraint$
+declare
+    v_table text := sqlkit._table_name(p_target);
+    r_check record;
+begin
+    -- NOT NULL. Under policy fill a null leaves what is there.
+    for r_check in
+        select a.attname
+        from pg_attribute as a
+        where
+            a.attrelid = p_target
+            and a.attnotnull
+            and a.attname = any (p_columns)
+            and a.attgenerated = ''
+            and (p_policy <> 'fill' or a.attname = any (p_key))
+    loop
+        perform sqlkit._refuse_where(
+            format('s.%I is null', r_check.attname),
+            r_check.attname,
+            '23502',
+            format('null value in column %I of %s', r_check.attname, v_table)
+        );
+    end loop;
+
+    -- CHECK, where all columns that it looks at are in the batch.
+    for r_check in
+        select
+            c.conname,
+            pg_get_expr(c.conbin, c.conrelid) as expression,
+            (select a.attname from pg_attribute as a where a.attrelid = p_target and a.attnum = c.conkey[1])
+                as column_name
+        from pg_constraint as c
+        where
+            c.conrelid = p_target
+            and c.contype = 'c'
+            and coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
+            and p_policy <> 'fill'
+            and not exists (
+                select
+                from pg_attribute as a
+                where a.attrelid = p_target and a.attnum = any (c.conkey) and a.attname <> all (p_columns)
+            )
+    loop
+        perform sqlkit._refuse_where(
+            format(
+                'not coalesce((select %s from (select %s) as %I), true)',
+                r_check.expression,
+                sqlkit._column_list(p_columns, 's.%1$I as %1$I'),
+                (select c.relname from pg_class as c where c.oid = p_target)
+            ),
+            r_check.column_name,
+            '23514',
+            format('violates check constraint %I of %s', r_check.conname, v_table)
+        );
+    end loop;
+
+    -- FOREIGN KEY: no such row, and, where a table refers to itself, none on its way either.
+    for r_check in
+        select
+            c.conname,
+            c.confrelid::regclass as referenced,
+            c.confrelid = c.conrelid as is_own,
+            f.present,
+            f.match,
+            f.own_match,
+            f.column_name
+        from pg_constraint as c
+        cross join lateral (
+            select
+                string_agg(format('s.%I is not null', a.attname), ' and ' order by k.position) as present,
+                string_agg(
+                    format('r.%I operator(%I.%s) s.%I', b.attname, n.nspname, o.oprname, a.attname),
+                    ' and ' order by k.position
+                ) as match,
+                string_agg(
+                    format('o.%I operator(%I.%s) s.%I', b.attname, n.nspname, o.oprname, a.attname),
+                    ' and ' order by k.position
+                ) as own_match,
+                (array_agg(a.attname order by k.position))[1] as column_name,
+                bool_and(a.attname = any (p_columns)) as is_staged,
+                bool_and(b.attname = any (p_columns)) as is_own_staged
+            from unnest(c.conkey, c.confkey, c.conpfeqop)
+                with ordinality as k (attnum, foreign_attnum, equality, position)
+            join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.attnum
+            join pg_attribute as b on b.attrelid = c.confrelid and b.attnum = k.foreign_attnum
+            join pg_operator as o on o.oid = k.equality
+            join pg_namespace as n on n.oid = o.oprnamespace
+        ) as f
+        where
+            c.conrelid = p_target
+            and c.contype = 'f'
+            and c.confmatchtype = 's'
+            and coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
+            and not coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false)
+            and f.is_staged
+            and (c.confrelid <> c.conrelid or f.is_own_staged)
+    loop
+        perform sqlkit._refuse_where(
+            format(
+                '%s and not exists (select from %s as r where %s)%s',
+                r_check.present,
+                r_check.referenced,
+                r_check.match,
+                case
+                    when r_check.is_own
+                        then format(' and not exists (select from pg_temp.sqlkit_sound as o where %s)', r_check.own_match)
+                    else ''
+                end
+            ),
+            r_check.column_name,
+            '23503',
+            format('violates foreign key %I of %s: no such row in %s', r_check.conname, v_table, r_check.referenced)
+        );
+    end loop;
+end;
+$refuse_by_constraint$;
+
+comment on function sqlkit._refuse_by_constraint(regclass, name[], text, name[]) is
+'Moves the rows of pg_temp.sqlkit_sound that break a NOT NULL, CHECK or foreign key constraint of the target to
+pg_temp.sqlkit_refused.';
+
+
+create or replace function sqlkit._refuse_by_unique(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_by_unique$
+declare
+    r_index record;
+    v_other_key text := case
+        when p_policy = 'append' then 'true'
+        else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
+    end;
+begin
+    for r_index in
+        select
+            c.relname,
+            u.columns,
+            sqlkit._key_match(p_target, u.columns) as match
+        from sqlkit._unique_keys(p_target) as u
+        join pg_class as c on c.oid = u.index_id
+        where
+            u.columns <@ p_columns
+            and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
+    loop
+        -- What the target holds, then what came before in the batch.
+        perform sqlkit._refuse_where(
+            format(
+                'exists (select from %1$s%2$s as t where %3$s and %4$s)',
+                case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+                p_target,
+                r_index.match,
+                v_other_key
+            ),
+            r_index.columns[1],
+            '23505',
+            format('violates unique index %I: the values are taken', r_index.relname)
+        );
+        perform sqlkit._refuse_where(
+            format(
+                'exists (select from pg_temp.sqlkit_sound as t where t.sqlkit_line < s.sqlkit_line and %s and %s)',
+                r_index.match,
+                v_other_key
+            ),
+            r_index.columns[1],
+            '23505',
+            format('violates unique index %I: an earlier row of the batch has the values', r_index.relname)
+        );
+    end loop;
+end;
+$refuse_by_unique$;
+
+comment on function sqlkit._refuse_by_unique(regclass, name[], text, name[]) is
+'Moves the rows of pg_temp.sqlkit_sound that break a unique index of the target, other than by the key that they
+are merged by, to pg_temp.sqlkit_refused.';
+
+
+create or replace function sqlkit._refuse_where(
+    p_condition text,
+    p_column name,
+    p_sqlstate text,
+    p_message text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_where$
+begin
+    execute format(
+        'with gone as (delete from pg_temp.sqlkit_sound as s where %s returning s.sqlkit_line) '
+        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
+        'select g.sqlkit_line, $1, $2, $3 from gone as g',
+        p_condition
+    )
+    using p_column, p_sqlstate, p_message;
+end;
+$refuse_where$;
+
+comment on function sqlkit._refuse_where(text, name, text, text) is
+'Moves rows s of pg_temp.sqlkit_sound to pg_temp.sqlkit_refused, with the reason.';
+
 -- objects/35_fragment.sql
 
 -- Fragments of statements, built from the catalog and from nothing else: what the merge is put together from.
@@ -1174,7 +1658,8 @@ comment on function sqlkit._staged_columns(regclass, regclass) is
 create or replace function sqlkit._staged_rows(
     p_stages regclass[],
     p_columns name[],
-    p_pieces jsonb default null
+    p_pieces jsonb default null,
+    p_filter text default 'true'
 )
 returns text
 language sql
@@ -1187,17 +1672,18 @@ return (
         case
             when p_pieces is null
                 then format(
-                    'select %s from only %s as s', sqlkit._column_list(p_columns, 's.%I'), k.stage
+                    'select %s from only %s as s where %s',
+                    sqlkit._column_list(p_columns, 's.%I'), k.stage, p_filter
                 )
             else format(
                 'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
                 || 'from (select %1$s, pg_catalog.row_number() over (order by s.ctid) as sqlkit_row '
-                || 'from only %2$s as s) as s '
+                || 'from only %2$s as s where %5$s) as s '
                 || 'join (select p.piece, pg_catalog.sum(p.rows) over (order by p.piece) - p.rows as before, p.rows '
                 || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
                 || 'where p.stage = %4$s and p.rows > 0) as p '
                 || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
-                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1
+                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1, p_filter
             )
         end,
         ' union all '
@@ -1206,8 +1692,8 @@ return (
     from unnest(p_stages) with ordinality as k (stage, position)
 );
 
-comment on function sqlkit._staged_rows(regclass[], name[], jsonb) is
-'A query for the rows of a batch, from all its stages.';
+comment on function sqlkit._staged_rows(regclass[], name[], jsonb, text) is
+'A query for the rows of a batch, from all its stages, that meet a condition on s.';
 
 
 create or replace function sqlkit._value_columns(p_target regclass, p_columns name[], p_key name[])
@@ -1359,7 +1845,8 @@ create or replace function sqlkit._single_rows(
     p_key name[],
     p_key_is_unique text,
     p_order_by name,
-    p_order_operator text
+    p_order_operator text,
+    p_filter text
 )
 returns text
 language sql
@@ -1391,7 +1878,10 @@ return (
             from unnest(p_columns) with ordinality as k (name, position)
         ),
         sqlkit._staged_rows(
-            p_stages, p_columns, coalesce(p_pieces, '[{"stage": 0, "piece": 0, "rows": 1000000000000}]')
+            p_stages,
+            p_columns,
+            coalesce(p_pieces, '[{"stage": 0, "piece": 0, "rows": 1000000000000}]'),
+            p_filter
         ),
         p_key_is_unique,
         sqlkit._column_list(p_key, 's.%I'),
@@ -1404,7 +1894,7 @@ return (
     )
 );
 
-comment on function sqlkit._single_rows(regclass[], name[], jsonb, text, name[], text, name, text) is
+comment on function sqlkit._single_rows(regclass[], name[], jsonb, text, name[], text, name, text, text) is
 'A query for the rows of a batch with one row for each key, chosen as the policy has it.';
 
 
@@ -1652,7 +2142,8 @@ create or replace function sqlkit._merge(
     p_policy text,
     p_key name[] default null,
     p_order_by name default null,
-    p_pieces jsonb default null
+    p_pieces jsonb default null,
+    p_filter text default 'true'
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -1680,7 +2171,7 @@ begin
         v_key := sqlkit.find_key(p_target, p_key);
     end if;
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
-    v_rows := sqlkit._staged_rows(p_stages, v_columns);
+    v_rows := sqlkit._staged_rows(p_stages, v_columns, p_filter => p_filter);
     v_counts.rows_read := coalesce(
         (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)),
         sqlkit._count_rows(v_rows)
@@ -1746,7 +2237,7 @@ begin
             execute 'create temporary table sqlkit_single on commit drop as '
                 || sqlkit._single_rows(
                     p_stages, v_columns, p_pieces, p_policy, v_key, v_is_keyed, p_order_by,
-                    sqlkit._operator(p_target, p_order_by, '>')
+                    sqlkit._operator(p_target, p_order_by, '>'), p_filter
                 );
             v_rows := format(
                 'select %s from pg_temp.sqlkit_single as s', sqlkit._column_list(v_columns, 's.%I')
@@ -1806,8 +2297,9 @@ begin
 end;
 $merge$;
 
-comment on function sqlkit._merge(regclass[], regclass, text, name[], name, jsonb) is
-'Applies the rows of one or more stages to a target under a policy and counts what became of each.
+comment on function sqlkit._merge(regclass[], regclass, text, name[], name, jsonb, text) is
+'Applies the rows of one or more stages that meet a condition on s to a target under a policy, and counts what
+became of each.
 p_pieces tells which rows came first where several stages were filled by turns: a list of
 {"stage": index, "piece": position in the source, "rows": number}; without it the first stage is taken in the
 order in which it was filled.
@@ -2223,6 +2715,333 @@ comment on function sqlkit._delete_repeated(regclass, text, name[], name) is
 'Deletes all rows of a table but one for each key, and returns how many. Rows lie in the order in which they
 were loaded.';
 
+-- objects/50_reject.sql
+
+-- The careful way, second half: what is sound is merged, what is not is kept as rejects.
+
+create or replace function sqlkit._merge_isolated(
+    p_target regclass,
+    p_policy text,
+    p_key name[],
+    p_order_by name,
+    p_first_line bigint,
+    p_last_line bigint
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_isolated$
+declare
+    v_counts sqlkit.row_counts;
+    v_rest sqlkit.row_counts;
+    v_sqlstate text;
+    v_message text;
+    v_column text;
+    v_rows bigint;
+    v_middle bigint;
+begin
+    begin
+        return sqlkit._merge(
+            array['pg_temp.sqlkit_sound'::regclass],
+            p_target,
+            p_policy,
+            p_key,
+            p_order_by,
+            p_filter => format('s.sqlkit_line between %s and %s', p_first_line, p_last_line)
+        );
+    exception
+        when data_exception
+        or integrity_constraint_violation
+        or raise_exception
+        or program_limit_exceeded
+        or with_check_option_violation
+        or triggered_data_change_violation then
+            get stacked diagnostics
+                v_sqlstate = returned_sqlstate,
+                v_message = message_text,
+                v_column = column_name;
+    end;
+    select count(*), (percentile_disc(0.5) within group (order by s.sqlkit_line))
+    into v_rows, v_middle
+    from pg_temp.sqlkit_sound as s
+    where s.sqlkit_line between p_first_line and p_last_line;
+    if v_rows = 1 then
+        insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message)
+        values (v_middle, nullif(v_column, ''), v_sqlstate, v_message);
+        return (0, 0, 0, 0, 0, 0, 0)::sqlkit.row_counts;
+    end if;
+    -- In the order of the lines, so that what a row meets is what it would have met by itself.
+    v_counts := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, p_first_line, v_middle);
+    v_rest := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, v_middle + 1, p_last_line);
+    return (
+        v_counts.rows_read + v_rest.rows_read,
+        v_counts.rows_inserted + v_rest.rows_inserted,
+        v_counts.rows_updated + v_rest.rows_updated,
+        v_counts.rows_unchanged + v_rest.rows_unchanged,
+        v_counts.rows_ignored + v_rest.rows_ignored,
+        v_counts.rows_duplicate + v_rest.rows_duplicate,
+        0
+    )::sqlkit.row_counts;
+end;
+$merge_isolated$;
+
+comment on function sqlkit._merge_isolated(regclass, text, name[], name, bigint, bigint) is
+'Merges the lines of pg_temp.sqlkit_sound in a range, by halves where the whole is refused, until what is refused
+is single rows, which it notes in pg_temp.sqlkit_refused. For what no set operation finds: triggers that raise,
+exclusion constraints, unique indexes on expressions. Writes: the target.';
+
+
+create or replace function sqlkit._is_limit_passed(
+    p_run_id bigint,
+    p_rows_read bigint,
+    p_limit bigint,
+    p_share double precision
+)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $is_limit_passed$
+declare
+    v_rejected bigint;
+    v_read bigint;
+begin
+    select
+        coalesce(sum(b.rows_rejected), 0) + (select count(*) from pg_temp.sqlkit_refused),
+        coalesce(sum(b.rows_read), 0) + p_rows_read
+    into v_rejected, v_read
+    from sqlkit.batch as b
+    where b.run_id = p_run_id;
+    return coalesce(v_rejected > p_limit, false) or coalesce(v_rejected > p_share * v_read, false);
+end;
+$is_limit_passed$;
+
+comment on function sqlkit._is_limit_passed(bigint, bigint, bigint, double precision) is
+'True if the rows refused in a run, with those of pg_temp.sqlkit_refused, are more than the limit: a number of
+rows, or a share of the rows read, or either.';
+
+
+create or replace function sqlkit._keep_rejects(
+    p_stage regclass,
+    p_refused jsonb,
+    p_run_id bigint,
+    p_batch_id bigint,
+    p_source_id bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $keep_rejects$
+begin
+    -- What an earlier run was only told of is said anew.
+    delete from sqlkit.reject as r
+    where r.source_id = p_source_id and r.batch_id is null;
+    execute format(
+        'insert into sqlkit.reject (run_id, batch_id, source_id, first_line, last_line, raw, column_name, '
+        'sqlstate, message) '
+        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, r.column_name, '
+        'r.sqlstate, r.message from %s join %s as s on s.sqlkit_first_line = r.line order by r.line',
+        case
+            when p_refused is null then 'pg_temp.sqlkit_refused as r'
+            else 'jsonb_to_recordset($4) as r (line bigint, column_name name, sqlstate text, message text)'
+        end,
+        p_stage
+    )
+    using p_run_id, p_batch_id, p_source_id, p_refused;
+end;
+$keep_rejects$;
+
+comment on function sqlkit._keep_rejects(regclass, jsonb, bigint, bigint, bigint) is
+'Records refused rows with their raw text from the text stage: those given, else those of
+pg_temp.sqlkit_refused. Writes: sqlkit.reject.';
+
+
+create or replace function sqlkit.merge_text_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stage regclass,
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_limit bigint default 0,
+    p_share double precision default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_text_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_key name[];
+    v_rows bigint;
+    v_batch_id bigint;
+    v_told jsonb;
+    v_is_passed boolean;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    if p_source_id is not null then
+        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
+    end if;
+    if p_policy is distinct from 'append' then
+        v_key := sqlkit.find_key(p_target, p_key);
+    end if;
+    perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
+    v_rows := sqlkit._count_rows(format('select from %s', p_stage));
+    begin
+        create temporary table sqlkit_refused (
+            line bigint,
+            column_name name,
+            sqlstate text,
+            message text
+        ) on commit drop;
+        perform sqlkit._refuse_input(p_stage, p_target, v_columns);
+        v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        -- Past the limit as it is: look on all the same, so that everything is told at once.
+        execute format(
+            'create temporary table sqlkit_sound on commit drop as '
+            'select s.sqlkit_first_line as sqlkit_line, %s from %s as s '
+            'where not exists (select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) '
+            'order by s.sqlkit_first_line',
+            (
+                select string_agg(
+                    format('s.%1$I::%2$s as %1$I', a.attname, format_type(a.atttypid, a.atttypmod)),
+                    ', ' order by k.position
+                )
+                from unnest(v_columns) with ordinality as k (name, position)
+                join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
+            ),
+            p_stage
+        );
+        perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
+        perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
+        v_is_passed := v_is_passed or sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        if not v_is_passed then
+            -- A constraint that waits for the commit would refuse the batch as a whole.
+            set constraints all immediate;
+            v_counts := sqlkit._merge_isolated(
+                p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806
+            );
+            v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        end if;
+        if v_is_passed then
+            select jsonb_agg(to_jsonb(r))
+            into v_told
+            from (select f.* from pg_temp.sqlkit_refused as f order by f.line limit 10000) as r;
+            raise exception using errcode = 'SK301';
+        end if;
+
+        v_counts.rows_read := v_rows;
+        select count(*)
+        into v_counts.rows_rejected
+        from pg_temp.sqlkit_refused as r;
+        v_batch_id := sqlkit.record_batch(
+            p_run_id,
+            p_source_id,
+            p_range,
+            v_counts,
+            p_seconds_decode,
+            p_seconds_copy,
+            extract(epoch from clock_timestamp() - v_start),
+            pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+        );
+        perform sqlkit._keep_rejects(p_stage, null, p_run_id, v_batch_id, p_source_id);
+        drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound;
+        return v_counts;
+    exception
+        when sqlstate 'SK301' then
+            -- All is undone but what was found, which a variable carried past that.
+            perform sqlkit._keep_rejects(p_stage, v_told, p_run_id, null, p_source_id);
+    end;
+    return null;
+end;
+$merge_text_batch$;
+
+comment on function sqlkit.merge_text_batch(
+    bigint, bigint, sqlkit.source_range, regclass, regclass, text, name[], name, bigint, double precision,
+    double precision, double precision
+) is
+'Merges a batch that stands in a text stage: finds all its bad rows, keeps them in sqlkit.reject, merges the rest
+and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
+any) or p_share (of the rows read, 0 to 1) allow, nothing is merged: the result is null, and the refused rows (the
+first 10,000) are in sqlkit.reject without a batch. A row is refused if it is malformed, a value is none of its
+column, or it breaks a constraint or a trigger of the target; never for what another row is.
+Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
+EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
+SK207, SK302 and SK303 under policy error.';
+
+
+create or replace function sqlkit.settle_rejects(
+    p_run_id bigint,
+    p_state text,
+    p_reject_ids bigint[] default null,
+    p_settled_by_run_id bigint default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $settle_rejects$
+declare
+    v_rows bigint;
+begin
+    if not exists (select from sqlkit.run as r where r.run_id = p_run_id) then
+        raise exception using
+            errcode = 'SK401',
+            message = 'there is no such run',
+            detail = format('Run %s is unknown.', p_run_id),
+            hint = 'List them with: select * from sqlkit.run order by run_id;';
+    end if;
+    update sqlkit.reject as r
+    set
+        state = p_state,
+        settled_at = clock_timestamp(),
+        settled_by_run_id = p_settled_by_run_id
+    where
+        r.run_id = p_run_id
+        and r.state = 'open'
+        and (p_reject_ids is null or r.reject_id = any (p_reject_ids));
+    get diagnostics v_rows = row_count;
+    return v_rows;
+end;
+$settle_rejects$;
+
+comment on function sqlkit.settle_rejects(bigint, text, bigint[], bigint) is
+'Marks open rejects of a run, all or those named, as replayed or dismissed, and returns how many.
+Writes: sqlkit.reject. Raises: SK401 unknown run, 23514 for another state.';
+
+
+create or replace view sqlkit.reject_summary as
+select
+    j.run_id,
+    r.target,
+    j.state,
+    j.sqlstate,
+    j.column_name,
+    case when j.column_name is null then j.message end as message,
+    count(*) as rejects,
+    min(s.name) as source,
+    min(j.first_line) as first_line,
+    (array_agg(j.message order by j.reject_id))[1] as first_message,
+    (array_agg(j.raw order by j.reject_id))[1] as first_raw,
+    bool_and(j.batch_id is null) as is_told_only
+from sqlkit.reject as j
+join sqlkit.run as r on r.run_id = j.run_id
+left join sqlkit.source as s on s.source_id = j.source_id
+group by
+    j.run_id,
+    r.target,
+    j.state,
+    j.sqlstate,
+    j.column_name,
+    case when j.column_name is null then j.message end;
+
+comment on view sqlkit.reject_summary is
+'Rejects by run and reason, each with its number and its first example.';
+
 -- objects/95_grant.sql.j2
 
 -- What the roles may do, from grants.toml. Roles are optional: those that the server does not have
@@ -2245,11 +3064,14 @@ begin
 
     revoke all on all routines in schema sqlkit from public;
 
-    -- A role has what this release grants it, and nothing that an earlier one granted.
+    -- A role has what this release grants it, and nothing that an earlier one granted. One of them
+    -- may own the schema: then it has everything.
     for r_role in
         select r.rolname
         from pg_roles as r
-        where r.rolname in ('sqlkit_reader', 'sqlkit_loader', 'sqlkit_admin')
+        where
+            r.rolname in ('sqlkit_reader', 'sqlkit_loader', 'sqlkit_admin')
+            and r.oid <> (select n.nspowner from pg_namespace as n where n.nspname = 'sqlkit')
     loop
         execute format('revoke all on schema sqlkit, sqlkit_stage from %I', r_role.rolname);
         execute format('revoke all on all tables in schema sqlkit from %I', r_role.rolname);
@@ -2282,14 +3104,19 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'create', 'schema', 'sqlkit_stage'),
+            ('sqlkit_loader', 'select', 'table', 'reject'),
+            ('sqlkit_loader', 'select', 'table', 'reject_summary'),
             ('sqlkit_loader', 'insert', 'table', 'run'),
             ('sqlkit_loader', 'insert', 'table', 'source'),
             ('sqlkit_loader', 'insert', 'table', 'batch'),
             ('sqlkit_loader', 'insert', 'table', 'stage'),
+            ('sqlkit_loader', 'insert', 'table', 'reject'),
             ('sqlkit_loader', 'update', 'table', 'run'),
             ('sqlkit_loader', 'update', 'table', 'source'),
             ('sqlkit_loader', 'update', 'table', 'stage'),
+            ('sqlkit_loader', 'update', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'stage'),
+            ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'execute', 'routine', '_check_policy'),
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
@@ -2299,25 +3126,36 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_find_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
+            ('sqlkit_loader', 'execute', 'routine', '_input_checks'),
+            ('sqlkit_loader', 'execute', 'routine', '_input_error'),
             ('sqlkit_loader', 'execute', 'routine', '_insert_from'),
             ('sqlkit_loader', 'execute', 'routine', '_is_keyed'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
+            ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', '_key_match'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
+            ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_by_unique'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_existing'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_loader', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
+            ('sqlkit_loader', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'create_text_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'describe_target'),
             ('sqlkit_loader', 'execute', 'routine', 'drop_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
@@ -2326,8 +3164,10 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'start_run'),
             ('sqlkit_loader', 'execute', 'routine', 'touch_run'),
             ('sqlkit_loader', 'usage', 'sequence', 'stage_stage_id_seq'),
@@ -2343,14 +3183,19 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'create', 'schema', 'sqlkit_stage'),
+            ('sqlkit_admin', 'select', 'table', 'reject'),
+            ('sqlkit_admin', 'select', 'table', 'reject_summary'),
             ('sqlkit_admin', 'insert', 'table', 'run'),
             ('sqlkit_admin', 'insert', 'table', 'source'),
             ('sqlkit_admin', 'insert', 'table', 'batch'),
             ('sqlkit_admin', 'insert', 'table', 'stage'),
+            ('sqlkit_admin', 'insert', 'table', 'reject'),
             ('sqlkit_admin', 'update', 'table', 'run'),
             ('sqlkit_admin', 'update', 'table', 'source'),
             ('sqlkit_admin', 'update', 'table', 'stage'),
+            ('sqlkit_admin', 'update', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'stage'),
+            ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'execute', 'routine', '_check_policy'),
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
@@ -2360,25 +3205,36 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_find_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
+            ('sqlkit_admin', 'execute', 'routine', '_input_checks'),
+            ('sqlkit_admin', 'execute', 'routine', '_input_error'),
             ('sqlkit_admin', 'execute', 'routine', '_insert_from'),
             ('sqlkit_admin', 'execute', 'routine', '_is_keyed'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
+            ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', '_key_match'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
+            ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_by_unique'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_existing'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_admin', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_table_name'),
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
+            ('sqlkit_admin', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'create_text_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'describe_target'),
             ('sqlkit_admin', 'execute', 'routine', 'drop_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),
@@ -2387,18 +3243,23 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'start_run'),
             ('sqlkit_admin', 'execute', 'routine', 'touch_run'),
             ('sqlkit_admin', 'usage', 'sequence', 'stage_stage_id_seq'),
             ('sqlkit_admin', 'insert', 'table', 'deployment'),
+            ('sqlkit_admin', 'insert', 'table', 'reject_summary'),
             ('sqlkit_admin', 'insert', 'table', 'run_summary'),
             ('sqlkit_admin', 'update', 'table', 'batch'),
             ('sqlkit_admin', 'update', 'table', 'deployment'),
+            ('sqlkit_admin', 'update', 'table', 'reject_summary'),
             ('sqlkit_admin', 'update', 'table', 'run_summary'),
             ('sqlkit_admin', 'delete', 'table', 'batch'),
             ('sqlkit_admin', 'delete', 'table', 'deployment'),
+            ('sqlkit_admin', 'delete', 'table', 'reject_summary'),
             ('sqlkit_admin', 'delete', 'table', 'run'),
             ('sqlkit_admin', 'delete', 'table', 'run_summary'),
             ('sqlkit_admin', 'delete', 'table', 'source')
@@ -2436,6 +3297,7 @@ begin
         from granted as g
         inner join pg_roles as r on r.rolname = g.role
         left join object as o on o.kind = g.kind and o.name = g.name
+        where r.oid <> (select n.nspowner from pg_namespace as n where n.nspname = 'sqlkit')
     loop
         if r_grant.identity is null then
             raise exception '% % is to be granted to %, and does not exist',

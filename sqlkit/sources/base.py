@@ -75,6 +75,7 @@ class Reader(Protocol):
 
     columns: tuple[str, ...]
     copy_format: CopyFormat
+    single_format: CopyFormat  # how COPY reads what `single_records` yields
     progress: Progress
 
     @property
@@ -96,6 +97,14 @@ class Reader(Protocol):
         out (None: any). A reader that passes bytes through untouched (CSV) delivers all its
         columns in their own order, whatever is wanted.
         """
+
+    def single_records(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None = None,
+    ) -> Iterator[Piece]:
+        """The same pieces for a stage of text, which takes any record: see `singly`."""
 
     def close(self) -> None:
         """Release files and threads; may be called at any time, more than once."""

@@ -35,6 +35,13 @@ from dataclasses import replace
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
+from sqlkit.sources.singly import (
+    MALFORMED,
+    NOT_IN_ENCODING,
+    BadRecord,
+    DelimitedRows,
+    numbered,
+)
 from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource, codec_name
 
 MAX_RECORD = 64 << 20  # decoded bytes; a quote that is never closed must not fill the memory
@@ -162,6 +169,7 @@ class DelimitedReader:
 
     columns: tuple[str, ...]
     copy_format: CopyFormat
+    single_format: CopyFormat
 
     def __init__(
         self,
@@ -222,6 +230,7 @@ class DelimitedReader:
             null=dialect.null,
             encoding="UTF8" if stream.encoding == "utf-8" else database_encoding.upper(),
         )
+        self.single_format = self.copy_format
         self._read_header(dialect)
         if resume is not None:
             self._ahead = stream.skip_to_resume(self._ahead[self._used :])
@@ -441,6 +450,46 @@ class DelimitedReader:
                 del made
                 piece = _PieceInMaking(self._offset, self._line)
 
+    def single_records(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None = None,
+    ) -> Iterator[Piece]:
+        """The same pieces with the records one by one, malformed ones too: see `singly`."""
+        codec = "utf-8" if self.copy_format.encoding == "UTF8" else self._stream.encoding
+        rows = DelimitedRows(self.copy_format, len(self.columns), codec)
+        for piece in self.pieces(wanted, piece_bytes, ignored):
+            began = time.perf_counter()
+            data = b"".join(self._singly(piece, rows, codec))
+            yield replace(piece, data=data, seconds=piece.seconds + time.perf_counter() - began)
+
+    def _singly(self, piece: Piece, rows: DelimitedRows, codec: str) -> Iterator[bytes]:
+        grammar, data, width = self._grammar, piece.data, len(self.columns)
+        delimiter, quote = grammar.delimiter, grammar.quote
+        end = grammar.first_line_end(data) or grammar.eol
+        suspect = not _is_storable(data, codec)
+        has_quotes = bool(quote) and quote in data
+        records = grammar.records(data) if has_quotes else _lines(data, grammar.eol)
+        for first, last, raw in numbered(records, piece.first_line, grammar.eol):
+            bad = None
+            if suspect and not _is_storable(raw, codec):
+                bad = BadRecord(NOT_IN_ENCODING, _not_storable(raw, codec))
+            elif not raw and width > 1:
+                bad = BadRecord(MALFORMED, "the line is empty")
+            else:
+                fields = (
+                    len(grammar.fields(raw))
+                    if has_quotes and quote in raw
+                    else raw.count(delimiter) + 1
+                )
+                if fields != width:
+                    bad = BadRecord(MALFORMED, f"{fields} fields where there should be {width}")
+            if bad is None:
+                yield rows.good(first, last, raw, end)
+            else:
+                yield rows.bad(first, last, raw, bad, end)
+
     def _made(self, piece: _PieceInMaking) -> Piece:
         data = b"".join(piece.runs)
         piece.runs.clear()
@@ -525,6 +574,27 @@ class DelimitedReader:
             hint="Close or double the quote there; if quotes mean nothing in this file, "
             "give --quote ''.",
         )
+
+
+def _lines(data: bytes, eol: bytes) -> list[bytes]:
+    lines = [line + eol for line in data.split(eol)]
+    last = lines.pop()
+    return [*lines, last[:-1]] if last != eol else lines
+
+
+def _is_storable(data: bytes, codec: str) -> bool:
+    if b"\0" in data:
+        return False
+    try:
+        return data.isascii() or data.decode(codec) is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _not_storable(data: bytes, codec: str) -> str:
+    if b"\0" in data:
+        return "a NUL character, which PostgreSQL cannot store"
+    return f"bytes that are not {codec}"
 
 
 class _PieceInMaking:

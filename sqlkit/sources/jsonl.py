@@ -28,6 +28,13 @@ from sqlkit.errors import SourceError
 from sqlkit.sources import json_rows
 from sqlkit.sources.base import CopyFormat, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.json_rows import BLOCK, ROWS, BadLine, RowMaker
+from sqlkit.sources.singly import (
+    MALFORMED,
+    NOT_IN_ENCODING,
+    BadRecord,
+    TextRows,
+    readable,
+)
 from sqlkit.sources.stored import ByteStream, StoredFile, StoredSource
 
 WHOLE_COLUMN = "line"
@@ -35,6 +42,11 @@ WHOLE_COLUMN = "line"
 
 WHOLE = CopyFormat(format="csv", delimiter="\x02", quote="\x01", escape="\x01", null="\x03")
 """How COPY reads whole lines: by characters that no JSON text holds."""
+
+SQLSTATES = {"SK117": "22P05", "SK107": NOT_IN_ENCODING}
+"""How a reject calls what is wrong with a line; anything else is malformed."""
+
+_TOGETHER = 64  # lines
 
 MAX_LINE = 64 << 20  # decoded bytes; a file that is no text must not fill the memory
 
@@ -87,6 +99,7 @@ class JsonLinesReader:
 
     columns: tuple[str, ...]
     copy_format: CopyFormat
+    single_format: CopyFormat = ROWS
 
     def __init__(
         self,
@@ -217,6 +230,52 @@ class JsonLinesReader:
             make = whole_lines
         else:
             make = RowMaker(wanted, ignored).rows
+        return self._pieces(make, piece_bytes)
+
+    def single_records(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None = None,
+    ) -> Iterator[Piece]:
+        """The same pieces with the lines one by one, malformed ones too: see `singly`."""
+        rows = TextRows(self.single_format, len(wanted))
+        maker = None if self._whole else RowMaker(wanted, ignored)
+
+        def make(text: bytes) -> bytes:
+            lines = text.split(b"\n")
+            if not lines[-1]:
+                lines.pop()
+            return b"".join(self._singly(lines, maker, rows))
+
+        return self._pieces(make, piece_bytes)
+
+    def _singly(
+        self, lines: list[bytes], maker: RowMaker | None, rows: TextRows
+    ) -> Iterator[bytes]:
+        # Most lines are well: a few at a time, and one by one only where one is not.
+        for start in range(0, len(lines), _TOGETHER):
+            some = [
+                (self._line + start + position, line)
+                for position, line in enumerate(lines[start : start + _TOGETHER])
+                if line.strip(_BLANK)
+            ]
+            try:
+                made = _rows_of([line for _, line in some], maker)
+                if len(made) != len(some):
+                    raise ValueError("a line gave no row")
+                yield from map(
+                    rows.good, [number for number, _ in some], [line for _, line in some], made
+                )
+            except (BadLine, ValueError):
+                for number, line in some:
+                    try:
+                        yield rows.good(number, line, _rows_of([line], maker)[0])
+                    except BadLine as error:
+                        bad = BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
+                        yield rows.bad(number, readable(line, "utf-8"), bad)
+
+    def _pieces(self, make: Callable[[bytes], bytes], piece_bytes: int) -> Iterator[Piece]:
         block = max(1, min(BLOCK, piece_bytes))
         began = time.perf_counter()
         runs: list[bytes] = []
@@ -290,6 +349,17 @@ class JsonLinesReader:
             code="SK113",
             hint="Is this a file of JSON lines? A JSON array is made one by: jq -c '.[]' FILE",
         )
+
+
+def _rows_of(lines: list[bytes], maker: RowMaker | None) -> list[bytes]:
+    """The rows of some lines in COPY's text format, without their newlines. Raises BadLine."""
+    if not lines:
+        return []
+    if maker is not None:
+        return maker.rows(b"\n".join(lines)).split(b"\n")[:-1]
+    for index, line in enumerate(lines):
+        json_rows.check_utf8(line, index)
+    return [line.replace(b"\\", b"\\\\").replace(b"\r", b"") for line in lines]
 
 
 def whole_lines(text: bytes) -> bytes:

@@ -220,9 +220,29 @@ class Grammar:
             return True
         if not self.quote:
             return False
-        if self._doubled and run.count(self.quote) < len(run) // _DENSE:
-            return self._trusted_by_pieces(run)
+        if self._doubled:
+            quotes = run.count(self.quote)
+            if quotes < len(run) // _DENSE:
+                return self._trusted_by_pieces(run)
+            if self._all_between_fields(run, quotes):
+                return True
         return self._end(self._clean, run, 0) == len(run)
+
+    def _all_between_fields(self, run: bytes, quotes: int) -> bool:
+        """Whether each of the quotes stands between two quoted fields, but the first and last.
+
+        So it is where a program quotes every field and none has a quote inside. Enough, but not
+        necessary, for them to be trusted.
+        """
+        q = self.quote
+        ends = b"\r\n" if run.endswith(b"\r\n") else self.eol
+        if not (run.startswith(q) and run.endswith(q + ends)):
+            return False
+        # One pattern, so that no quote is counted for two pairs; the first and last for none.
+        separated = q + self.delimiter + q
+        run = run.replace(q + ends + q, separated)
+        between = run.count(separated, 1, len(run) - 1 - len(ends))
+        return quotes == 2 * between + 2
 
     def _trusted_by_pieces(self, run: bytes) -> bool:
         pieces = run.split(self.quote)

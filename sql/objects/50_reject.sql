@@ -1,0 +1,324 @@
+-- The careful way, second half: what is sound is merged, what is not is kept as rejects.
+
+create or replace function sqlkit._merge_isolated(
+    p_target regclass,
+    p_policy text,
+    p_key name[],
+    p_order_by name,
+    p_first_line bigint,
+    p_last_line bigint
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_isolated$
+declare
+    v_counts sqlkit.row_counts;
+    v_rest sqlkit.row_counts;
+    v_sqlstate text;
+    v_message text;
+    v_column text;
+    v_rows bigint;
+    v_middle bigint;
+begin
+    begin
+        return sqlkit._merge(
+            array['pg_temp.sqlkit_sound'::regclass],
+            p_target,
+            p_policy,
+            p_key,
+            p_order_by,
+            p_filter => format('s.sqlkit_line between %s and %s', p_first_line, p_last_line)
+        );
+    exception
+        when data_exception
+        or integrity_constraint_violation
+        or raise_exception
+        or program_limit_exceeded
+        or with_check_option_violation
+        or triggered_data_change_violation then
+            get stacked diagnostics
+                v_sqlstate = returned_sqlstate,
+                v_message = message_text,
+                v_column = column_name;
+    end;
+    select count(*), (percentile_disc(0.5) within group (order by s.sqlkit_line))
+    into v_rows, v_middle
+    from pg_temp.sqlkit_sound as s
+    where s.sqlkit_line between p_first_line and p_last_line;
+    if v_rows = 1 then
+        insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message)
+        values (v_middle, nullif(v_column, ''), v_sqlstate, v_message);
+        return (0, 0, 0, 0, 0, 0, 0)::sqlkit.row_counts;
+    end if;
+    -- In the order of the lines, so that what a row meets is what it would have met by itself.
+    v_counts := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, p_first_line, v_middle);
+    v_rest := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, v_middle + 1, p_last_line);
+    return (
+        v_counts.rows_read + v_rest.rows_read,
+        v_counts.rows_inserted + v_rest.rows_inserted,
+        v_counts.rows_updated + v_rest.rows_updated,
+        v_counts.rows_unchanged + v_rest.rows_unchanged,
+        v_counts.rows_ignored + v_rest.rows_ignored,
+        v_counts.rows_duplicate + v_rest.rows_duplicate,
+        0
+    )::sqlkit.row_counts;
+end;
+$merge_isolated$;
+
+comment on function sqlkit._merge_isolated(regclass, text, name[], name, bigint, bigint) is
+'Merges the lines of pg_temp.sqlkit_sound in a range, by halves where the whole is refused, until what is refused
+is single rows, which it notes in pg_temp.sqlkit_refused. For what no set operation finds: triggers that raise,
+exclusion constraints, unique indexes on expressions. Writes: the target.';
+
+
+create or replace function sqlkit._is_limit_passed(
+    p_run_id bigint,
+    p_rows_read bigint,
+    p_limit bigint,
+    p_share double precision
+)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $is_limit_passed$
+declare
+    v_rejected bigint;
+    v_read bigint;
+begin
+    select
+        coalesce(sum(b.rows_rejected), 0) + (select count(*) from pg_temp.sqlkit_refused),
+        coalesce(sum(b.rows_read), 0) + p_rows_read
+    into v_rejected, v_read
+    from sqlkit.batch as b
+    where b.run_id = p_run_id;
+    return coalesce(v_rejected > p_limit, false) or coalesce(v_rejected > p_share * v_read, false);
+end;
+$is_limit_passed$;
+
+comment on function sqlkit._is_limit_passed(bigint, bigint, bigint, double precision) is
+'True if the rows refused in a run, with those of pg_temp.sqlkit_refused, are more than the limit: a number of
+rows, or a share of the rows read, or either.';
+
+
+create or replace function sqlkit._keep_rejects(
+    p_stage regclass,
+    p_refused jsonb,
+    p_run_id bigint,
+    p_batch_id bigint,
+    p_source_id bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $keep_rejects$
+begin
+    -- What an earlier run was only told of is said anew.
+    delete from sqlkit.reject as r
+    where r.source_id = p_source_id and r.batch_id is null;
+    execute format(
+        'insert into sqlkit.reject (run_id, batch_id, source_id, first_line, last_line, raw, column_name, '
+        'sqlstate, message) '
+        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, r.column_name, '
+        'r.sqlstate, r.message from %s join %s as s on s.sqlkit_first_line = r.line order by r.line',
+        case
+            when p_refused is null then 'pg_temp.sqlkit_refused as r'
+            else 'jsonb_to_recordset($4) as r (line bigint, column_name name, sqlstate text, message text)'
+        end,
+        p_stage
+    )
+    using p_run_id, p_batch_id, p_source_id, p_refused;
+end;
+$keep_rejects$;
+
+comment on function sqlkit._keep_rejects(regclass, jsonb, bigint, bigint, bigint) is
+'Records refused rows with their raw text from the text stage: those given, else those of
+pg_temp.sqlkit_refused. Writes: sqlkit.reject.';
+
+
+create or replace function sqlkit.merge_text_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stage regclass,
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_limit bigint default 0,
+    p_share double precision default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_text_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_key name[];
+    v_rows bigint;
+    v_batch_id bigint;
+    v_told jsonb;
+    v_is_passed boolean;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    if p_source_id is not null then
+        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
+    end if;
+    if p_policy is distinct from 'append' then
+        v_key := sqlkit.find_key(p_target, p_key);
+    end if;
+    perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
+    v_rows := sqlkit._count_rows(format('select from %s', p_stage));
+    begin
+        create temporary table sqlkit_refused (
+            line bigint,
+            column_name name,
+            sqlstate text,
+            message text
+        ) on commit drop;
+        perform sqlkit._refuse_input(p_stage, p_target, v_columns);
+        v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        -- Past the limit as it is: look on all the same, so that everything is told at once.
+        execute format(
+            'create temporary table sqlkit_sound on commit drop as '
+            'select s.sqlkit_first_line as sqlkit_line, %s from %s as s '
+            'where not exists (select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) '
+            'order by s.sqlkit_first_line',
+            (
+                select string_agg(
+                    format('s.%1$I::%2$s as %1$I', a.attname, format_type(a.atttypid, a.atttypmod)),
+                    ', ' order by k.position
+                )
+                from unnest(v_columns) with ordinality as k (name, position)
+                join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
+            ),
+            p_stage
+        );
+        perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
+        perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
+        v_is_passed := v_is_passed or sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        if not v_is_passed then
+            -- A constraint that waits for the commit would refuse the batch as a whole.
+            set constraints all immediate;
+            v_counts := sqlkit._merge_isolated(
+                p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806
+            );
+            v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        end if;
+        if v_is_passed then
+            select jsonb_agg(to_jsonb(r))
+            into v_told
+            from (select f.* from pg_temp.sqlkit_refused as f order by f.line limit 10000) as r;
+            raise exception using errcode = 'SK301';
+        end if;
+
+        v_counts.rows_read := v_rows;
+        select count(*)
+        into v_counts.rows_rejected
+        from pg_temp.sqlkit_refused as r;
+        v_batch_id := sqlkit.record_batch(
+            p_run_id,
+            p_source_id,
+            p_range,
+            v_counts,
+            p_seconds_decode,
+            p_seconds_copy,
+            extract(epoch from clock_timestamp() - v_start),
+            pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+        );
+        perform sqlkit._keep_rejects(p_stage, null, p_run_id, v_batch_id, p_source_id);
+        drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound;
+        return v_counts;
+    exception
+        when sqlstate 'SK301' then
+            -- All is undone but what was found, which a variable carried past that.
+            perform sqlkit._keep_rejects(p_stage, v_told, p_run_id, null, p_source_id);
+    end;
+    return null;
+end;
+$merge_text_batch$;
+
+comment on function sqlkit.merge_text_batch(
+    bigint, bigint, sqlkit.source_range, regclass, regclass, text, name[], name, bigint, double precision,
+    double precision, double precision
+) is
+'Merges a batch that stands in a text stage: finds all its bad rows, keeps them in sqlkit.reject, merges the rest
+and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
+any) or p_share (of the rows read, 0 to 1) allow, nothing is merged: the result is null, and the refused rows (the
+first 10,000) are in sqlkit.reject without a batch. A row is refused if it is malformed, a value is none of its
+column, or it breaks a constraint or a trigger of the target; never for what another row is.
+Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
+EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
+SK207, SK302 and SK303 under policy error.';
+
+
+create or replace function sqlkit.settle_rejects(
+    p_run_id bigint,
+    p_state text,
+    p_reject_ids bigint[] default null,
+    p_settled_by_run_id bigint default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $settle_rejects$
+declare
+    v_rows bigint;
+begin
+    if not exists (select from sqlkit.run as r where r.run_id = p_run_id) then
+        raise exception using
+            errcode = 'SK401',
+            message = 'there is no such run',
+            detail = format('Run %s is unknown.', p_run_id),
+            hint = 'List them with: select * from sqlkit.run order by run_id;';
+    end if;
+    update sqlkit.reject as r
+    set
+        state = p_state,
+        settled_at = clock_timestamp(),
+        settled_by_run_id = p_settled_by_run_id
+    where
+        r.run_id = p_run_id
+        and r.state = 'open'
+        and (p_reject_ids is null or r.reject_id = any (p_reject_ids));
+    get diagnostics v_rows = row_count;
+    return v_rows;
+end;
+$settle_rejects$;
+
+comment on function sqlkit.settle_rejects(bigint, text, bigint[], bigint) is
+'Marks open rejects of a run, all or those named, as replayed or dismissed, and returns how many.
+Writes: sqlkit.reject. Raises: SK401 unknown run, 23514 for another state.';
+
+
+create or replace view sqlkit.reject_summary as
+select
+    j.run_id,
+    r.target,
+    j.state,
+    j.sqlstate,
+    j.column_name,
+    case when j.column_name is null then j.message end as message,
+    count(*) as rejects,
+    min(s.name) as source,
+    min(j.first_line) as first_line,
+    (array_agg(j.message order by j.reject_id))[1] as first_message,
+    (array_agg(j.raw order by j.reject_id))[1] as first_raw,
+    bool_and(j.batch_id is null) as is_told_only
+from sqlkit.reject as j
+join sqlkit.run as r on r.run_id = j.run_id
+left join sqlkit.source as s on s.source_id = j.source_id
+group by
+    j.run_id,
+    r.target,
+    j.state,
+    j.sqlstate,
+    j.column_name,
+    case when j.column_name is null then j.message end;
+
+comment on view sqlkit.reject_summary is
+'Rejects by run and reason, each with its number and its first example.';
