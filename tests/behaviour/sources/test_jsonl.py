@@ -402,6 +402,7 @@ BAD = [
     (b'{"a":1}\n{"a":"\\ud800"}\n', 2, "SK114", r"\ud800 is half of a surrogate pair"),
     (b'{"a":1}\n{"b":["\\\\\\uDC00"]}\n', 2, "SK114", r"\uDC00 is half of a surrogate pair"),
     (b'{"a":1}\n{"a":"\\ud83d\\ude00\\ud83d"}\n', 2, "SK114", r"\ud83d is half"),
+    (b'{"a":1}\n{"a":x,"b":"\\ud800"}\n', 2, "SK114", "at its byte 6: invalid character"),
     (b'{"a":1}\n[1]\n', 2, "SK115", "an array, not a JSON object"),
     (b'{"a":1}\n"a"\n', 2, "SK115", "a string, not"),
     (b'{"a":1}\n null\n', 2, "SK115", "null, not"),
