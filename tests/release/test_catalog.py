@@ -1,0 +1,349 @@
+"""The rules for SQL that only the catalog of a deployed database can be asked about."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sqlkit import build
+from tests.conftest import Database, missing
+
+ROOT = Path(__file__).parents[2]
+
+SECURITY_DEFINER: dict[str, str] = {}
+"""Functions that run with their owner's rights, and why they have to. Everything else runs with
+the rights of whoever calls it."""
+
+COMMITTING: set[str] = set()
+"""Procedures that commit cannot pin search_path; they write every name out in full instead."""
+
+
+TEMPORARY = (
+    "create temporary table sqlkit_difference"
+    " (sqlkit_ctid tid, sqlkit_is_wanted boolean, sqlkit_is_staged boolean)",
+)
+"""Tables that functions make for themselves and then read; plpgsql_check has to find them."""
+
+COMPOSING = {
+    "_count_repeated",
+    "_count_rows",
+    "_find_difference",
+    "_merge",
+    "_refuse_existing",
+    "create_stage",
+    "empty_stages",
+    "finish_first_load",
+}
+"""Functions that execute fragments which format() built from quoted names: plpgsql_check cannot
+follow that. Before a name is added here, somebody has read the function for injection."""
+
+
+def rows(connection: psycopg.Connection, query: str) -> list[tuple[str, ...]]:
+    return [tuple(row) for row in connection.execute(query.encode()).fetchall()]
+
+
+def names(connection: psycopg.Connection, query: str) -> set[str]:
+    return {row[0] for row in rows(connection, query)}
+
+
+@pytest.mark.every_version
+def test_every_public_object_says_what_it_is_for(connection: psycopg.Connection) -> None:
+    silent = names(
+        connection,
+        """
+        select 'schema ' || nspname from pg_namespace
+        where nspname in ('sqlkit', 'sqlkit_stage') and obj_description(oid, 'pg_namespace') is null
+        union all
+        select 'relation ' || oid::regclass from pg_class
+        where relnamespace = 'sqlkit'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f', 'c')
+            and relname <> 'alembic_version' and obj_description(oid, 'pg_class') is null
+        union all
+        select 'routine ' || oid::regprocedure from pg_proc
+        where pronamespace = 'sqlkit'::regnamespace and obj_description(oid, 'pg_proc') is null
+        """,
+    )
+    assert silent == set()
+
+
+@pytest.mark.every_version
+def test_a_comment_names_the_codes_that_its_function_raises(connection: psycopg.Connection) -> None:
+    """What the body raises itself; what it calls has comments of its own."""
+    untold = {
+        f"{name} raises {code}"
+        for name, source, comment in rows(
+            connection,
+            """
+            select oid::regprocedure::text, prosrc, coalesce(obj_description(oid, 'pg_proc'), '')
+            from pg_proc where pronamespace = 'sqlkit'::regnamespace
+            """,
+        )
+        for code in set(re.findall(r"errcode = '(\w{5})'", source))
+        if code not in comment
+    }
+    assert untold == set()
+
+
+@pytest.mark.every_version
+def test_every_code_is_in_the_list_of_errors(connection: psycopg.Connection) -> None:
+    listed = set(build.read_toml(ROOT, "errors.toml"))
+    raised = {
+        code
+        for (source,) in rows(
+            connection,
+            "select prosrc from pg_proc where pronamespace = 'sqlkit'::regnamespace",
+        )
+        for code in re.findall(r"'(SK\d{3})'", source)
+    }
+    assert raised - listed == set()
+
+
+@pytest.mark.every_version
+def test_procedural_functions_pin_their_search_path(connection: psycopg.Connection) -> None:
+    loose = names(
+        connection,
+        """
+        select p.oid::regprocedure::text from pg_proc as p
+        join pg_language as l on l.oid = p.prolang
+        where p.pronamespace = 'sqlkit'::regnamespace and p.prosqlbody is null
+            and (
+                p.proconfig is null
+                or 'search_path=pg_catalog, pg_temp' <> all (p.proconfig)
+            )
+        """,
+    )
+    # A new-style body was parsed when it was made: no search_path can change what it means.
+    assert loose == COMMITTING
+
+
+@pytest.mark.every_version
+def test_functions_run_with_the_rights_of_their_caller(connection: psycopg.Connection) -> None:
+    assert names(
+        connection,
+        """
+        select oid::regprocedure::text from pg_proc
+        where pronamespace = 'sqlkit'::regnamespace and prosecdef
+        """,
+    ) == set(SECURITY_DEFINER)
+
+
+@pytest.mark.every_version
+def test_constraints_have_names_that_somebody_gave_them(connection: psycopg.Connection) -> None:
+    odd = [
+        (table, name)
+        for table, name, kind, columns in rows(
+            connection,
+            """
+            select c.relname::text, k.conname::text, k.contype::text, (
+                select string_agg(a.attname, '_' order by o.n)
+                from unnest(k.conkey) with ordinality as o (attnum, n)
+                join pg_attribute as a on a.attrelid = k.conrelid and a.attnum = o.attnum
+            )
+            from pg_constraint as k
+            join pg_class as c on c.oid = k.conrelid
+            where k.connamespace = 'sqlkit'::regnamespace and c.relname <> 'alembic_version'
+                and k.contype not in ('n', 't')
+            """,
+        )
+        if not {
+            "p": name == f"{table}_pkey",
+            "u": name == f"{table}_{columns}_key",
+            "f": name == f"{table}_{columns}_fkey",
+            "x": name.startswith(f"{table}_") and name.endswith("_excl"),
+            "c": name.startswith(f"{table}_")
+            and name.endswith("_check")
+            and not re.search(r"_check\d+$", name),
+        }[kind]
+    ]
+    assert odd == []
+
+
+@pytest.mark.every_version
+def test_identifiers_keep_to_their_prefixes(connection: psycopg.Connection) -> None:
+    assert (
+        names(
+            connection,
+            """
+            select p.oid::regprocedure || ': ' || a.name
+            from pg_proc as p, unnest(p.proargnames, p.proargmodes) as a (name, mode)
+            where p.pronamespace = 'sqlkit'::regnamespace
+                and coalesce(a.mode, 'i') in ('i', 'b', 'v') and a.name !~ '^p_[a-z_0-9]+$'
+            """,
+        )
+        == set()
+    )
+    assert (
+        names(
+            connection,
+            """
+            select c.relname || '.' || a.attname
+            from pg_attribute as a
+            join pg_class as c on c.oid = a.attrelid
+            where c.relnamespace = 'sqlkit'::regnamespace and c.relkind in ('r', 'p')
+                and a.attnum > 0 and not a.attisdropped
+                and (
+                    (a.attname like '%\\_at') <> (a.atttypid = 'timestamptz'::regtype)
+                    or a.atttypid = 'timestamp'::regtype
+                )
+            """,
+        )
+        == set()
+    )
+
+
+@pytest.mark.every_version
+def test_tables_have_keys_and_references_have_indexes(connection: psycopg.Connection) -> None:
+    assert (
+        names(
+            connection,
+            """
+            select c.relname::text from pg_class as c
+            where c.relnamespace = 'sqlkit'::regnamespace and c.relkind in ('r', 'p')
+                and not exists (
+                    select from pg_index as i where i.indrelid = c.oid and i.indisprimary
+                )
+            """,
+        )
+        == set()
+    )
+    # Without one, deleting from the table referred to reads all of this one, and locks long.
+    assert (
+        names(
+            connection,
+            """
+            select k.conname::text from pg_constraint as k
+            where k.connamespace = 'sqlkit'::regnamespace and k.contype = 'f' and not exists (
+                select from pg_index as i
+                where i.indrelid = k.conrelid and i.indkey[0] = k.conkey[1]
+            )
+            """,
+        )
+        == set()
+    )
+
+
+@pytest.mark.every_version
+def test_functions_that_write_are_volatile(connection: psycopg.Connection) -> None:
+    liars = [
+        name
+        for name, source in rows(
+            connection,
+            """
+            select oid::regprocedure::text, prosrc from pg_proc
+            where pronamespace = 'sqlkit'::regnamespace and provolatile <> 'v'
+            """,
+        )
+        if re.search(r"^\s*(insert|update|delete|merge|create|drop|truncate)\s", source, re.M)
+    ]
+    assert liars == []
+
+
+@pytest.mark.every_version
+def test_grants_are_those_of_the_list(connection: psycopg.Connection, database: Database) -> None:
+    """Read back from the catalog, independently of the script that granted."""
+    script = build.render_dist(ROOT)[ROOT / "sqlkit" / "dist" / "roles.sql"]
+    connection.execute(script.encode())
+    sources = [path.read_text() for path in sorted((ROOT / "sql" / "changes").glob("*.sql"))]
+    sources += [path.read_text() for path in sorted((ROOT / "sql" / "objects").iterdir())]
+    wanted = {
+        (grant.role, grant.privilege, grant.kind, grant.name)
+        for grant in build.read_grants(ROOT, build.read_objects(sources))
+        if grant.kind != "database"
+    }
+    found = set(
+        rows(
+            connection,
+            """
+            select r.rolname::text, lower(g.privilege_type), o.kind, o.name
+            from (
+                select 'schema', nspname::text, nspacl from pg_namespace
+                where nspname in ('sqlkit', 'sqlkit_stage')
+                union all
+                select case relkind when 'S' then 'sequence' else 'table' end, relname, relacl
+                from pg_class where relnamespace = 'sqlkit'::regnamespace
+                union all
+                select 'routine', proname, proacl from pg_proc
+                where pronamespace = 'sqlkit'::regnamespace
+            ) as o (kind, name, acl)
+            cross join aclexplode(o.acl) as g
+            join pg_roles as r on r.oid = g.grantee
+            where r.rolname like 'sqlkit\\_%'
+            """,
+        )
+    )
+    assert found == wanted
+    # And to everybody else: nothing.
+    assert (
+        rows(
+            connection,
+            """
+            select o.name, g.privilege_type
+            from (
+                select nspname::text, nspacl from pg_namespace
+                where nspname in ('sqlkit', 'sqlkit_stage')
+                union all
+                select relname, relacl from pg_class where relnamespace = 'sqlkit'::regnamespace
+                union all
+                select proname, coalesce(proacl, acldefault('f', proowner)) from pg_proc
+                where pronamespace = 'sqlkit'::regnamespace
+            ) as o (name, acl)
+            cross join aclexplode(o.acl) as g
+            where g.grantee = 0
+            """,
+        )
+        == []
+    )
+
+
+@pytest.mark.every_version
+def test_readers_see_every_relation_that_holds_no_rows_of_the_users(
+    connection: psycopg.Connection,
+) -> None:
+    grants = build.read_toml(ROOT, "grants.toml")
+    relations = names(
+        connection,
+        """
+        select relname::text from pg_class
+        where relnamespace = 'sqlkit'::regnamespace and relkind in ('r', 'p', 'v', 'm')
+            and relname <> 'alembic_version'
+        """,
+    )
+    # `reject` holds raw text of rows; what is added to this set, readers do not see.
+    not_for_readers = {"reject"}
+    assert relations - set(grants["sqlkit_reader"]["select"]) <= not_for_readers
+
+
+@pytest.mark.every_version
+def test_plpgsql_check_has_no_complaint(connection: psycopg.Connection) -> None:
+    available = rows(
+        connection, "select 1 from pg_available_extensions where name = 'plpgsql_check'"
+    )
+    if not available:
+        version = connection.info.server_version // 10000
+        if version == 15:
+            missing("plpgsql_check is not installed: tests/install-services.sh does it on Debian")
+        pytest.skip(f"no plpgsql_check for PostgreSQL {version} on this machine")
+    connection.execute("create extension plpgsql_check")
+    for statement in TEMPORARY:
+        connection.execute(statement.encode())
+    complaints = rows(
+        connection,
+        """
+        select p.proname::text, c.lineno::text, c.level, c.message
+        from pg_proc as p
+        join pg_language as l on l.oid = p.prolang
+        cross join plpgsql_check_function_tb(
+            p.oid, fatal_errors => false, extra_warnings => true, performance_warnings => false,
+            security_warnings => true, compatibility_warnings => true
+        ) as c
+        where p.pronamespace = 'sqlkit'::regnamespace and l.lanname = 'plpgsql'
+            and p.prorettype <> 'trigger'::regtype
+        """,
+    )
+    assert [
+        complaint
+        for complaint in complaints
+        if not (complaint[2] == "security" and complaint[0] in COMPOSING)
+    ] == []

@@ -1,0 +1,237 @@
+"""`sqlkit migrate verify` names each thing that is not as it was released."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sqlkit import migrate
+from sqlkit._release import VERSION
+from sqlkit.fingerprint import differences, unpack, without_roles
+from sqlkit.migrate import DeployError
+from tests.conftest import Database, RunSqlkit, fresh_database
+from tests.release.conftest import look, psql
+from tests.release.record import record
+from tests.servers import Server
+
+
+@pytest.mark.every_version
+def test_the_recorded_fingerprint_is_that_of_this_server(server: Server) -> None:
+    recorded = unpack(migrate.read_script(f"fingerprint--{VERSION}.json"), server.major)
+    found = record(server)
+    assert differences(recorded, found) == [], "run python -m tests.release.record"
+    assert len(found) > 100
+
+
+@pytest.mark.every_version
+@pytest.mark.parametrize("way", migrate.CHANNELS)
+@pytest.mark.usefixtures("extension_files")
+def test_a_fresh_deployment_is_as_released(way: migrate.Channel, bare: Database) -> None:
+    migrate.up(bare.dsn, way=way)
+    assert migrate.verify(bare.dsn) == []
+
+
+DRIFT = {
+    "a function's body": (
+        "create or replace function sqlkit.version() returns text language sql immutable"
+        " parallel safe return '{version}' || ''",
+        "function sqlkit.version()",
+        "body",
+    ),
+    "a function's volatility": (
+        "alter function sqlkit.version() volatile",
+        "function sqlkit.version()",
+        "volatility",
+    ),
+    "a function's search_path": (
+        "alter function sqlkit.touch_run(bigint) reset search_path",
+        "function sqlkit.touch_run(p_run_id bigint)",
+        "settings",
+    ),
+    "a function's rights": (
+        "alter function sqlkit.touch_run(bigint) security definer",
+        "function sqlkit.touch_run(p_run_id bigint)",
+        "security_definer",
+    ),
+    "a function's owner": (
+        "alter function sqlkit.version() owner to sqlkit_admin",
+        "function sqlkit.version()",
+        "owner",
+    ),
+    "a function's grants": (
+        "grant execute on function sqlkit.touch_run(bigint) to public",
+        "function sqlkit.touch_run(p_run_id bigint)",
+        "grants",
+    ),
+    "a table's grants": (
+        "revoke select on sqlkit.run from sqlkit_reader",
+        "table sqlkit.run",
+        "grants",
+    ),
+    "a schema's grants": ("grant create on schema sqlkit to public", "schema sqlkit", "grants"),
+    "a column's grants": (
+        "grant update (state) on sqlkit.run to public",
+        "column sqlkit.run.state",
+        "grants",
+    ),
+    "a comment": ("comment on table sqlkit.run is null", "table sqlkit.run", "comment"),
+    "a column's comment": (
+        "comment on column sqlkit.run.target is 'new'",
+        "column sqlkit.run.target",
+        "comment",
+    ),
+    "a column's type": (
+        "alter table sqlkit.deployment alter column previous_version type varchar(20)",
+        "column sqlkit.deployment.previous_version",
+        "type",
+    ),
+    "a column's default": (
+        "alter table sqlkit.deployment alter column deployed_at drop default",
+        "column sqlkit.deployment.deployed_at",
+        "default",
+    ),
+    "a column that may be null": (
+        "alter table sqlkit.deployment alter column version drop not null",
+        "column sqlkit.deployment.version",
+        "not_null",
+    ),
+    "a column more": (
+        "alter table sqlkit.run add column theirs int",
+        "column sqlkit.run.theirs",
+        None,
+    ),
+    "a constraint less": (
+        "alter table sqlkit.deployment drop constraint deployment_channel_check",
+        "constraint sqlkit.deployment.deployment_channel_check",
+        None,
+    ),
+    "an index less": ("drop index sqlkit.run_target_idx", "index sqlkit.run_target_idx", None),
+    "an index more": (
+        "create index theirs on sqlkit.run (client)",
+        "index sqlkit.theirs",
+        None,
+    ),
+    "a trigger": (
+        "create trigger theirs before update on sqlkit.run for each row"
+        " execute function suppress_redundant_updates_trigger()",
+        "trigger sqlkit.run.theirs",
+        None,
+    ),
+    "a rule": (
+        "create rule theirs as on delete to sqlkit.run do instead nothing",
+        "rule sqlkit.run.theirs",
+        None,
+    ),
+    "row security": (
+        "alter table sqlkit.run enable row level security",
+        "table sqlkit.run",
+        "row_security",
+    ),
+    "a logged table made unlogged": (
+        "alter table sqlkit.deployment set unlogged",
+        "table sqlkit.deployment",
+        "persistence",
+    ),
+    "a sequence": (
+        "alter sequence sqlkit.run_run_id_seq increment 5",
+        "sequence sqlkit.run_run_id_seq",
+        "sequence",
+    ),
+    "a table more": ("create table sqlkit.theirs (a int)", "table sqlkit.theirs", None),
+    "a function more": (
+        "create function sqlkit.theirs() returns int language sql return 1",
+        "function sqlkit.theirs()",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DRIFT)
+def test_drift_is_named(what: str, bare: Database) -> None:
+    statement, identity, fact = DRIFT[what]
+    migrate.up(bare.dsn)
+    before = migrate.verify(bare.dsn)
+    psql(bare, "-v", "ON_ERROR_STOP=1", "-c", statement.format(version=VERSION))
+    found = [one for one in migrate.verify(bare.dsn) if one not in before]
+    assert (identity, fact) in [(one.object, one.fact) for one in found]
+    assert {one.object.split("(")[0].removesuffix(".theirs") for one in found} <= {
+        identity.split("(")[0].removesuffix(".theirs"),
+        # What belongs to the object named.
+        "column sqlkit.theirs.a",
+        "sequence sqlkit.run_run_id_seq",
+    }
+    named = next(one for one in found if one.object == identity)
+    assert identity in str(named)
+    assert named.expected != named.found
+
+
+def test_a_function_that_left_the_extension_is_named(bare: Database, extension_files: None) -> None:
+    migrate.up(bare.dsn, way="extension")
+    psql(bare, "-c", "alter extension sqlkit drop function sqlkit.touch_run(bigint)")
+    found = [(one.object, one.fact) for one in migrate.verify(bare.dsn)]
+    assert ("function sqlkit.touch_run(bigint)", "extension") in found
+
+
+def test_roles_that_the_server_lacks_are_no_drift(server: Server) -> None:
+    """On the same server, the fingerprint without roles leaves out what would be theirs."""
+    full = unpack(migrate.read_script(f"fingerprint--{VERSION}.json"), server.major)
+    bare = without_roles(full, set())
+    assert any(
+        "sqlkit_reader=" in grant for one in full.values() for grant in one.get("grants", [])
+    )
+    assert not any("sqlkit_" in grant for one in bare.values() for grant in one.get("grants", []))
+    with_reader = without_roles(full, {"sqlkit_reader"})["table sqlkit.run"]["grants"]
+    assert "sqlkit_reader=r" in with_reader
+    assert not any(grant.startswith("sqlkit_loader") for grant in with_reader)
+
+
+def test_grants_that_roles_made_later_lack_are_named_and_mended(bare: Database) -> None:
+    migrate.up(bare.dsn)
+    before = migrate.verify(bare.dsn)
+    psql(bare, "-c", "revoke all on all tables in schema sqlkit from sqlkit_loader")
+    assert len(migrate.verify(bare.dsn)) > len(before)
+    migrate.make_roles(bare.dsn)
+    assert migrate.verify(bare.dsn) == before
+
+
+def test_verify_needs_no_more_than_to_look(bare: Database) -> None:
+    migrate.up(bare.dsn)
+    reader = f"reader_{bare.name}"
+    psql(bare, "-c", f"create role {reader} login in role sqlkit_reader")
+    try:
+        dsn = bare.server.dsn(bare.name, user=reader)
+        assert migrate.verify(dsn) == migrate.verify(bare.dsn)
+        assert migrate.status(dsn).version == VERSION
+        assert len(migrate.history(dsn)) >= 1
+    finally:
+        psql(bare, "-c", f"drop role {reader}")
+
+
+def test_there_is_nothing_to_verify_where_nothing_is(bare: Database) -> None:
+    with pytest.raises(DeployError, match="not deployed") as caught:
+        migrate.verify(bare.dsn)
+    assert caught.value.code == "SK902"
+
+
+def test_the_command_exits_with_1_on_drift(bare: Database, sqlkit: RunSqlkit) -> None:
+    migrate.up(bare.dsn)
+    psql(bare, "-c", "comment on table sqlkit.run is 'ours now'")
+    done = sqlkit("migrate", "verify", "--dsn", bare.dsn)
+    assert done.returncode == 1
+    assert "table sqlkit.run: comment is 'ours now', should be " in done.stdout
+    told = json.loads(sqlkit("migrate", "verify", "--dsn", bare.dsn, "--json").stdout)
+    assert told["equal"] is False
+    assert {"object": "table sqlkit.run", "fact": "comment"}.items() <= told["differences"][
+        [one["object"] for one in told["differences"]].index("table sqlkit.run")
+    ].items()
+
+
+def test_what_fingerprints_leave_out(server: Server, roles: None) -> None:
+    """Neither stages nor the ways' own bookkeeping make databases differ."""
+    with fresh_database(server) as one:
+        migrate.up(one.dsn)
+        before = look(one)
+        psql(one, "-c", "create table sqlkit_stage.stage_1 (a int)")
+        assert look(one) == before
+        assert not [name for name in before if "alembic_version" in name]
