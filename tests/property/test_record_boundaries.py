@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sqlkit.errors import SourceError
+from sqlkit.sources import records
 from sqlkit.sources.records import BrokenQuotes
 from tests.behaviour.sources.reading import copy_records, grammar, read
 
@@ -193,3 +195,23 @@ def test_very_many_quotes_without_a_line_end_are_walked_over_once() -> None:
     rules = grammar()
     text = b"a\n" + b'"",' * 20_000
     assert rules.boundary(text) == 2
+
+
+@pytest.mark.parametrize("dense", [1, 48])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_every_short_text_that_is_trusted_reads_alike_in_both_ways(
+    monkeypatch: pytest.MonkeyPatch, dense: int, end: bytes
+) -> None:
+    """All texts of up to seven characters: the shortcuts trust what walking over it confirms."""
+    monkeypatch.setattr(records, "_DENSE", dense)  # 1 takes one shortcut, 48 the other
+    rules = grammar()
+    trusted = 0
+    for length in range(8):
+        for text in itertools.product(b'a,"\n', repeat=length):
+            run = bytes(text).replace(b"\n", end) + end
+            confirmed = rules._end(rules._clean, run, 0) == len(run)
+            assert rules._trusted(run) == confirmed
+            if confirmed:
+                trusted += 1
+                assert rules.boundary(run) == rules.careful_boundary(run) == len(run)
+    assert trusted > 3000
