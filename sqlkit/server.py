@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import importlib.util
 import json
 import os
@@ -485,15 +484,9 @@ class EmbeddedServer:
         data = cluster.data
         if not reaches(cluster.user, self.home):
             # Root in a directory of its own, say /root: the server cannot enter it. Its data
-            # lies elsewhere then, and a link stands here.
-            name = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
-            data = _SHARED_HOME / name / "pgdata"
-            if (data / "PG_VERSION").exists():
-                # What is left of a .sqlkit that was removed: only its link is gone. The server
-                # may even be running still.
-                left = Cluster(cluster.install, data, _owner(data))
-                left.stop("immediate")
-                shutil.rmtree(data)
+            # lies elsewhere then, and a link stands here. The name is a new one each time: what
+            # an earlier link led to may have moved with its directory, and is not touched.
+            data = _SHARED_HOME / f"{self.home.parent.name}-{secrets.token_hex(4)}" / "pgdata"
             data.parent.mkdir(parents=True, exist_ok=True)
             os.chown(data.parent, *_ids(cluster.user))
             self.data.unlink(missing_ok=True)

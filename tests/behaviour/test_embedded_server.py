@@ -169,6 +169,14 @@ def test_a_server_that_was_killed_starts_again(home: Path) -> None:
     assert one(embedded.start(), "select n from kept") == 1
 
 
+def test_a_first_start_that_was_killed_is_begun_anew(home: Path) -> None:
+    half = home / ".sqlkit/pgdata.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    assert one(EmbeddedServer.here().start(), "select 1") == 1
+    assert not half.exists()
+
+
 def test_data_of_another_version_is_refused_with_the_way_out(home: Path) -> None:
     embedded = EmbeddedServer.here()
     embedded.start()
@@ -233,10 +241,13 @@ def test_root_may_work_where_the_server_cannot_enter(
     embedded.stop()
     assert embedded.start() == dsn
 
-    # Removed without being stopped, and started anew: the old server has to go.
+    # Begun anew, the data of before is left alone.
+    before = embedded.data.resolve()
     shutil.rmtree(closed / ".sqlkit")
     again = embedded.start()
     assert one(again, "select 1") == 1
+    assert embedded.data.resolve() != before
+    assert (before / "PG_VERSION").exists()
     embedded.stop()
 
 
