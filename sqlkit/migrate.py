@@ -855,9 +855,20 @@ def apply_revision(script: str, *, sha256: str) -> None:
     if context.as_sql:
         context.impl.static_output(_framed(body, "alembic"))
         return
-    bind = op.get_bind()
+    _execute_whole(op.get_bind(), _framed(body, "alembic"))
+
+
+def _execute_whole(bind: SqlalchemyConnection, script: str) -> None:
+    """Executes a script of many statements as it stands, inside the transaction of `bind`."""
+    if bind.dialect.driver == "asyncpg":
+        # SQLAlchemy prepares every statement for this driver, which works for single ones only.
+        # The first one begins the transaction.
+        bind.exec_driver_sql("select 1")
+        adapted: Any = bind.connection
+        adapted.run_async(lambda connection: connection.execute(script))
+        return
     # no_parameters: a % in the script is a %.
-    bind.exec_driver_sql(_framed(body, "alembic"), execution_options={"no_parameters": True})
+    bind.exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
 def run_environment(context: EnvironmentContext | ModuleType) -> None:

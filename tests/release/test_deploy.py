@@ -155,6 +155,32 @@ with engine.connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
 """
+ASYNC_ENV = """
+import asyncio
+from alembic import context
+from sqlalchemy import pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def run(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    url = context.config.get_main_option("sqlalchemy.url")
+    engine = create_async_engine(url, poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+        await connection.commit()
+
+asyncio.run(main())
+"""
+DRIVERS = {
+    "psycopg": OWN_ENV,
+    "psycopg_async": ASYNC_ENV,
+    "psycopg2": OWN_ENV,
+    "asyncpg": ASYNC_ENV,
+}
 OWN_REVISION = """
 from alembic import op
 
@@ -166,16 +192,17 @@ def upgrade() -> None:
 """
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("depends_on", [None, VERSIONS[0]])
 def test_revisions_can_be_included_in_an_environment_of_ones_own(
-    bare: Database, tmp_path: Path, depends_on: str | None
+    bare: Database, tmp_path: Path, depends_on: str | None, driver: str
 ) -> None:
     versions = tmp_path / "migrations" / "versions"
     versions.mkdir(parents=True)
-    (tmp_path / "migrations" / "env.py").write_text(OWN_ENV)
+    (tmp_path / "migrations" / "env.py").write_text(DRIVERS[driver])
     (tmp_path / "migrations" / "script.py.mako").touch()
     (versions / "aaaa.py").write_text(OWN_REVISION.format(depends_on=depends_on))
-    url = f"postgresql+psycopg://{bare.server.host}:{bare.server.port}/{bare.name}?user=postgres"
+    url = f"postgresql+{driver}://postgres@{bare.server.host}:{bare.server.port}/{bare.name}"
     (tmp_path / "alembic.ini").write_text(
         f"[alembic]\nscript_location = migrations\nsqlalchemy.url = {url}\n"
         f"path_separator = newline\n"
