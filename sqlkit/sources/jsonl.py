@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from sqlkit.errors import SourceError
 from sqlkit.sources import json_rows
@@ -134,6 +135,11 @@ class JsonLinesReader:
             self._ahead = stream.skip_to_resume(self._ahead)
             self._offset = resume.offset
             self._line = resume.line
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How records are written (see `base.Reader`)."""
+        return {"format": "jsonl", "whole": self._whole, "encoding": self._stream.encoding}
 
     @property
     def fingerprint(self) -> str | None:
@@ -359,7 +365,16 @@ def _rows_of(lines: list[bytes], maker: RowMaker | None) -> list[bytes]:
         return maker.rows(b"\n".join(lines)).split(b"\n")[:-1]
     for index, line in enumerate(lines):
         json_rows.check_utf8(line, index)
-    return [line.replace(b"\\", b"\\\\").replace(b"\r", b"") for line in lines]
+    _refuse_marks(lines)
+    return [_whole_field(line.removesuffix(b"\r")) for line in lines]
+
+
+def _whole_field(line: bytes) -> bytes:
+    """A line, be it JSON or not, as one field of COPY's text format."""
+    if line == ROWS.null.encode():
+        return rb"n\ull"  # a null of JSON, not of SQL
+    field = line.replace(b"\\", b"\\\\").replace(b"\r", rb"\r")
+    return field.replace(ROWS.delimiter.encode(), rb"\x1f")
 
 
 def whole_lines(text: bytes) -> bytes:

@@ -18,6 +18,7 @@ from sqlkit.sources.stored import StoredFile
 Fields = dict[str, str | None]
 
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
+_FIELD = re.compile(rf"{ROWS.delimiter}((?:[^\\{ROWS.delimiter}]|\\.)*)", re.DOTALL)
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -77,7 +78,7 @@ def copied(data: bytes) -> list[list[str | None]]:
     assert b"\r" not in data  # COPY takes no such character as it is
     lines = data.decode().split("\n")[:-1]
     assert r"\." not in lines  # would end the data
-    return [[_value(field) for field in line.split(ROWS.delimiter)] for line in lines]
+    return [[_value(field) for field in _FIELD.findall(ROWS.delimiter + line)] for line in lines]
 
 
 def _value(field: str) -> str | None:

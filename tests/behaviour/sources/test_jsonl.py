@@ -549,6 +549,20 @@ def test_what_would_mislead_copy_is_refused(lines: Any, line: bytes, code: str) 
     assert (caught.value.line, caught.value.code) == (3, code)
 
 
+def test_whole_lines_one_by_one_are_the_same_lines(lines: Any, opened: OpenReader) -> None:
+    texts = [r'{"a":"\n\\"}', "null", "[1,\r2]", "\x1f", r"\N", '"שלום"']
+    path = lines("\r\n".join(texts) + '\n"\x01"\n')
+    reader = opened(path, whole=True)
+    (piece,) = reader.single_records([WantedColumn(WHOLE_COLUMN, is_json=True)], 1 << 20)
+    *good, bad = copied(piece.data)
+    assert good == [
+        [str(number), str(number), text if text == texts[-1] else f"{text}\r", None, None, text]
+        for number, text in enumerate(texts, start=1)
+    ]
+    assert bad[:2] == ["7", "7"]
+    assert bad[5] is None
+
+
 # --- real data
 
 
