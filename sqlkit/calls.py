@@ -163,6 +163,16 @@ def open_source(
     return SourceState(*row)
 
 
+def describe_source(connection: Connection[Any], source_id: int, layout: dict[str, Any]) -> None:
+    """Records how the records of a source are written."""
+    _value(
+        connection,
+        "select sqlkit.describe_source(%s, %s::jsonb)",
+        source_id,
+        json.dumps(layout, ensure_ascii=False),
+    )
+
+
 def create_stage(
     connection: Connection[Any],
     target: str,
@@ -353,7 +363,7 @@ def rejects_of(
     rows = _value(
         connection,
         "select coalesce(json_agg(to_json(j) order by j.reject_id), '[]')::text from ("
-        "select j.*, s.name as source, s.format, r.target from sqlkit.reject as j "
+        "select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
         "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
         "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
         "order by j.reject_id limit %s) as j",
@@ -365,6 +375,20 @@ def rejects_of(
     )
     found: list[dict[str, Any]] = json.loads(rows)
     return found
+
+
+def edited_rejects(
+    connection: Connection[Any], run_id: int, expression: str
+) -> dict[int, str | None]:
+    """What an SQL expression over the columns of sqlkit.reject makes of a run's open rejects."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        # The expression is the caller's own SQL, run with the caller's own rights.
+        f"select reject_id, ({expression})::text from sqlkit.reject "  # noqa: S608
+        "where run_id = %s and state = 'open'".encode(),
+        [run_id],
+    )
+    return dict(cursor.fetchall())
 
 
 def count_told(connection: Connection[Any], run_id: int, source_id: int) -> int:
@@ -432,6 +456,17 @@ def run_summaries(
     )
     found: list[dict[str, Any]] = json.loads(rows)
     return found
+
+
+def run_options(connection: Connection[Any], run_id: int) -> dict[str, Any] | None:
+    """How a run was called: target, policy, key_columns and options; None if there is none."""
+    rows = _value(
+        connection,
+        "select json_agg(to_json(r))::text from (select target, policy, key_columns, options "
+        "from sqlkit.run where run_id = %s) as r",
+        run_id,
+    )
+    return json.loads(rows)[0] if rows else None
 
 
 def batches_of(connection: Connection[Any], run_id: int) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from sqlkit.connections import (
 )
 from sqlkit.errors import UsageError
 from sqlkit.loader import Loader, LoadOptions
+from sqlkit.rejects import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
@@ -124,6 +125,51 @@ class Client:
     def batches(self, run_id: int) -> list[dict[str, Any]]:
         """The batches of a run in order, each with its source, lines, counters and timings."""
         return self._ask(calls.batches_of, run_id)
+
+    def rejects(
+        self, run_id: int | None = None, *, state: str | None = "open", limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Refused rows, in the order of their lines: place, raw text, column, SQLSTATE, message.
+
+        `state` is open, replayed, dismissed or None for all.
+        """
+        return self._ask(calls.rejects_of, run_id, state, limit)
+
+    def reject_reasons(self, run_id: int | None = None) -> list[dict[str, Any]]:
+        """Refused rows by run and reason, each with its number and its first example."""
+        return self._ask(calls.reject_summaries, run_id)
+
+    def export_rejects(self, run_id: int) -> list[RejectFile]:
+        """The open rejects of a run as files in the format of their sources, to be mended."""
+        return reject_files(self.rejects(run_id))
+
+    def replay_rejects(
+        self, run_id: int, *, edit_sql: str | None = None, reject_limit: int | None = None
+    ) -> list[LoadResult]:
+        """Load the open rejects of a run again, as a run of their own.
+
+        `edit_sql` is an SQL expression that makes a new record of the column `raw` (null leaves the
+        reject as it is). Rows refused again are rejects of the new run.
+        """
+
+        def load(sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
+            return Loader(self._connections, options).load(sources, into)
+
+        try:
+            main = self._connections.main()
+            return replay(main, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def dismiss_rejects(self, run_id: int, reject_ids: Sequence[int] | None = None) -> int:
+        """Mark open rejects of a run, all or those named, as dismissed; how many there were."""
+        ids = None if reject_ids is None else list(reject_ids)
+        try:
+            main = self._connections.main()
+            with main.transaction():
+                return calls.settle_rejects(main, run_id, "dismissed", ids, None)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
 
     def _ask(self, call: Any, *values: Any) -> list[dict[str, Any]]:
         try:

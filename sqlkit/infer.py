@@ -67,11 +67,7 @@ def infer_table(
     `into` is a table as SQL names it, with or without schema. Raises UsageError if it is no such
     name, or if a column of the key is not there.
     """
-    if not _TABLE_NAME.fullmatch(into):
-        raise UsageError(
-            f"{into!r} is not the name of a table",
-            hint="Write schema.table; a name with other than lower-case letters goes in quotes.",
-        )
+    check_table_name(into)
     lines = []
     names = []
     for position, name in enumerate(columns):
@@ -89,6 +85,15 @@ def infer_table(
     if key:
         lines.append(f"    primary key ({', '.join(map(quoted, key))})")
     return f"create table {into} (\n" + ",\n".join(lines) + "\n)"
+
+
+def check_table_name(into: str) -> None:
+    """Raises UsageError unless it is a table as SQL names it, with or without schema."""
+    if not _TABLE_NAME.fullmatch(into):
+        raise UsageError(
+            f"{into!r} is not the name of a table",
+            hint="Write schema.table; a name with other than lower-case letters goes in quotes.",
+        )
 
 
 def quoted(name: str) -> str:

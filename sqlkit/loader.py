@@ -29,11 +29,11 @@ from psycopg.pq import TransactionStatus
 from sqlkit import calls as calls
 from sqlkit._acompat import Prefetch, Task, run
 from sqlkit.batches import Batch, Feed
-from sqlkit.columns import ColumnPlan, plan_columns
+from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.connection import from_copy, from_psycopg
 from sqlkit.connections import Connections
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
-from sqlkit.infer import infer_table
+from sqlkit.infer import check_table_name, infer_table
 from sqlkit.migrate import check_compatible
 from sqlkit.model import SourceState
 from sqlkit.results import (
@@ -75,6 +75,8 @@ ROW_CLASSES = ("22", "23", "27", "44", "54")
 ROW_CODES = ("P0001", "SK107", "SK114", "SK115", "SK116", "SK117")
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
 triggers that raise, lines that are no JSON object."""
+
+_USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
 
 TOLD = 20
 """How many refused rows an error lists."""
@@ -199,6 +201,7 @@ class Loader:
         self._started = time.monotonic()
         self._tally = _Tally()
         self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
+        self._useless_stages: list[str] = []
         self._key: list[str] | None = None
         self._run_id = 0
         self._batch_number = 0
@@ -214,9 +217,12 @@ class Loader:
         """
         try:
             main = self._connections.main()
-            check_compatible(calls.version(main))
-            with self._outermost(main):
-                return self._load(main, sources, into)
+            try:
+                check_compatible(calls.version(main))
+                with self._outermost(main):
+                    return self._load(main, sources, into)
+            finally:
+                self._clear_up(main)
         except _DryRunEnds as dry:
             return dry.result
         except psycopg.Error as error:
@@ -247,6 +253,7 @@ class Loader:
     def _load(self, main: Connection[Any], sources: Sequence[Source], into: str) -> LoadResult:
         options = self._options
         self._encoding = calls.server_encoding(main)
+        check_table_name(into)
         name = calls.find_table(main, into)
         ddl = None
         if name is None:
@@ -321,7 +328,6 @@ class Loader:
         message = known.message if isinstance(known, SqlkitError) else type(error).__name__
         with suppress(psycopg.Error):
             if main.info.transaction_status == TransactionStatus.IDLE:
-                self._drop_stages(main)
                 calls.finish_run(main, self._run_id, code, message)
 
     def _create(self, main: Connection[Any], source: Source, into: str) -> str:
@@ -369,7 +375,8 @@ class Loader:
                     self._read(main, source, state)
             except (psycopg.Error, SqlkitError) as error:
                 # What the batches in hand have staged is of no use any more.
-                self._drop_stages(main)
+                if main.info.transaction_status in _USABLE:
+                    self._drop_stages(main)
                 if _code(error) == BATCH_TAKEN:
                     # Another process is loading the same source: go on from where it is now.
                     continue
@@ -422,6 +429,7 @@ class Loader:
                 passes_through=source.passes_through,
                 declares_columns=source.declares_columns,
             )
+            self._check_plan(source, plan)
             read = reader.single_records if is_careful else reader.pieces
             prefetch = Prefetch(
                 read(plan.wanted, self._piece_bytes(), plan.ignored), ahead=self._streams
@@ -433,6 +441,26 @@ class Loader:
             self._tally.bytes_read += reader.progress.stored_bytes
             self._tally.bytes_decoded += reader.progress.decoded_bytes
             run(reader.close)
+
+    def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
+        """The policy's columns must be in the input; the merge checks it too, but not every way
+        leads there."""
+        order_by = self._options.order_by
+        listed = f"Input: {', '.join(plan.staged)}."
+        if missing := [name for name in self._key or () if name not in plan.staged]:
+            raise ColumnError(
+                f"{source.name}: key columns that the input does not have: {', '.join(missing)}",
+                detail=listed,
+                hint="Load the columns of the key, or choose another key.",
+            )
+        if order_by is not None and order_by not in plan.staged:
+            raise ColumnError(
+                f"{source.name}: column {order_by}, by which the newer row is known, is not in "
+                "the input",
+                code="SK207",
+                detail=listed,
+                hint="Name a column that grows with each version of a row, such as updated_at.",
+            )
 
     def _piece_bytes(self) -> int:
         return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
@@ -670,6 +698,7 @@ class Loader:
         options = self._options
         run_id = None if options.dry_run or options.atomic else self._run_id
         started = time.monotonic()
+        calls.describe_source(main, opened.source_id, opened.reader.layout)
         stage = calls.create_text_stage(main, self._target.name, list(opened.plan.staged), run_id)
         try:
             statement = _copy_statement(
@@ -734,9 +763,25 @@ class Loader:
         )
 
     def _drop_stages(self, main: Connection[Any]) -> None:
-        while self._stages:
-            _, stage = self._stages.popitem()
-            calls.drop_stage(main, stage)
+        """No stage is used any more; all are dropped, as soon as that cannot be rolled back.
+
+        Within a transaction around everything, those that streams have made wait for its end. On
+        the caller's connection they are part of it themselves.
+        """
+        self._useless_stages += self._stages.values()
+        self._stages.clear()
+        is_idle = main.info.transaction_status == TransactionStatus.IDLE
+        while self._useless_stages and (is_idle or self._connections.is_single):
+            calls.drop_stage(main, self._useless_stages[-1])
+            self._useless_stages.pop()
+
+    def _clear_up(self, main: Connection[Any]) -> None:
+        """Drop what stages are left, as far as the server is there and still has them."""
+        self._useless_stages += self._stages.values()
+        self._stages.clear()
+        while self._useless_stages and main.info.transaction_status == TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                calls.drop_stage(main, self._useless_stages.pop())
 
     # Telling --------------------------------------------------------------------------------
 

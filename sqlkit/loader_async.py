@@ -27,11 +27,11 @@ from psycopg.pq import TransactionStatus
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncTask, Prefetch, run_async
 from sqlkit.batches_async import AsyncFeed, Batch
-from sqlkit.columns import ColumnPlan, plan_columns
+from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.connection import from_copy, from_psycopg
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
-from sqlkit.infer import infer_table
+from sqlkit.infer import check_table_name, infer_table
 from sqlkit.migrate import check_compatible
 from sqlkit.model import SourceState
 from sqlkit.results import (
@@ -73,6 +73,8 @@ ROW_CLASSES = ("22", "23", "27", "44", "54")
 ROW_CODES = ("P0001", "SK107", "SK114", "SK115", "SK116", "SK117")
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
 triggers that raise, lines that are no JSON object."""
+
+_USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
 
 TOLD = 20
 """How many refused rows an error lists."""
@@ -197,6 +199,7 @@ class AsyncLoader:
         self._started = time.monotonic()
         self._tally = _Tally()
         self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
+        self._useless_stages: list[str] = []
         self._key: list[str] | None = None
         self._run_id = 0
         self._batch_number = 0
@@ -212,9 +215,12 @@ class AsyncLoader:
         """
         try:
             main = await self._connections.main()
-            check_compatible(await calls.version(main))
-            async with self._outermost(main):
-                return await self._load(main, sources, into)
+            try:
+                check_compatible(await calls.version(main))
+                async with self._outermost(main):
+                    return await self._load(main, sources, into)
+            finally:
+                await self._clear_up(main)
         except _DryRunEnds as dry:
             return dry.result
         except psycopg.Error as error:
@@ -247,6 +253,7 @@ class AsyncLoader:
     ) -> LoadResult:
         options = self._options
         self._encoding = await calls.server_encoding(main)
+        check_table_name(into)
         name = await calls.find_table(main, into)
         ddl = None
         if name is None:
@@ -323,7 +330,6 @@ class AsyncLoader:
         message = known.message if isinstance(known, SqlkitError) else type(error).__name__
         with suppress(psycopg.Error):
             if main.info.transaction_status == TransactionStatus.IDLE:
-                await self._drop_stages(main)
                 await calls.finish_run(main, self._run_id, code, message)
 
     async def _create(self, main: AsyncConnection[Any], source: Source, into: str) -> str:
@@ -371,7 +377,8 @@ class AsyncLoader:
                     await self._read(main, source, state)
             except (psycopg.Error, SqlkitError) as error:
                 # What the batches in hand have staged is of no use any more.
-                await self._drop_stages(main)
+                if main.info.transaction_status in _USABLE:
+                    await self._drop_stages(main)
                 if _code(error) == BATCH_TAKEN:
                     # Another process is loading the same source: go on from where it is now.
                     continue
@@ -426,6 +433,7 @@ class AsyncLoader:
                 passes_through=source.passes_through,
                 declares_columns=source.declares_columns,
             )
+            self._check_plan(source, plan)
             read = reader.single_records if is_careful else reader.pieces
             prefetch = Prefetch(
                 read(plan.wanted, self._piece_bytes(), plan.ignored), ahead=self._streams
@@ -437,6 +445,26 @@ class AsyncLoader:
             self._tally.bytes_read += reader.progress.stored_bytes
             self._tally.bytes_decoded += reader.progress.decoded_bytes
             await run_async(reader.close)
+
+    def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
+        """The policy's columns must be in the input; the merge checks it too, but not every way
+        leads there."""
+        order_by = self._options.order_by
+        listed = f"Input: {', '.join(plan.staged)}."
+        if missing := [name for name in self._key or () if name not in plan.staged]:
+            raise ColumnError(
+                f"{source.name}: key columns that the input does not have: {', '.join(missing)}",
+                detail=listed,
+                hint="Load the columns of the key, or choose another key.",
+            )
+        if order_by is not None and order_by not in plan.staged:
+            raise ColumnError(
+                f"{source.name}: column {order_by}, by which the newer row is known, is not in "
+                "the input",
+                code="SK207",
+                detail=listed,
+                hint="Name a column that grows with each version of a row, such as updated_at.",
+            )
 
     def _piece_bytes(self) -> int:
         return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
@@ -680,6 +708,7 @@ class AsyncLoader:
         options = self._options
         run_id = None if options.dry_run or options.atomic else self._run_id
         started = time.monotonic()
+        await calls.describe_source(main, opened.source_id, opened.reader.layout)
         stage = await calls.create_text_stage(
             main, self._target.name, list(opened.plan.staged), run_id
         )
@@ -746,9 +775,25 @@ class AsyncLoader:
         )
 
     async def _drop_stages(self, main: AsyncConnection[Any]) -> None:
-        while self._stages:
-            _, stage = self._stages.popitem()
-            await calls.drop_stage(main, stage)
+        """No stage is used any more; all are dropped, as soon as that cannot be rolled back.
+
+        Within a transaction around everything, those that streams have made wait for its end. On
+        the caller's connection they are part of it themselves.
+        """
+        self._useless_stages += self._stages.values()
+        self._stages.clear()
+        is_idle = main.info.transaction_status == TransactionStatus.IDLE
+        while self._useless_stages and (is_idle or self._connections.is_single):
+            await calls.drop_stage(main, self._useless_stages[-1])
+            self._useless_stages.pop()
+
+    async def _clear_up(self, main: AsyncConnection[Any]) -> None:
+        """Drop what stages are left, as far as the server is there and still has them."""
+        self._useless_stages += self._stages.values()
+        self._stages.clear()
+        while self._useless_stages and main.info.transaction_status == TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                await calls.drop_stage(main, self._useless_stages.pop())
 
     # Telling --------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="a0477750f07384dce8c378425eeb65cdd42279f89d6794562e04ba71ac41410a",
+        sha256="5586f6f6b0f4cc5de6aa9b5991ee0317816e8272f1d5bd8c13cae743a7297361",
     )
 
 

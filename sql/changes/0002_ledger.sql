@@ -74,6 +74,7 @@ create table sqlkit.source (
     size_bytes bigint,
     fingerprint text,
     generation integer not null default 1,
+    layout jsonb,
     state text not null default 'loading',
     next_offset bigint not null default 0,
     next_line bigint not null default 1,
@@ -95,6 +96,8 @@ comment on column sqlkit.source.size_bytes is 'bytes as stored (compressed), whe
 comment on column sqlkit.source.fingerprint is
 'SHA-256 of the bytes as stored; null for a stream that can be read only once';
 comment on column sqlkit.source.generation is 'counts up each time the same content is loaded again on purpose';
+comment on column sqlkit.source.layout is
+'how its records are written (format, dialect, encoding, columns), so that rejects can be written like them';
 comment on column sqlkit.source.next_offset is 'decoded bytes committed: the next batch begins here';
 comment on column sqlkit.source.next_line is 'the physical line at next_offset';
 comment on column sqlkit.source.stored_offset is 'stored bytes read to get there';

@@ -155,6 +155,22 @@ one. next_offset says where to continue; state loaded says that there is nothing
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 
+create or replace function sqlkit.describe_source(p_source_id bigint, p_layout jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $describe_source$
+begin
+    update sqlkit.source
+    set layout = p_layout
+    where source_id = p_source_id and layout is distinct from p_layout;
+end;
+$describe_source$;
+
+comment on function sqlkit.describe_source(bigint, jsonb) is
+'Records how the records of a source are written. Writes: sqlkit.source.';
+
+
 create or replace function sqlkit.claim_batch(p_source_id bigint, p_start_offset bigint)
 returns void
 language plpgsql

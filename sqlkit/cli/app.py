@@ -38,6 +38,7 @@ COMMANDS = {
     "psql": Command("server", "psql", "Open psql on the server."),
     "load": Command("load", "load", "Load files into a table."),
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
+    "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),
     "migrate": Command("migrate", "migrate", "Deploy, upgrade, verify and remove sqlkit's SQL."),
     "extension": Command("extension", "extension", "Deploy sqlkit as an extension instead."),
     "demo": Command("demo", "demo", "Load real flights, three times, into an embedded server."),

@@ -87,6 +87,8 @@ def load(
     4 refused because the limit was passed.
     """
     # Heavy, and not needed for --help.
+    import logging
+
     from sqlkit.client import connect
     from sqlkit.sources.base import Dialect
 
@@ -99,6 +101,8 @@ def load(
         encoding=encoding,
     )
     limit, share = parse_limit(reject_limit)
+    # Psycopg warns of connections that it finds lost; here they are told of as errors.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     line = ProgressLine(sys.stderr, enabled=not as_json)
     with connect(dsn) as client, line:
         result = client.load(
@@ -126,14 +130,15 @@ def load(
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
     else:
-        _print(result)
+        print_result(result)
     if result.rows.rejected:
         if not as_json:
             print(f"{result.rows.rejected:,} rows refused: sqlkit rejects {result.run_id}")
         raise typer.Exit(3)
 
 
-def _print(result: LoadResult) -> None:
+def print_result(result: LoadResult) -> None:
+    """Say in a few lines what became of a load."""
     if result.ddl:
         print(result.ddl + ";\n")
     for source in result.sources:

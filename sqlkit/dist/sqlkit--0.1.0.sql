@@ -209,6 +209,7 @@ create table sqlkit.source (
     size_bytes bigint,
     fingerprint text,
     generation integer not null default 1,
+    layout jsonb,
     state text not null default 'loading',
     next_offset bigint not null default 0,
     next_line bigint not null default 1,
@@ -230,6 +231,8 @@ comment on column sqlkit.source.size_bytes is 'bytes as stored (compressed), whe
 comment on column sqlkit.source.fingerprint is
 'SHA-256 of the bytes as stored; null for a stream that can be read only once';
 comment on column sqlkit.source.generation is 'counts up each time the same content is loaded again on purpose';
+comment on column sqlkit.source.layout is
+'how its records are written (format, dialect, encoding, columns), so that rejects can be written like them';
 comment on column sqlkit.source.next_offset is 'decoded bytes committed: the next batch begins here';
 comment on column sqlkit.source.next_line is 'the physical line at next_offset';
 comment on column sqlkit.source.stored_offset is 'stored bytes read to get there';
@@ -537,6 +540,22 @@ comment on function sqlkit.open_source(regclass, text, text, bigint, text, boole
 'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, or a new
 one. next_offset says where to continue; state loaded says that there is nothing to do.
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
+
+
+create or replace function sqlkit.describe_source(p_source_id bigint, p_layout jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $describe_source$
+begin
+    update sqlkit.source
+    set layout = p_layout
+    where source_id = p_source_id and layout is distinct from p_layout;
+end;
+$describe_source$;
+
+comment on function sqlkit.describe_source(bigint, jsonb) is
+'Records how the records of a source are written. Writes: sqlkit.source.';
 
 
 create or replace function sqlkit.claim_batch(p_source_id bigint, p_start_offset bigint)
@@ -3160,6 +3179,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'create_text_stage'),
+            ('sqlkit_loader', 'execute', 'routine', 'describe_source'),
             ('sqlkit_loader', 'execute', 'routine', 'describe_target'),
             ('sqlkit_loader', 'execute', 'routine', 'drop_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
@@ -3239,6 +3259,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'create_text_stage'),
+            ('sqlkit_admin', 'execute', 'routine', 'describe_source'),
             ('sqlkit_admin', 'execute', 'routine', 'describe_target'),
             ('sqlkit_admin', 'execute', 'routine', 'drop_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,10 @@ class Reader(Protocol):
     copy_format: CopyFormat
     single_format: CopyFormat  # how COPY reads what `single_records` yields
     progress: Progress
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How records are written, as plain data: format, and what the format needs to be read."""
 
     @property
     def fingerprint(self) -> str | None:

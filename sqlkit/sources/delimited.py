@@ -31,6 +31,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
@@ -237,6 +238,20 @@ class DelimitedReader:
             self._used = 0
             self._offset = resume.offset
             self._line = resume.line
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How records are written (see `base.Reader`)."""
+        format = self.copy_format
+        return {
+            "format": "csv",
+            "delimiter": format.delimiter,
+            "quote": "" if format.quote == NO_QUOTE.decode() else format.quote,
+            "escape": None if format.escape == format.quote else format.escape,
+            "null": format.null,
+            "encoding": self._stream.encoding,
+            "columns": list(self.columns),
+        }
 
     @property
     def fingerprint(self) -> str | None:

@@ -1,0 +1,145 @@
+"""Rejects: listing, writing them as a file in the input's own format, replaying, dismissing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from psycopg import AsyncConnection
+
+from sqlkit import calls_async as calls
+from sqlkit.errors import SqlkitError
+from sqlkit.loader_async import LoadOptions
+from sqlkit.results import LoadResult
+from sqlkit.sources.base import Dialect, Source
+from sqlkit.sources.find import find_sources
+
+
+@dataclass(frozen=True)
+class RejectFile:
+    """Rejects that are written alike, as a file can hold them."""
+
+    layout: dict[str, Any]
+    reject_ids: tuple[int, ...]
+    content: bytes
+
+    @property
+    def suffix(self) -> str:
+        """How the name of such a file ends."""
+        return ".jsonl" if self.layout["format"] == "jsonl" else ".csv"
+
+    def source(self, path: Path) -> list[Source]:
+        """The file as a source, once it is written."""
+        layout = self.layout
+        if layout["format"] == "jsonl":
+            dialect = Dialect(encoding=layout["encoding"])
+            return find_sources([str(path)], format="jsonl", dialect=dialect, whole=layout["whole"])
+        dialect = Dialect(
+            delimiter=layout["delimiter"],
+            quote=layout["quote"],
+            escape=layout["escape"],
+            null=layout["null"],
+            encoding=layout["encoding"],
+        )
+        return find_sources([str(path)], format="csv", dialect=dialect)
+
+
+def reject_files(rejects: Iterable[dict[str, Any]]) -> list[RejectFile]:
+    """The rejects as files: one for each way in which their sources are written.
+
+    Records stand as they stood in the source, after a header where the format has one.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for reject in rejects:
+        if reject["layout"] is not None:
+            groups.setdefault(json.dumps(reject["layout"], sort_keys=True), []).append(reject)
+    return [
+        RejectFile(
+            layout=group[0]["layout"],
+            reject_ids=tuple(reject["reject_id"] for reject in group),
+            content=_content(group[0]["layout"], [reject["raw"] for reject in group]),
+        )
+        for group in groups.values()
+    ]
+
+
+def _content(layout: dict[str, Any], records: list[str]) -> bytes:
+    text = "".join(record + "\n" for record in records)
+    if layout["format"] != "jsonl":
+        text = _header(layout) + text
+    return text.encode(layout["encoding"], "backslashreplace")
+
+
+def _header(layout: dict[str, Any]) -> str:
+    buffer = io.StringIO()
+    quote, escape = layout["quote"] or None, layout["escape"]
+    csv.writer(
+        buffer,
+        delimiter=layout["delimiter"],
+        quotechar=quote,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        doublequote=escape is None,
+        escapechar=escape,
+        lineterminator="\n",
+    ).writerow(layout["columns"])
+    return buffer.getvalue()
+
+
+class AsyncLoad(Protocol):
+    """How replaying loads."""
+
+    async def __call__(self, sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
+        """Load the sources into the target under the options."""
+
+
+async def replay(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    load: AsyncLoad,
+    *,
+    edit_sql: str | None,
+    reject_limit: int | None,
+) -> list[LoadResult]:
+    """Load the open rejects of a run again, under the options of that run, as runs of their own.
+
+    What is refused again is a reject of the new run; the old ones are replayed. Cut off, it may be
+    called again: what was loaded is known by its content, and is not loaded twice.
+    """
+    found = await calls.run_options(connection, run_id)
+    if found is None:
+        raise SqlkitError(f"there is no run {run_id}", code="SK401", hint="sqlkit runs lists them.")
+    rejects = await calls.rejects_of(connection, run_id, "open")
+    if edit_sql is not None:
+        edited = await calls.edited_rejects(connection, run_id, edit_sql)
+        rejects = [
+            {**reject, "raw": edited[reject["reject_id"]]}
+            for reject in rejects
+            if edited.get(reject["reject_id"]) is not None
+        ]
+    recorded = found["options"]
+    options = LoadOptions(
+        policy=found["policy"],
+        key=None if found["key_columns"] is None else tuple(found["key_columns"]),
+        order_by=recorded.get("order_by"),
+        columns=tuple(recorded.get("columns", ())),
+        renamed=recorded.get("map", {}),
+        left_out=tuple(recorded.get("left_out", ())),
+        reject_limit=reject_limit,
+    )
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, file in enumerate(reject_files(rejects), start=1):
+            path = Path(folder) / f"rejects-of-run-{run_id}-{number}{file.suffix}"
+            path.write_bytes(file.content)
+            result = await load(file.source(path), found["target"], options)
+            results.append(result)
+            await calls.settle_rejects(
+                connection, run_id, "replayed", list(file.reject_ids), result.run_id
+            )
+    return results
