@@ -78,6 +78,7 @@ def copied(data: bytes) -> list[list[str | None]]:
     assert b"\r" not in data  # COPY takes no such character as it is
     lines = data.decode().split("\n")[:-1]
     assert r"\." not in lines  # would end the data
+    assert not any(re.search(r"(?<!\\)(?:\\\\)*\\$", line) for line in lines)  # nor its end
     return [[_value(field) for field in _FIELD.findall(ROWS.delimiter + line)] for line in lines]
 
 
