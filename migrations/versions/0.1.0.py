@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="5586f6f6b0f4cc5de6aa9b5991ee0317816e8272f1d5bd8c13cae743a7297361",
+        sha256="41437f99b726acf05f739370329cb5abaeaff67b4f2d3097420cee3a9fb291e4",
     )
 
 

@@ -61,7 +61,9 @@ select
     )
 from
     (
-        select u.index_id, u.nulls_equal
+        select
+            u.index_id,
+            u.nulls_equal
         from sqlkit._unique_keys(p_target) as u
         where u.columns @> p_key and u.columns <@ p_key
         order by u.is_primary desc
@@ -98,7 +100,7 @@ return (
             (
                 select string_agg(format('s.%I is not null', a.attname), ' and ')
                 from pg_attribute as a
-                where a.attrelid = p_target and a.attname = any (p_key) and not a.attnotnull
+                where a.attrelid = p_target and a.attname = any(p_key) and not a.attnotnull
             ),
             'true'
         )
@@ -245,7 +247,7 @@ return (
     select array_agg(k.name order by k.position)
     from unnest(p_columns) with ordinality as k (name, position)
     join pg_attribute as a on a.attrelid = p_target and a.attname = k.name and a.attidentity <> 'a'
-    where k.name <> all (p_key)
+    where k.name <> all(p_key)
 );
 
 comment on function sqlkit._value_columns(regclass, name[], name[]) is

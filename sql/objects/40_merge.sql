@@ -25,7 +25,7 @@ begin
     select string_agg(quote_ident(k.name), ', ')
     into v_missing
     from unnest(p_key) as k (name)
-    where k.name <> all (p_columns);
+    where k.name <> all(p_columns);
     if v_missing is not null then
         raise exception using
             errcode = 'SK204',
@@ -33,7 +33,7 @@ begin
             detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
             hint = 'Load the columns of the key, or choose another key.';
     end if;
-    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all (p_columns)) then
+    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all(p_columns)) then
         raise exception using
             errcode = 'SK207',
             message = coalesce(
@@ -79,7 +79,7 @@ return (
         (
             select string_agg(
                 case
-                    when k.name = any (p_key) then format('s.%I', k.name)
+                    when k.name = any(p_key) then format('s.%I', k.name)
                     else format(
                         '(array_agg(s.%1$I order by s.sqlkit_position) filter (where s.%1$I is not null))[1] as %1$I',
                         k.name
@@ -145,7 +145,7 @@ begin
     from pg_attribute as a
     join pg_type as t on t.oid = a.atttypid
     join pg_type as y on y.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
-    where a.attrelid = p_target and a.attname = any (p_key);
+    where a.attrelid = p_target and a.attname = any(p_key);
 
     if v_is_hashable then
         -- As many hashes as rows: no key is repeated. Fewer: look closer, for hashes may collide.

@@ -1544,7 +1544,9 @@ select
     )
 from
     (
-        select u.index_id, u.nulls_equal
+        select
+            u.index_id,
+            u.nulls_equal
         from sqlkit._unique_keys(p_target) as u
         where u.columns @> p_key and u.columns <@ p_key
         order by u.is_primary desc
@@ -1581,7 +1583,7 @@ return (
             (
                 select string_agg(format('s.%I is not null', a.attname), ' and ')
                 from pg_attribute as a
-                where a.attrelid = p_target and a.attname = any (p_key) and not a.attnotnull
+                where a.attrelid = p_target and a.attname = any(p_key) and not a.attnotnull
             ),
             'true'
         )
@@ -1728,7 +1730,7 @@ return (
     select array_agg(k.name order by k.position)
     from unnest(p_columns) with ordinality as k (name, position)
     join pg_attribute as a on a.attrelid = p_target and a.attname = k.name and a.attidentity <> 'a'
-    where k.name <> all (p_key)
+    where k.name <> all(p_key)
 );
 
 comment on function sqlkit._value_columns(regclass, name[], name[]) is
@@ -1835,7 +1837,7 @@ begin
     select string_agg(quote_ident(k.name), ', ')
     into v_missing
     from unnest(p_key) as k (name)
-    where k.name <> all (p_columns);
+    where k.name <> all(p_columns);
     if v_missing is not null then
         raise exception using
             errcode = 'SK204',
@@ -1843,7 +1845,7 @@ begin
             detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
             hint = 'Load the columns of the key, or choose another key.';
     end if;
-    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all (p_columns)) then
+    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all(p_columns)) then
         raise exception using
             errcode = 'SK207',
             message = coalesce(
@@ -1889,7 +1891,7 @@ return (
         (
             select string_agg(
                 case
-                    when k.name = any (p_key) then format('s.%I', k.name)
+                    when k.name = any(p_key) then format('s.%I', k.name)
                     else format(
                         '(array_agg(s.%1$I order by s.sqlkit_position) filter (where s.%1$I is not null))[1] as %1$I',
                         k.name
@@ -1955,7 +1957,7 @@ begin
     from pg_attribute as a
     join pg_type as t on t.oid = a.atttypid
     join pg_type as y on y.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
-    where a.attrelid = p_target and a.attname = any (p_key);
+    where a.attrelid = p_target and a.attname = any(p_key);
 
     if v_is_hashable then
         -- As many hashes as rows: no key is repeated. Fewer: look closer, for hashes may collide.
