@@ -95,6 +95,23 @@ def test_building_mends_what_was_edited_by_hand(copy: Path) -> None:
     assert "sqlkit/dist/sqlkit.control" not in build.stale_files(copy)
 
 
+def test_sqlfluff_reads_the_built_scripts() -> None:
+    """Templates are linted as what they render to. Layout is judged in the sources: in a file of
+    many bodies, sqlfluff loses count of the indentation."""
+    from sqlfluff.core import FluffConfig, Linter
+
+    configured = FluffConfig.from_path(str(ROOT)).get("exclude_rules")
+    config = FluffConfig.from_root(
+        overrides={"dialect": "postgres", "exclude_rules": f"{configured},layout"}
+    )
+    for name in (build.migration_name(None, VERSION), "roles.sql"):
+        linted = Linter(config=config).lint_paths((str(migrate.DIST / name),))
+        assert [
+            (name, violation.line_no, violation.rule_code(), violation.desc())
+            for violation in linted.get_violations()
+        ] == []
+
+
 # Releasing --------------------------------------------------------------------------------------
 
 
