@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="41437f99b726acf05f739370329cb5abaeaff67b4f2d3097420cee3a9fb291e4",
+        sha256="c4c82c4e49bc28ece7878e588002c543854718dabff0f69ad86f8928bb919ea5",
     )
 
 

@@ -466,7 +466,9 @@ begin
             );
             get diagnostics v_counts.rows_inserted = row_count;
             v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_duplicate - v_counts.rows_inserted;
-            drop table if exists pg_temp.sqlkit_single;
+            if v_counts.rows_duplicate > 0 then
+                drop table pg_temp.sqlkit_single;
+            end if;
             return v_counts;
         end if;
         perform sqlkit._find_difference(
@@ -505,7 +507,9 @@ begin
         v_counts.rows_unchanged := 0;
     end if;
     drop table pg_temp.sqlkit_difference;
-    drop table if exists pg_temp.sqlkit_single;
+    if v_counts.rows_duplicate > 0 then
+        drop table pg_temp.sqlkit_single;
+    end if;
     return v_counts;
 end;
 $merge$;

@@ -369,8 +369,18 @@ language sql
 stable
 begin atomic
     select coalesce(
-        (select 'extension' as channel from pg_catalog.pg_extension where extname = 'sqlkit'),
-        (select channel from sqlkit.deployment order by deployed_at desc limit 1)
+        -- Named, since a dump would name it otherwise, and the function would differ from the release.
+        (
+            select 'extension' as channel
+            from pg_catalog.pg_extension
+            where extname = 'sqlkit'
+        ),
+        (
+            select channel
+            from sqlkit.deployment
+            order by deployed_at desc
+            limit 1
+        )
     );
 end;
 
@@ -2274,7 +2284,9 @@ begin
             );
             get diagnostics v_counts.rows_inserted = row_count;
             v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_duplicate - v_counts.rows_inserted;
-            drop table if exists pg_temp.sqlkit_single;
+            if v_counts.rows_duplicate > 0 then
+                drop table pg_temp.sqlkit_single;
+            end if;
             return v_counts;
         end if;
         perform sqlkit._find_difference(
@@ -2313,7 +2325,9 @@ begin
         v_counts.rows_unchanged := 0;
     end if;
     drop table pg_temp.sqlkit_difference;
-    drop table if exists pg_temp.sqlkit_single;
+    if v_counts.rows_duplicate > 0 then
+        drop table pg_temp.sqlkit_single;
+    end if;
     return v_counts;
 end;
 $merge$;
