@@ -568,13 +568,16 @@ class Loader:
         )
         started = time.monotonic()
         cursor = main.cursor()
+        first_line = 0
         try:
             with cursor.copy(statement) as copy:
                 while (taken := opened.feed.take(batch)) is not None:
+                    # Not where the batch begins: its first record stands below the header.
+                    first_line = first_line or taken[1].first_line
                     copy.write(taken[1].data)
                     self._tell(opened, taken[1], "copy")
         except psycopg.Error as error:
-            raise self._located(error, opened, self._target.name, batch.begins.line) from error
+            raise self._located(error, opened, self._target.name, first_line) from error
         batch.seconds_copy = time.monotonic() - started
         return cursor.rowcount
 
@@ -622,8 +625,9 @@ class Loader:
                 connection = self._connections.stream(number)
                 if stage is None:
                     stage = self._stage(connection, opened.plan, batch, number)
-                    position = len(batch.stages)
+                    # Other streams add theirs at the same time: where it stands is known afterwards.
                     batch.stages.append(stage)
+                    position = batch.stages.index(stage)
                 order, piece = taken
                 rows = self._copy_piece(connection, opened, stage, piece)
                 batch.pieces.append({"stage": position, "piece": order, "rows": rows})

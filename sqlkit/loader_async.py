@@ -574,13 +574,16 @@ class AsyncLoader:
         )
         started = time.monotonic()
         cursor = main.cursor()
+        first_line = 0
         try:
             async with cursor.copy(statement) as copy:
                 while (taken := await opened.feed.take(batch)) is not None:
+                    # Not where the batch begins: its first record stands below the header.
+                    first_line = first_line or taken[1].first_line
                     await copy.write(taken[1].data)
                     self._tell(opened, taken[1], "copy")
         except psycopg.Error as error:
-            raise self._located(error, opened, self._target.name, batch.begins.line) from error
+            raise self._located(error, opened, self._target.name, first_line) from error
         batch.seconds_copy = time.monotonic() - started
         return cursor.rowcount
 
@@ -630,8 +633,9 @@ class AsyncLoader:
                 connection = await self._connections.stream(number)
                 if stage is None:
                     stage = await self._stage(connection, opened.plan, batch, number)
-                    position = len(batch.stages)
+                    # Other streams add theirs at the same time: where it stands is known afterwards.
                     batch.stages.append(stage)
+                    position = batch.stages.index(stage)
                 order, piece = taken
                 rows = await self._copy_piece(connection, opened, stage, piece)
                 batch.pieces.append({"stage": position, "piece": order, "rows": rows})
