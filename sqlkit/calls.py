@@ -38,10 +38,12 @@ def _row(connection: Connection[Any], query: str, *values: Any) -> tuple[Any, ..
     return row
 
 
-def version(connection: Connection[Any]) -> str | None:
-    """The version of the schema that is deployed; None if there is none."""
-    found = _value(connection, "select to_regprocedure('sqlkit.version()') is not null")
-    return _value(connection, "select sqlkit.version()") if found else None
+def version(connection: Connection[Any]) -> tuple[str | None, str | None]:
+    """The version of the schema that is deployed, None if there is none; its oldest client."""
+    if not _value(connection, "select to_regprocedure('sqlkit.version()') is not null"):
+        return None, None
+    found = _row(connection, "select sqlkit.version(), sqlkit.oldest_client()")
+    return found[0], found[1]
 
 
 def server_encoding(connection: Connection[Any]) -> str:

@@ -36,10 +36,12 @@ async def _row(connection: AsyncConnection[Any], query: str, *values: Any) -> tu
     return row
 
 
-async def version(connection: AsyncConnection[Any]) -> str | None:
-    """The version of the schema that is deployed; None if there is none."""
-    found = await _value(connection, "select to_regprocedure('sqlkit.version()') is not null")
-    return await _value(connection, "select sqlkit.version()") if found else None
+async def version(connection: AsyncConnection[Any]) -> tuple[str | None, str | None]:
+    """The version of the schema that is deployed, None if there is none; its oldest client."""
+    if not await _value(connection, "select to_regprocedure('sqlkit.version()') is not null"):
+        return None, None
+    found = await _row(connection, "select sqlkit.version(), sqlkit.oldest_client()")
+    return found[0], found[1]
 
 
 async def server_encoding(connection: AsyncConnection[Any]) -> str:

@@ -23,18 +23,18 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import Connection, Copy, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import Prefetch, Task, run
 from sqlkit.batches import Batch, Feed
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
+from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_copy, from_psycopg
 from sqlkit.connections import Connections
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
 from sqlkit.infer import check_table_name, infer_table
-from sqlkit.migrate import check_compatible
 from sqlkit.model import SourceState
 from sqlkit.results import (
     ByteCounts,
@@ -51,6 +51,9 @@ POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 
 PIECE_BYTES = 4 << 20
 """Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
+
+MESSAGE_BYTES = 256 << 10
+"""Bytes of a piece that are sent to the server in one message."""
 
 SMALLEST_BATCH = 256 << 20
 LARGEST_BATCH = 4 << 30
@@ -218,7 +221,7 @@ class Loader:
         try:
             main = self._connections.main()
             try:
-                check_compatible(calls.version(main))
+                check_compatible(*calls.version(main))
                 with self._outermost(main):
                     return self._load(main, sources, into)
             finally:
@@ -574,7 +577,7 @@ class Loader:
                 while (taken := opened.feed.take(batch)) is not None:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or taken[1].first_line
-                    copy.write(taken[1].data)
+                    _write(copy, taken[1].data)
                     self._tell(opened, taken[1], "copy")
         except psycopg.Error as error:
             raise self._located(error, opened, self._target.name, first_line) from error
@@ -625,7 +628,7 @@ class Loader:
                 connection = self._connections.stream(number)
                 if stage is None:
                     stage = self._stage(connection, opened.plan, batch, number)
-                    # Other streams add theirs at the same time: where it stands is known afterwards.
+                    # Other streams add theirs meanwhile: where it stands is known afterwards.
                     batch.stages.append(stage)
                     position = batch.stages.index(stage)
                 order, piece = taken
@@ -643,7 +646,7 @@ class Loader:
         cursor = connection.cursor()
         try:
             with cursor.copy(statement) as copy:
-                copy.write(piece.data)
+                _write(copy, piece.data)
         except psycopg.Error as error:
             raise self._located(error, opened, stage, piece.first_line) from error
         return cursor.rowcount
@@ -711,7 +714,7 @@ class Loader:
             try:
                 with main.cursor().copy(statement) as copy:
                     while (taken := opened.feed.take(batch)) is not None:
-                        copy.write(taken[1].data)
+                        _write(copy, taken[1].data)
                         self._tell(opened, taken[1], "copy")
             except psycopg.Error as error:
                 raise self._located(error, opened, stage, 1) from error
@@ -823,6 +826,13 @@ class Loader:
 def may_be_rows(code: str | None) -> bool:
     """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
     return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)
+
+
+def _write(copy: Copy, data: bytes) -> None:
+    """Hand bytes to COPY in messages of a size that the server takes up while the next is sent."""
+    view = memoryview(data)
+    for start in range(0, len(data), MESSAGE_BYTES):
+        copy.write(view[start : start + MESSAGE_BYTES])
 
 
 def _code(error: psycopg.Error | SqlkitError) -> str | None:

@@ -21,18 +21,18 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, AsyncCopy, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncTask, Prefetch, run_async
 from sqlkit.batches_async import AsyncFeed, Batch
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
+from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_copy, from_psycopg
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
 from sqlkit.infer import check_table_name, infer_table
-from sqlkit.migrate import check_compatible
 from sqlkit.model import SourceState
 from sqlkit.results import (
     ByteCounts,
@@ -49,6 +49,9 @@ POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 
 PIECE_BYTES = 4 << 20
 """Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
+
+MESSAGE_BYTES = 256 << 10
+"""Bytes of a piece that are sent to the server in one message."""
 
 SMALLEST_BATCH = 256 << 20
 LARGEST_BATCH = 4 << 30
@@ -216,7 +219,7 @@ class AsyncLoader:
         try:
             main = await self._connections.main()
             try:
-                check_compatible(await calls.version(main))
+                check_compatible(*await calls.version(main))
                 async with self._outermost(main):
                     return await self._load(main, sources, into)
             finally:
@@ -580,7 +583,7 @@ class AsyncLoader:
                 while (taken := await opened.feed.take(batch)) is not None:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or taken[1].first_line
-                    await copy.write(taken[1].data)
+                    await _write(copy, taken[1].data)
                     self._tell(opened, taken[1], "copy")
         except psycopg.Error as error:
             raise self._located(error, opened, self._target.name, first_line) from error
@@ -633,7 +636,7 @@ class AsyncLoader:
                 connection = await self._connections.stream(number)
                 if stage is None:
                     stage = await self._stage(connection, opened.plan, batch, number)
-                    # Other streams add theirs at the same time: where it stands is known afterwards.
+                    # Other streams add theirs meanwhile: where it stands is known afterwards.
                     batch.stages.append(stage)
                     position = batch.stages.index(stage)
                 order, piece = taken
@@ -651,7 +654,7 @@ class AsyncLoader:
         cursor = connection.cursor()
         try:
             async with cursor.copy(statement) as copy:
-                await copy.write(piece.data)
+                await _write(copy, piece.data)
         except psycopg.Error as error:
             raise self._located(error, opened, stage, piece.first_line) from error
         return cursor.rowcount
@@ -723,7 +726,7 @@ class AsyncLoader:
             try:
                 async with main.cursor().copy(statement) as copy:
                     while (taken := await opened.feed.take(batch)) is not None:
-                        await copy.write(taken[1].data)
+                        await _write(copy, taken[1].data)
                         self._tell(opened, taken[1], "copy")
             except psycopg.Error as error:
                 raise self._located(error, opened, stage, 1) from error
@@ -835,6 +838,13 @@ class AsyncLoader:
 def may_be_rows(code: str | None) -> bool:
     """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
     return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)
+
+
+async def _write(copy: AsyncCopy, data: bytes) -> None:
+    """Hand bytes to COPY in messages of a size that the server takes up while the next is sent."""
+    view = memoryview(data)
+    for start in range(0, len(data), MESSAGE_BYTES):
+        await copy.write(view[start : start + MESSAGE_BYTES])
 
 
 def _code(error: psycopg.Error | SqlkitError) -> str | None:

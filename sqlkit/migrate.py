@@ -27,7 +27,8 @@ from psycopg import errors
 from psycopg import sql as compose
 from psycopg.rows import class_row
 
-from sqlkit._release import LOCK_KEY, OLDEST_SCHEMA, VERSION, VERSIONS
+from sqlkit._release import LOCK_KEY, VERSION, VERSIONS
+from sqlkit.compatible import IncompatibleError, check_compatible
 from sqlkit.errors import DatabaseError, SqlkitError, UsageError
 from sqlkit.fingerprint import (
     NOT_MEMBERS,
@@ -61,12 +62,6 @@ class DeployError(SqlkitError):
     default_code = "SK901"
 
 
-class IncompatibleError(SqlkitError):
-    """The schema in the database and this package do not fit together."""
-
-    default_code = "SK905"
-
-
 @dataclass(frozen=True)
 class Deployment:
     """One row of ``sqlkit.deployment``."""
@@ -92,43 +87,6 @@ class Status:
     shipped: str
     pending: tuple[str, ...]
     compatible: bool
-
-
-def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-# Compatibility ----------------------------------------------------------------------------------
-
-
-def check_compatible(version: str | None, oldest_client: str | None = None) -> None:
-    """Refuses a schema that this package cannot work with, naming the command that mends it.
-
-    `version` is what ``sqlkit.version()`` returned, None where there is no such function;
-    `oldest_client` what ``sqlkit.oldest_client()`` returned, if it was asked. A newer schema of
-    the same major version is fine unless it says otherwise, since functions are only added
-    within one. Raises IncompatibleError.
-    """
-    if version is None:
-        raise IncompatibleError(
-            "sqlkit is not deployed in this database",
-            hint="Deploy it: sqlkit migrate up",
-        )
-    here, shipped = _version_key(version), _version_key(VERSION)
-    if here < _version_key(OLDEST_SCHEMA):
-        raise IncompatibleError(
-            f"the schema sqlkit {version} of this database is too old for this package",
-            detail=f"sqlkit {VERSION} needs schema {OLDEST_SCHEMA} or later",
-            hint="Upgrade the schema: sqlkit migrate up (or, if it is an extension: "
-            "alter extension sqlkit update)",
-        )
-    if here[0] > shipped[0] or (oldest_client and _version_key(oldest_client) > shipped):
-        needed = oldest_client or f"{here[0]}.0.0"
-        raise IncompatibleError(
-            f"the schema sqlkit {version} of this database is too new for this package",
-            detail=f"it needs sqlkit {needed} or later, and this is {VERSION}",
-            hint=f"Upgrade the package: pip install 'sqlkit>={needed}'",
-        )
 
 
 # Finding files ----------------------------------------------------------------------------------

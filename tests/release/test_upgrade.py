@@ -15,9 +15,10 @@ import pytest
 from sqlkit import extension, migrate
 from sqlkit._release import OLDEST_SCHEMA, VERSION
 from sqlkit.build import version_key
+from sqlkit.compatible import IncompatibleError, check_compatible
 from sqlkit.errors import SqlkitError
 from sqlkit.fingerprint import Fingerprint, differences
-from sqlkit.migrate import Channel, IncompatibleError, check_compatible
+from sqlkit.migrate import Channel
 from tests.conftest import Database, fresh_database
 from tests.release.conftest import Checkout, look, psql, run_psql
 from tests.servers import Server
