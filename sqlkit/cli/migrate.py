@@ -153,7 +153,10 @@ def sql(
     way: WayOption = Way.alembic,
     lock_timeout: LockTimeout = "5s",
 ) -> None:
-    """Print the script that `up` would run, for review; psql -f runs it in one transaction."""
+    """Print the script that `up` would run, for review.
+
+    psql -v ON_ERROR_STOP=1 -f runs it; it begins and commits its own transaction.
+    """
     from sqlkit import migrate
 
     if dsn is not None and start is not None:

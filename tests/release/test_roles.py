@@ -154,11 +154,12 @@ def test_an_admin_deploys_and_upgrades_without_superuser(
         migrate.up(dsn, role="sqlkit_admin", to=VERSIONS[0])
         assert migrate.up(dsn) == VERSION
         assert migrate.status(dsn).owner == "sqlkit_admin"
-        owners = bare.connect().execute(
-            "select distinct relowner::regrole::text from pg_class"
-            " where relnamespace = 'sqlkit'::regnamespace"
-        )
-        assert owners.fetchall() == [("sqlkit_admin",)]
+        with bare.connect() as connection:
+            owners = connection.execute(
+                "select distinct relowner::regrole::text from pg_class"
+                " where relnamespace = 'sqlkit'::regnamespace"
+            ).fetchall()
+        assert owners == [("sqlkit_admin",)]
         migrate.make_roles(bare.dsn)  # takes nothing from the owner
         assert (
             differences(without_roles(reference, {"sqlkit_reader", "sqlkit_loader"}), look(bare))
