@@ -353,15 +353,23 @@ def _parent() -> Path:
 def container(image_tag: str) -> Iterator[Server]:
     """A server in a container, for ``--postgres=docker:18``. Needs an engine and testcontainers.
 
-    The image is the official one, which has no pgTAP: the tests that need it are skipped.
+    The image is the project's own, built from docker/Dockerfile: it has the extension and pgTAP.
     """
     try:
+        from testcontainers.core.image import DockerImage
         from testcontainers.postgres import PostgresContainer
     except ImportError:
         raise Missing("--postgres=docker:... needs pip install 'sqlkit[docker]'") from None
-    with PostgresContainer(
-        f"postgres:{image_tag}", username=SUPERUSER, password="postgres", dbname="postgres"
-    ) as running:
+    with (
+        DockerImage(
+            path=str(Path(__file__).parent.parent),
+            dockerfile_path="docker/Dockerfile",
+            tag=f"sqlkit:{image_tag}",
+        ) as image,
+        PostgresContainer(
+            str(image), username=SUPERUSER, password="postgres", dbname="postgres"
+        ) as running,
+    ):
         yield Server(
             int(image_tag.split(".")[0]),
             None,
