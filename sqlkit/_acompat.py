@@ -18,6 +18,9 @@ P = ParamSpec("P")
 AsyncLock = asyncio.Lock
 Lock = threading.Lock
 
+AsyncEvent = asyncio.Event
+Event = threading.Event
+
 
 async def run_async(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that blocks, without blocking the event loop."""

@@ -68,6 +68,7 @@ def describe_target(connection: Connection[Any], target: str) -> Target:
         heap_bytes=described["heap_bytes"],
         key=tuple(described["key"]) if described["key"] else None,
         has_row_triggers=described["has_row_triggers"],
+        rows_are_independent=described["rows_are_independent"],
         has_rules=described["has_rules"],
         row_security=described["row_security"],
         columns=tuple(

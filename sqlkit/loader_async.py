@@ -5,8 +5,9 @@ COPY its pieces by turns into stages; then one call merges the stages and record
 transaction, while the streams are at the next batch. Whatever stream carried them, rows keep the
 order of the source: the merge is told which rows came from which piece.
 
-Two ways need no stage: policy append COPYs into the target, and the first large batch for an empty
-table goes to the bare heap, whose indexes are built afterwards.
+Two ways need no stage: policy append COPYs into the target, with all streams at once where rows
+cannot wait for each other, and the first large batch for an empty table goes to the bare heap, whose
+indexes are built afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from psycopg import AsyncConnection, AsyncCopy, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
-from sqlkit._acompat import AsyncTask, Prefetch, run_async
+from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncTask, Prefetch, run_async
 from sqlkit.batches_async import AsyncFeed, Batch
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
@@ -49,6 +50,9 @@ POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 
 PIECE_BYTES = 4 << 20
 """Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
+
+APPENDED_BYTES = 8 << 20
+"""The same where policy append may commit each piece by itself."""
 
 MESSAGE_BYTES = 256 << 10
 """Bytes of a piece that are sent to the server in one message."""
@@ -172,6 +176,39 @@ class _Tally:
         self.seconds_decode += batch.seconds_decode
         self.seconds_copy += batch.seconds_copy
         self.seconds_merge += seconds_merge
+
+
+class _Abandoned(Exception):  # noqa: N818 - the error is the other stream's
+    """An earlier batch failed: this one must not be committed."""
+
+
+class _Queue:
+    """The order in which streams that append at once commit."""
+
+    def __init__(self, begins: ResumePoint, wal: int) -> None:
+        self.begins = begins  # of the next batch
+        self.wal = wal  # position of the log when the last batch was committed
+        self.lock = AsyncLock()
+        self.is_ended = False
+        self.has_failed = False
+        self._last = AsyncEvent()
+        self._last.set()
+        self._waiting: list[AsyncEvent] = []
+
+    def join(self, batch: Batch) -> tuple[AsyncEvent, AsyncEvent]:
+        """Line a batch up: the event that says it is its turn, and the one it sets afterwards."""
+        self.begins = batch.ends
+        self.is_ended = batch.is_last
+        turn, self._last = self._last, AsyncEvent()
+        self._waiting = [event for event in self._waiting if not event.is_set()]
+        self._waiting.append(self._last)
+        return turn, self._last
+
+    def fail(self) -> None:
+        """Nothing more is committed."""
+        self.has_failed = True
+        for event in self._waiting:
+            event.set()
 
 
 @dataclass
@@ -470,6 +507,8 @@ class AsyncLoader:
             )
 
     def _piece_bytes(self) -> int:
+        if self._options.policy == "append" and self._options.batch_bytes is None:
+            return APPENDED_BYTES
         return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
 
     def _batch_bytes(self) -> int:
@@ -483,13 +522,18 @@ class AsyncLoader:
         """Load what is left of a source: COPY of a batch runs while the last one merges."""
         feed = opened.feed
         merging: AsyncTask[None] | None = None
+        if self._appends_in_parallel(opened):
+            await self._append_in_parallel(main, opened, begins)
+            return
         try:
             while True:
                 batch = await feed.begin(self._batch_number, self._batch_bytes(), begins)
                 self._batch_number += 1
-                if self._is_append(opened):
+                if merging is None and await self._first_load(main, opened, batch):
+                    pass
+                elif self._is_append(opened):
                     await self._append(main, opened, batch)
-                elif merging is not None or not await self._first_load(main, opened, batch):
+                else:
                     await self._copy_to_stages(opened, batch)
                     if merging is not None:
                         await merging.result()
@@ -505,7 +549,7 @@ class AsyncLoader:
             if merging is not None:
                 await merging.settle()
 
-    # Three ways of a batch --------------------------------------------------------------------
+    # The ways of a batch ----------------------------------------------------------------------
 
     def _is_append(self, opened: _Open) -> bool:
         """True if COPY may write to the target itself and the server's count of rows is ours."""
@@ -515,6 +559,86 @@ class AsyncLoader:
             and opened.plan.is_direct
             and not (target.has_row_triggers or target.has_rules or target.row_security)
         )
+
+    def _appends_in_parallel(self, opened: _Open) -> bool:
+        """True if several streams may append at once, each in transactions of its own.
+
+        Not where they could wait for each other, for a key or in a trigger: one of them would
+        then wait for its turn to commit, and the server could not see why.
+        """
+        options = self._options
+        return (
+            self._is_append(opened)
+            and self._target.rows_are_independent
+            and self._streams > 1
+            and options.batch_bytes is None
+            and not (options.atomic or options.dry_run or self._connections.is_single)
+        )
+
+    async def _append_in_parallel(
+        self, main: AsyncConnection[Any], opened: _Open, begins: ResumePoint
+    ) -> None:
+        """COPY small batches with all streams at once; they commit in the order of the source."""
+        queue = _Queue(begins, await calls.wal_position(main))
+        tasks = [
+            AsyncTask(partial(self._append_stream, main, opened, number, queue))
+            for number in range(self._streams)
+        ]
+        try:
+            errors = [await task.settle() for task in tasks]
+        except BaseException:
+            opened.feed.fail()
+            queue.fail()
+            raise
+        causes = [error for error in errors if error is not None]
+        for error in sorted(causes, key=lambda error: isinstance(error, _Abandoned)):
+            raise error
+
+    async def _append_stream(
+        self, main: AsyncConnection[Any], opened: _Open, number: int, queue: _Queue
+    ) -> None:
+        try:
+            while True:
+                async with queue.lock:
+                    batch = await opened.feed.begin(self._batch_number, 1, queue.begins)
+                    self._batch_number += 1
+                    taken = await opened.feed.take(batch)
+                    if taken is None and (queue.is_ended or not batch.is_last):
+                        return
+                    turn, done = queue.join(batch)
+                connection = main if number == 0 else await self._connections.stream(number)
+                await self._append_piece(connection, opened, batch, taken, turn, queue)
+                done.set()
+        except BaseException:
+            opened.feed.fail()
+            queue.fail()
+            raise
+
+    async def _append_piece(
+        self,
+        connection: AsyncConnection[Any],
+        opened: _Open,
+        batch: Batch,
+        taken: tuple[int, Piece] | None,
+        turn: AsyncEvent,
+        queue: _Queue,
+    ) -> None:
+        started = time.monotonic()
+        async with connection.transaction():
+            await calls.set_local(connection, "synchronous_commit", "off")
+            rows = 0
+            if taken is not None:
+                rows = await self._copy_piece(connection, opened, self._target.name, taken[1])
+                self._tell(opened, taken[1], "copy")
+            batch.seconds_copy = time.monotonic() - started
+            await turn.wait()
+            if queue.has_failed:
+                raise _Abandoned
+            position = await calls.wal_position(connection)
+            wal, queue.wal = position - queue.wal, position
+            await self._record(
+                connection, opened, batch, RowCounts(read=rows, inserted=rows), 0.0, wal
+            )
 
     async def _append(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> None:
         async with main.transaction():

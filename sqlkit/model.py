@@ -26,6 +26,7 @@ class Target:
     heap_bytes: int
     key: tuple[str, ...] | None
     has_row_triggers: bool
+    rows_are_independent: bool
     has_rules: bool
     row_security: bool
     columns: tuple[Column, ...]

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="c4c82c4e49bc28ece7878e588002c543854718dabff0f69ad86f8928bb919ea5",
+        sha256="478346fe37b2e7b162183fd1745561d13513d96c7f5fb89795e63b468c012807",
     )
 
 

@@ -861,6 +861,11 @@ begin
                 -- 1: for each row, 2: before, 4: insert. Such a trigger may drop a row in silence.
                 and t.tgtype & 7 = 7
         ),
+        'rows_are_independent', not c.relhasindex and not exists (
+            select 1
+            from pg_trigger as t
+            where t.tgrelid = p_target and not t.tgisinternal and t.tgenabled <> 'D'
+        ),
         'has_rules', c.relhasrules,
         'row_security', row_security_active(p_target),
         'columns', (
@@ -887,8 +892,9 @@ end;
 $describe_target$;
 
 comment on function sqlkit.describe_target(regclass) is
-'What a loader has to know of a target: name, kind, sizes in bytes, primary key, columns in order, and
-whether row triggers, rules or row security stand in the way of a direct COPY.
+'What a loader has to know of a target: name, kind, sizes in bytes, primary key, columns in order, whether
+row triggers, rules or row security stand in the way of a direct COPY, and whether rows are independent: no index
+and no trigger could make one transaction that inserts wait for another.
 Raises: SK201 if it is not a table.';
 
 
