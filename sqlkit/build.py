@@ -573,7 +573,8 @@ def freeze(version: str, root: Path = ROOT) -> list[str]:
 
 
 def start(version: str, root: Path = ROOT) -> None:
-    """Begins the release after the last one; until it is released its files may change."""
+    """Begins the release after the last one, in ``release.toml`` and ``pyproject.toml``; until it
+    is released its files may change."""
     releases = read_releases(root)
     last = releases[-1]
     if not last.released:
@@ -585,6 +586,12 @@ def start(version: str, root: Path = ROOT) -> None:
             f'\n[[release]]\nversion = "{version}"\ndrops = []\n'
             f'oldest_client = "{last.oldest_client}"\noldest_schema = "{version}"\n'
         )
+    project = root / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(
+        text.replace(f'\nversion = "{last.version}"', f'\nversion = "{version}"', 1),
+        encoding="utf-8",
+    )
 
 
 # Writing and checking ---------------------------------------------------------------------------

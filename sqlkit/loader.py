@@ -8,8 +8,8 @@ transaction, while the streams are at the next batch. Whatever stream carried th
 order of the source: the merge is told which rows came from which piece.
 
 Two ways need no stage: policy append COPYs into the target, with all streams at once where rows
-cannot wait for each other, and the first large batch for an empty table goes to the bare heap, whose
-indexes are built afterwards.
+cannot wait for each other, and the first large batch for an empty table goes to the bare heap,
+whose indexes are built afterwards.
 """
 
 from __future__ import annotations
