@@ -20,7 +20,7 @@ from sqlkit.errors import SqlkitError
 from sqlkit.fingerprint import Fingerprint, differences
 from sqlkit.migrate import Channel
 from tests.conftest import Database, fresh_database
-from tests.release.conftest import Checkout, look, psql, run_psql
+from tests.release.conftest import Checkout, control_file, look, psql, run_psql
 from tests.servers import Server
 
 FILL = """
@@ -57,7 +57,7 @@ def latest(server: Server, checkout: Checkout) -> Fingerprint:
     """What the checkout's newest release looks like when it is installed from nothing."""
     migrate.make_roles(server.dsn())
     with fresh_database(server) as database:
-        checkout.up(database, "--way", "script")
+        checkout.up(database, way="script")
         return look(database)
 
 
@@ -67,11 +67,11 @@ def latest(server: Server, checkout: Checkout) -> Fingerprint:
 def test_upgraded_equals_fresh_and_keeps_every_row(
     way: Channel, bare: Database, checkout: Checkout, latest: Fingerprint
 ) -> None:
-    checkout.up(bare, "--way", way, "--to", checkout.old)
+    checkout.up(bare, way=way, to=checkout.old)
     psql(bare, "-c", FILL)
     before = rows(bare)
     assert len(before["batch"]) == 50
-    assert checkout.up(bare, "--way", way) == f"sqlkit {checkout.new}"
+    assert checkout.up(bare, way=way) == checkout.new
     assert differences(latest, look(bare)) == []
     after = rows(bare)
     for table in ("run", "source", "batch"):
@@ -91,7 +91,7 @@ def test_upgraded_release_by_release_equals_fresh(
     way: Channel, bare: Database, checkout: Checkout, latest: Fingerprint
 ) -> None:
     for version in (checkout.old, checkout.middle, checkout.new):
-        checkout.up(bare, "--way", way, "--to", version)
+        checkout.up(bare, way=way, to=version)
         assert migrate.status(bare.dsn).version == version
     assert differences(latest, look(bare)) == []
 
@@ -135,12 +135,12 @@ def test_psql_upgrades_what_psql_installed(
 def test_the_script_for_review_upgrades_too(
     bare: Database, checkout: Checkout, latest: Fingerprint
 ) -> None:
-    checkout.up(bare, "--to", checkout.old)
+    checkout.up(bare, to=checkout.old)
     done = checkout.run("sqlkit.cli.app", "migrate", "sql", "--dsn", bare.dsn)
     assert f"upgrade from {checkout.old}" in done.stdout
     psql(bare, "-1", "-v", "ON_ERROR_STOP=1", script=done.stdout)
     assert differences(latest, look(bare)) == []
-    assert checkout.up(bare) == f"sqlkit {checkout.new}"
+    assert checkout.up(bare) == checkout.new
     assert migrate.status(bare.dsn).channel == "alembic"
 
 
@@ -174,10 +174,10 @@ def test_dumped_and_restored_is_the_same(way: Channel, server: Server, bare: Dat
     migrate.up(bare.dsn, way=way)
     psql(bare, "-c", FILL)
     with fresh_database(server) as copy:
-        # CREATE EXTENSION in a dump takes the default version, which other tests may have moved.
-        if way == "extension":
+        # CREATE EXTENSION in a dump takes the default version, which other tests move.
+        with control_file(server):
             extension.install(server.extension_directory)
-        copy_by_dump(bare, copy)
+            copy_by_dump(bare, copy)
         assert differences(look(bare), look(copy)) == []
         before, after = rows(bare), rows(copy)
         assert after["deployment"] >= before["deployment"]
@@ -195,8 +195,8 @@ def test_dumped_and_restored_is_the_same(way: Channel, server: Server, bare: Dat
 def test_an_upgraded_extension_is_dumped_with_its_new_tables(
     server: Server, bare: Database, checkout: Checkout
 ) -> None:
-    checkout.up(bare, "--way", "extension", "--to", checkout.old)
-    checkout.up(bare, "--way", "extension")
+    checkout.up(bare, way="extension", to=checkout.old)
+    checkout.up(bare, way="extension")
     psql(bare, "-c", FILL, "-c", "insert into sqlkit.test_table (run_id) values (1), (2)")
     with bare.connect() as connection:
         kept = connection.execute(
@@ -215,7 +215,7 @@ def test_an_upgraded_extension_is_dumped_with_its_new_tables(
 def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
     bare: Database, checkout: Checkout
 ) -> None:
-    checkout.up(bare, "--way", "script", "--to", checkout.middle)
+    checkout.up(bare, way="script", to=checkout.middle)
     psql(bare, "-c", FILL)
     script = (checkout.dist / f"migrate--{checkout.middle}--{checkout.new}.sql").read_text()
     with psycopg.connect(bare.dsn) as connection:
@@ -242,7 +242,7 @@ def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
 def test_an_upgrade_waits_for_a_reader_of_the_ledger_no_longer_than_told(
     bare: Database, checkout: Checkout
 ) -> None:
-    checkout.up(bare, "--to", checkout.old)
+    checkout.up(bare, to=checkout.old)
     with bare.connect() as reader, reader.transaction():
         reader.execute("select count(*) from sqlkit.run")
         done = checkout.run(
@@ -252,7 +252,7 @@ def test_an_upgrade_waits_for_a_reader_of_the_ledger_no_longer_than_told(
     assert done.returncode == 1
     assert "another session has held a lock" in done.stderr
     assert migrate.status(bare.dsn).version == checkout.old
-    assert checkout.up(bare) == f"sqlkit {checkout.new}"
+    assert checkout.up(bare) == checkout.new
 
 
 # Order ------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_a_script_that_starts_elsewhere_is_refused(bare: Database, checkout: Che
     nothing = run_psql(bare, *arguments)
     assert "ERROR:  SK902" in nothing.stderr
     assert "sqlkit is not deployed here" in nothing.stderr
-    checkout.up(bare, "--way", "script", "--to", checkout.old)
+    checkout.up(bare, way="script", to=checkout.old)
     too_old = run_psql(bare, *arguments)
     assert "ERROR:  SK902" in too_old.stderr
     assert f"upgrades sqlkit {checkout.middle}, and here is {checkout.old}" in too_old.stderr
@@ -295,7 +295,7 @@ def test_upgrades_run_as_the_owner(way: Channel, bare: Database, checkout: Check
         *("-c", f"grant create on database {bare.name} to {stranger}"),
     )
     try:
-        checkout.up(bare, "--way", way, "--to", checkout.old, "--role", owner)
+        checkout.up(bare, way=way, to=checkout.old, role=owner)
         psql(bare, "-c", f"grant usage on schema sqlkit to {stranger}")
         psql(bare, "-c", f"grant select on sqlkit.deployment to {stranger}")
         if way == "alembic":
@@ -309,7 +309,7 @@ def test_upgrades_run_as_the_owner(way: Channel, bare: Database, checkout: Check
         psql(bare, "-c", f"revoke all on all functions in schema sqlkit from {stranger}")
         psql(bare, "-c", f"revoke all on schema sqlkit from {stranger}")
         # A superuser is a member of every role, and leaves everything the owner's.
-        checkout.up(bare, "--way", way)
+        checkout.up(bare, way=way)
         owners = {facts.get("owner", "owner") for facts in look(bare).values()}
         assert owners == {"owner"}
         assert migrate.status(bare.dsn).owner == owner
