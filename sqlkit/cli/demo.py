@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Load a year of real flights into an embedded server, three times.
+    """Load a year of real flights into an embedded server, four times.
 
     The server is always the embedded one of this directory (see sqlkit up), whichever is named.
     The tables lie in the schema nycflights, which is made anew each time.
@@ -48,14 +48,15 @@ def _greet(status: Status) -> None:
 def _show(step: Step) -> None:
     print(f"\n{step.title}")
     print(
-        f"{'table':<20}{'read':>9}{'inserted':>10}{'updated':>9}{'unchanged':>11}"
+        f"{'table':<20}{'read':>9}{'inserted':>10}{'updated':>9}{'unchanged':>11}{'rejected':>10}"
         f"{'seconds':>9}{'rows/s':>11}"
     )
     for result in step.results:
         rows, seconds = result.rows, result.seconds.total
+        rate = rows.read / max(seconds, 1e-9)
         print(
             f"{result.target:<20}{rows.read:>9,}{rows.inserted:>10,}{rows.updated:>9,}"
-            f"{rows.unchanged:>11,}{seconds:>9.2f}{rows.read / max(seconds, 1e-9):>11,.0f}"
+            f"{rows.unchanged:>11,}{rows.rejected:>10,}{seconds:>9.2f}{rate:>11,.0f}"
         )
     sys.stdout.flush()
 
@@ -70,5 +71,6 @@ def _say_goodbye() -> None:
     called = sys.argv[0]
     sqlkit = os.path.relpath(called) if os.sep in called else "sqlkit"
     print(f"\nWhat was loaded is in the ledger:  {sqlkit} runs")
+    print(f"What was refused, and why:         {sqlkit} rejects")
     print(f"Stop the server; the data stays:   {sqlkit} down")
     print(f"Look around:                       {sqlkit} psql\n\n{QUERY}")

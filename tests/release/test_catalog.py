@@ -64,8 +64,12 @@ def test_every_public_object_says_what_it_is_for(connection: psycopg.Connection)
         where nspname in ('sqlkit', 'sqlkit_stage') and obj_description(oid, 'pg_namespace') is null
         union all
         select 'relation ' || oid::regclass from pg_class
-        where relnamespace = 'sqlkit'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f', 'c')
+        where relnamespace = 'sqlkit'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f')
             and relname <> 'alembic_version' and obj_description(oid, 'pg_class') is null
+        union all
+        select 'type ' || t.oid::regtype from pg_type as t join pg_class as c on c.oid = t.typrelid
+        where t.typnamespace = 'sqlkit'::regnamespace and c.relkind = 'c'
+            and obj_description(t.oid, 'pg_type') is null
         union all
         select 'routine ' || oid::regprocedure from pg_proc
         where pronamespace = 'sqlkit'::regnamespace and obj_description(oid, 'pg_proc') is null
