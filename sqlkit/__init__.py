@@ -25,7 +25,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from sqlkit.results import LoadProgress, LoadResult, RowCounts, SourceResult
+    from sqlkit.retry import call_with_retry
+    from sqlkit.retry_async import acall_with_retry
     from sqlkit.sources.base import Dialect
+    from sqlkit.transient import Waiting
 
 _HOME = {
     "AsyncClient": "sqlkit.client_async",
@@ -40,7 +43,10 @@ _HOME = {
     "SourceResult": "sqlkit.results",
     "SqlkitError": "sqlkit.errors",
     "UsageError": "sqlkit.errors",
+    "Waiting": "sqlkit.transient",
+    "acall_with_retry": "sqlkit.retry_async",
     "aconnect": "sqlkit.client_async",
+    "call_with_retry": "sqlkit.retry",
     "connect": "sqlkit.client",
 }
 
@@ -57,7 +63,10 @@ __all__ = [
     "SourceResult",
     "SqlkitError",
     "UsageError",
+    "Waiting",
+    "acall_with_retry",
     "aconnect",
+    "call_with_retry",
     "connect",
 ]
 

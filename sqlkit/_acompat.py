@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Generic, ParamSpec, TypeVar
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+AsyncReturned = Awaitable[T]
+"""What an asynchronous function of the caller's returns, and..."""
+Returned = Annotated[T, "at once"]
+"""what a synchronous one does."""
 
 AsyncLock = asyncio.Lock
 Lock = threading.Lock
@@ -30,6 +36,50 @@ async def run_async(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that blocks."""
     return function(*args, **kwargs)
+
+
+class AsyncSignal:
+    """Something that happens once, and that one can wait for."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def give(self) -> None:
+        """It has happened."""
+        self._event.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for it, so long at most; whether it has happened."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Signal:
+    """Something that happens once, and that one can wait for."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def give(self) -> None:
+        """It has happened."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for it, so long at most; whether it has happened."""
+        return self._event.wait(seconds)
+
+
+async def sleep_async(seconds: float) -> None:
+    """Wait, without blocking the event loop."""
+    await asyncio.sleep(seconds)
+
+
+def sleep(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
 
 
 class AsyncTask(Generic[T]):

@@ -396,6 +396,7 @@ NAMES = {
     "__anext__": "__next__",
     "AbstractAsyncContextManager": "AbstractContextManager",
     "StopAsyncIteration": "StopIteration",
+    "acall_with_retry": "call_with_retry",
     "aclose": "close",
     "aclosing": "closing",
     "aconnect": "connect",

@@ -15,7 +15,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import tuple_row
 
-from sqlkit.model import Column, SourceRange, SourceState, Target
+from sqlkit.model import Column, Repaired, Session, SourceRange, SourceState, Target
 from sqlkit.results import RowCounts
 
 # Composite values, attribute by attribute.
@@ -442,6 +442,106 @@ def settle_rejects(
 def set_local(connection: Connection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
     _value(connection, "select set_config(%s, %s, true)", setting, value)
+
+
+def session(connection: Connection[Any]) -> Session:
+    """The server process at the other end, and whether it accepts writes."""
+    row = _row(
+        connection,
+        "select pg_backend_pid(), (pg_stat_get_activity(pg_backend_pid())).backend_start, "
+        "current_setting('transaction_read_only')::boolean",
+    )
+    return Session(*row)
+
+
+def end_sessions(connection: Connection[Any], sessions: list[Session]) -> int:
+    """Ends sessions that were lost, as far as they are still there; how many were."""
+    found: int = _value(
+        connection,
+        "select sqlkit.end_sessions(%s::integer[], %s::timestamptz[])",
+        [session.backend_pid for session in sessions],
+        [session.started_at for session in sessions],
+    )
+    return found
+
+
+def attach_run(connection: Connection[Any], run_id: int) -> bool:
+    """Says that this connection's program is behind a run; False if there is no such run."""
+    found: bool = _value(
+        connection, "select sqlkit.attach_run(%s, %s)", run_id, connection.info.backend_pid
+    )
+    return found
+
+
+def touch_run(connection: Connection[Any], run_id: int) -> None:
+    """Says that the program behind a run is alive."""
+    _value(connection, "select sqlkit.touch_run(%s)", run_id)
+
+
+def is_running(connection: Connection[Any], run_id: int) -> bool:
+    """Whether a run is open: nobody has taken its program for dead."""
+    found: bool = _value(
+        connection,
+        "select exists (select from sqlkit.run where run_id = %s and state = 'running')",
+        run_id,
+    )
+    return found
+
+
+def repair_runs(
+    connection: Connection[Any], target: str | None = None, grace: str | None = None
+) -> list[Repaired]:
+    """Closes the runs whose program is gone, and drops their stages."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select run_id, target, stage::text, action from sqlkit.repair_runs("
+        b"%s::regclass, coalesce(%s::interval, '5 minutes'))",
+        (target, grace),
+    )
+    return [Repaired(*row) for row in cursor.fetchall()]
+
+
+def drop_stages(connection: Connection[Any], run_id: int) -> None:
+    """Drops all stages of a run."""
+    _value(connection, "select sqlkit.drop_stages(%s)", run_id)
+
+
+def check_stages(connection: Connection[Any], stages: list[str], rows: int) -> None:
+    """Makes sure that stages hold the rows that were copied into them. Raises SK404."""
+    _value(connection, "select sqlkit.check_stages(%s::regclass[], %s)", stages, rows)
+
+
+def check_loaded(connection: Connection[Any], source_ids: list[int]) -> None:
+    """Makes sure that sources are loaded to their ends. Raises SK405."""
+    _value(connection, "select sqlkit.check_loaded(%s::bigint[])", source_ids)
+
+
+def counts_of(connection: Connection[Any], run_id: int) -> dict[int, tuple[int, RowCounts]]:
+    """Batches and counters of a run, for each source that it loaded anything of."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select source_id, count(*), sum(rows_read)::bigint, sum(rows_inserted)::bigint, "
+        b"sum(rows_updated)::bigint, sum(rows_unchanged)::bigint, sum(rows_ignored)::bigint, "
+        b"sum(rows_duplicate)::bigint, sum(rows_rejected)::bigint "
+        b"from sqlkit.batch where run_id = %s group by source_id",
+        (run_id,),
+    )
+    return {row[0]: (row[1], RowCounts(*row[2:])) for row in cursor.fetchall()}
+
+
+def setting(connection: Connection[Any], name: str) -> str:
+    """The value of a setting."""
+    found: str = _value(connection, "select current_setting(%s)", name)
+    return found
+
+
+def require_synchronous_commit(connection: Connection[Any]) -> None:
+    """Makes this transaction's commit wait for the disk, if not for more."""
+    _value(
+        connection,
+        "select set_config('synchronous_commit', coalesce("
+        "nullif(current_setting('synchronous_commit'), 'off'), 'on'), true)",
+    )
 
 
 def run_summaries(

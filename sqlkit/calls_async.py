@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
-from sqlkit.model import Column, SourceRange, SourceState, Target
+from sqlkit.model import Column, Repaired, Session, SourceRange, SourceState, Target
 from sqlkit.results import RowCounts
 
 # Composite values, attribute by attribute.
@@ -446,6 +446,108 @@ async def settle_rejects(
 async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
     await _value(connection, "select set_config(%s, %s, true)", setting, value)
+
+
+async def session(connection: AsyncConnection[Any]) -> Session:
+    """The server process at the other end, and whether it accepts writes."""
+    row = await _row(
+        connection,
+        "select pg_backend_pid(), (pg_stat_get_activity(pg_backend_pid())).backend_start, "
+        "current_setting('transaction_read_only')::boolean",
+    )
+    return Session(*row)
+
+
+async def end_sessions(connection: AsyncConnection[Any], sessions: list[Session]) -> int:
+    """Ends sessions that were lost, as far as they are still there; how many were."""
+    found: int = await _value(
+        connection,
+        "select sqlkit.end_sessions(%s::integer[], %s::timestamptz[])",
+        [session.backend_pid for session in sessions],
+        [session.started_at for session in sessions],
+    )
+    return found
+
+
+async def attach_run(connection: AsyncConnection[Any], run_id: int) -> bool:
+    """Says that this connection's program is behind a run; False if there is no such run."""
+    found: bool = await _value(
+        connection, "select sqlkit.attach_run(%s, %s)", run_id, connection.info.backend_pid
+    )
+    return found
+
+
+async def touch_run(connection: AsyncConnection[Any], run_id: int) -> None:
+    """Says that the program behind a run is alive."""
+    await _value(connection, "select sqlkit.touch_run(%s)", run_id)
+
+
+async def is_running(connection: AsyncConnection[Any], run_id: int) -> bool:
+    """Whether a run is open: nobody has taken its program for dead."""
+    found: bool = await _value(
+        connection,
+        "select exists (select from sqlkit.run where run_id = %s and state = 'running')",
+        run_id,
+    )
+    return found
+
+
+async def repair_runs(
+    connection: AsyncConnection[Any], target: str | None = None, grace: str | None = None
+) -> list[Repaired]:
+    """Closes the runs whose program is gone, and drops their stages."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select run_id, target, stage::text, action from sqlkit.repair_runs("
+        b"%s::regclass, coalesce(%s::interval, '5 minutes'))",
+        (target, grace),
+    )
+    return [Repaired(*row) for row in await cursor.fetchall()]
+
+
+async def drop_stages(connection: AsyncConnection[Any], run_id: int) -> None:
+    """Drops all stages of a run."""
+    await _value(connection, "select sqlkit.drop_stages(%s)", run_id)
+
+
+async def check_stages(connection: AsyncConnection[Any], stages: list[str], rows: int) -> None:
+    """Makes sure that stages hold the rows that were copied into them. Raises SK404."""
+    await _value(connection, "select sqlkit.check_stages(%s::regclass[], %s)", stages, rows)
+
+
+async def check_loaded(connection: AsyncConnection[Any], source_ids: list[int]) -> None:
+    """Makes sure that sources are loaded to their ends. Raises SK405."""
+    await _value(connection, "select sqlkit.check_loaded(%s::bigint[])", source_ids)
+
+
+async def counts_of(
+    connection: AsyncConnection[Any], run_id: int
+) -> dict[int, tuple[int, RowCounts]]:
+    """Batches and counters of a run, for each source that it loaded anything of."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select source_id, count(*), sum(rows_read)::bigint, sum(rows_inserted)::bigint, "
+        b"sum(rows_updated)::bigint, sum(rows_unchanged)::bigint, sum(rows_ignored)::bigint, "
+        b"sum(rows_duplicate)::bigint, sum(rows_rejected)::bigint "
+        b"from sqlkit.batch where run_id = %s group by source_id",
+        (run_id,),
+    )
+    return {row[0]: (row[1], RowCounts(*row[2:])) for row in await cursor.fetchall()}
+
+
+async def setting(connection: AsyncConnection[Any], name: str) -> str:
+    """The value of a setting."""
+    found: str = await _value(connection, "select current_setting(%s)", name)
+    return found
+
+
+async def require_synchronous_commit(connection: AsyncConnection[Any]) -> None:
+    """Makes this transaction's commit wait for the disk, if not for more."""
+    await _value(
+        connection,
+        "select set_config('synchronous_commit', coalesce("
+        "nullif(current_setting('synchronous_commit'), 'off'), 'on'), true)",
+    )
 
 
 async def run_summaries(

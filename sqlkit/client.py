@@ -22,10 +22,12 @@ from sqlkit.connections import (
 )
 from sqlkit.errors import UsageError
 from sqlkit.loader import Loader, LoadOptions
+from sqlkit.model import Repaired
 from sqlkit.rejects import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
+from sqlkit.transient import RETRY_FOR, WaitCallback
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -65,7 +67,9 @@ class Client:
         again: bool = False,
         reject_limit: int | None = 0,
         reject_share: float | None = None,
+        retry_for: float = RETRY_FOR,
         progress: ProgressCallback | None = None,
+        on_wait: WaitCallback | None = None,
     ) -> LoadResult:
         """Load files into a table, exactly once, and say what became of their rows.
 
@@ -90,6 +94,12 @@ class Client:
         `reject_share` (0 to 1) of the rows read. Past that nothing of the batch is kept, and
         RejectLimitError lists them. By default one is too many.
 
+        Errors that pass by themselves (a lost connection, a failover, a deadlock, a lock timeout, a
+        full disk and their like, told by SQLSTATE) are waited for and the load goes on where the
+        ledger says, on new connections: for `retry_for` seconds without progress, 0 for not at all.
+        `on_wait` is told what it waits for; without it, the logger ``sqlkit`` is. Not so on the
+        caller's own connection, and not for standard input, which cannot be read again.
+
         Guarantees: a batch's rows and its row in the ledger are committed together, so that after
         any failure the same call continues where it stopped; rows read are the sum of inserted,
         updated, unchanged, ignored, duplicates and rejected; on the caller's own connection nothing
@@ -113,10 +123,12 @@ class Client:
             again=again,
             reject_limit=reject_limit,
             reject_share=reject_share,
+            retry_for=retry_for,
         )
         options.check()
         found = _find(sources, format, dialect, tuple(columns), whole is not None)
-        return Loader(self._connections, options, progress).load(found, into)
+        loader = Loader(self._connections, options, progress, on_wait)
+        return loader.load(found, into)
 
     def runs(self, run_id: int | None = None, *, limit: int = 20) -> list[dict[str, Any]]:
         """The newest runs with their counters and timings, newest first; or the one asked for."""
@@ -125,6 +137,19 @@ class Client:
     def batches(self, run_id: int) -> list[dict[str, Any]]:
         """The batches of a run in order, each with its source, lines, counters and timings."""
         return self._ask(calls.batches_of, run_id)
+
+    def repair(self, target: str | None = None, *, grace: str | None = None) -> list[Repaired]:
+        """Close the runs whose program is gone, and drop the stages of closed runs.
+
+        Of one target, or of all. A program behind a proxy counts as gone when nothing was heard of
+        it for `grace`, an interval as PostgreSQL writes it (5 minutes). Every load does this for
+        its own target. Nothing else can be left behind: a batch is one transaction.
+        """
+        try:
+            main = self._connections.main()
+            return calls.repair_runs(main, target, grace)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
 
     def rejects(
         self, run_id: int | None = None, *, state: str | None = "open", limit: int | None = None

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from sqlkit.errors import DatabaseError, SourceError, SqlkitError
 
 APPLICATION_NAME = "sqlkit"
 
 
-def connection_options() -> dict[str, Any]:
-    """How sqlkit opens a connection of its own.
+# A server that is gone without a word is noticed within half a minute, not after hours.
+NETWORK = {
+    "connect_timeout": "15",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+
+
+def connection_options(dsn: str) -> dict[str, Any]:
+    """How sqlkit opens a connection of its own to `dsn`; what is said there comes first.
 
     No prepared statements are kept, so that a transaction-pooling proxy may stand between.
     """
-    return {
+    said = conninfo_to_dict(dsn)
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        said["connect_timeout"] = ""
+    return {name: value for name, value in NETWORK.items() if name not in said} | {
         "autocommit": True,
         "prepare_threshold": None,
         "fallback_application_name": APPLICATION_NAME,

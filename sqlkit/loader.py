@@ -10,6 +10,10 @@ order of the source: the merge is told which rows came from which piece.
 Two ways need no stage: policy append COPYs into the target, with all streams at once where rows
 cannot wait for each other, and the first large batch for an empty table goes to the bare heap,
 whose indexes are built afterwards.
+
+An error that passes by itself ends an attempt, not the load: all connections are given up, and
+after a while the next attempt reads the ledger and goes on from there. So it does not matter when
+the error struck: what the ledger holds was committed with its rows, and all else was not.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,12 +32,12 @@ from psycopg import Connection, Copy, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
-from sqlkit._acompat import Event, Lock, Prefetch, Task, run
+from sqlkit._acompat import Event, Lock, Prefetch, Signal, Task, run
 from sqlkit.batches import Batch, Feed
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_copy, from_psycopg
-from sqlkit.connections import Connections
+from sqlkit.connections import Connections, OneConnection
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
 from sqlkit.infer import check_table_name, infer_table
 from sqlkit.model import SourceState
@@ -46,7 +50,9 @@ from sqlkit.results import (
     Seconds,
     SourceResult,
 )
+from sqlkit.retry import pause
 from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
+from sqlkit.transient import RETRY_FOR, Patience, WaitCallback, Waiting, reason_to_wait
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 
@@ -69,6 +75,10 @@ LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
 
 BATCH_TAKEN = "SK402"
+
+HEARTBEAT = 20.0
+"""Seconds between two signs of life of a run."""
+
 TEXT_COLUMNS = (
     "sqlkit_first_line",
     "sqlkit_last_line",
@@ -108,6 +118,7 @@ class LoadOptions:
     again: bool = False
     reject_limit: int | None = 0
     reject_share: float | None = None
+    retry_for: float = RETRY_FOR
 
     def check(self) -> None:
         """Raises UsageError for options that contradict each other."""
@@ -136,6 +147,8 @@ class LoadOptions:
             raise UsageError("the limit of rejects must be at least 0")
         if self.reject_share is not None and not 0 <= self.reject_share <= 1:
             raise UsageError("the share of rejects must lie between 0% and 100%")
+        if self.retry_for < 0:
+            raise UsageError("the time to retry for must be at least 0 seconds")
 
     def as_recorded(self) -> dict[str, Any]:
         """What the ledger keeps of them: those that were given."""
@@ -232,11 +245,17 @@ class Loader:
         connections: Connections,
         options: LoadOptions,
         progress: ProgressCallback | None = None,
+        on_wait: WaitCallback | None = None,
     ) -> None:
         options.check()
+        if options.dry_run:
+            # All in its one transaction, so that not even a stage can be left behind.
+            connections = OneConnection(connections)
         self._connections = connections
         self._options = options
         self._progress = progress
+        self._on_wait = on_wait
+        self._patience = Patience(options.retry_for)
         self._streams = min(options.workers, connections.max_streams)
         self._started = time.monotonic()
         self._tally = _Tally()
@@ -246,6 +265,15 @@ class Loader:
         self._run_id = 0
         self._batch_number = 0
         self._bytes_total: int | None = None
+        self._is_whole = False
+        # What outlives an attempt.
+        self._main: Connection[Any] | None = None
+        self._ddl: str | None = None
+        self._wal: int | None = None
+        self._batches_before = 0
+        self._fingerprints: dict[int, str | None] = {}
+        self._source_ids: dict[int, int] = {}  # of the sources that this load has begun with
+        self._read_once: set[int] = set()  # those of them that cannot be read again
 
     # The whole ------------------------------------------------------------------------------
 
@@ -256,19 +284,58 @@ class Loader:
         on from there.
         """
         try:
-            main = self._connections.main()
-            try:
-                check_compatible(*calls.version(main))
-                with self._outermost(main):
-                    return self._load(main, sources, into)
-            finally:
-                self._clear_up(main)
-        except _DryRunEnds as dry:
-            return dry.result
-        except psycopg.Error as error:
-            raise from_psycopg(error) from error
+            while True:
+                try:
+                    return self._attempt(sources, into)
+                except _DryRunEnds as dry:
+                    return dry.result
+                except (psycopg.Error, SqlkitError) as error:
+                    wait = self._wait_for(error)
+                    if wait is None:
+                        raise
+                self._connections.reset()
+                pause(wait, self._on_wait)
+        except BaseException as error:
+            self._end_badly(error)
+            if isinstance(error, psycopg.Error):
+                raise from_psycopg(error) from error
+            raise
         finally:
             self._connections.release()
+
+    def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
+        self._main = main = self._connections.main()
+        try:
+            check_compatible(*calls.version(main))
+            with self._outermost(main):
+                return self._load(main, sources, into)
+        finally:
+            self._clear_up(main)
+
+    def _wait_for(self, error: psycopg.Error | SqlkitError) -> Waiting | None:
+        """What to wait for before the next attempt; None if there is to be none."""
+        if self._connections.is_callers or self._read_once:
+            return None
+        if self._tally.batches > self._batches_before and not self._options.atomic:
+            self._batches_before = self._tally.batches
+            self._patience.progressed()
+        reason = reason_to_wait(error)
+        if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
+            reason = self._is_cut_off()
+        return None if reason is None else self._patience.wait_for(error, reason)
+
+    def _is_cut_off(self) -> str | None:
+        """Why an error is but a consequence of what happened to the session or to the run, if so.
+
+        A stream may be the first to notice, by a stage that is not there any more.
+        """
+        if self._main is None or not self._run_id or self._options.dry_run:
+            return None
+        try:
+            is_running = calls.is_running(self._main, self._run_id)
+        except psycopg.Error as error:
+            return reason_to_wait(error)
+        return None if is_running else "the run was taken for dead"
 
     @contextmanager
     def _outermost(self, main: Connection[Any]) -> Iterator[None]:
@@ -278,13 +345,14 @@ class Loader:
         the caller did not ask for: unless it is in autocommit mode and outside a transaction, all
         that a load does is a savepoint of the caller's transaction.
         """
-        is_callers = self._connections.is_single and (
+        is_callers = self._connections.is_callers and (
             not main.autocommit or main.info.transaction_status != TransactionStatus.IDLE
         )
+        self._is_whole = is_callers or self._options.dry_run
         if is_callers:
             # Any statement begins the caller's transaction; what follows is then a savepoint in it.
             calls.server_encoding(main)
-        if is_callers or self._options.dry_run:
+        if self._is_whole:
             with main.transaction():
                 yield
         else:
@@ -295,7 +363,6 @@ class Loader:
         self._encoding = calls.server_encoding(main)
         check_table_name(into)
         name = calls.find_table(main, into)
-        ddl = None
         if name is None:
             if not options.create:
                 raise SqlkitError(
@@ -303,7 +370,7 @@ class Loader:
                     code="42P01",
                     hint="Create it, or let --create make it from what the source looks like.",
                 )
-            ddl = self._create(main, sources[0], into)
+            self._create(main, sources[0], into)
             name = calls.find_table(main, into)
             assert name is not None
         self._target = calls.describe_target(main, name)
@@ -313,38 +380,67 @@ class Loader:
         sizes = [source.size for source in sources]
         self._bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
 
-        wal = calls.wal_position(main)
+        self._open_run(main)
+        self._patience.resumed()
+        with self._heartbeat():
+            if options.atomic:
+                with main.transaction():
+                    self._load_sources(main, sources)
+            else:
+                self._load_sources(main, sources)
+            return self._close_run(main, sources)
+
+    def _open_run(self, main: Connection[Any]) -> None:
+        """Open the run, or take it up again where an earlier attempt has opened it."""
+        options = self._options
+        if self._wal is None:
+            self._wal = calls.wal_position(main)
+        if not self._is_whole:
+            calls.repair_runs(main, self._target.name)
+        if self._run_id and calls.attach_run(main, self._run_id):
+            calls.drop_stages(main, self._run_id)
+            return
         self._run_id = calls.start_run(
             main,
             "load",
-            name,
+            self._target.name,
             options.policy,
             self._key,
             options.as_recorded(),
             f"{socket.gethostname()}:{os.getpid()}",
         )
-        try:
-            if options.atomic:
-                with main.transaction():
-                    results = self._load_sources(main, sources)
-            else:
-                results = self._load_sources(main, sources)
-            self._drop_stages(main)
-            wal = calls.wal_position(main) - wal
+        calls.attach_run(main, self._run_id)
+
+    def _close_run(self, main: Connection[Any], sources: Sequence[Source]) -> LoadResult:
+        """Close the run as done. Its counters come from the ledger, however often it was cut."""
+        options, tally = self._options, self._tally
+        self._drop_stages(main)
+        wal = max(0, calls.wal_position(main) - (self._wal or 0))
+        with main.transaction():
             # Batches may have committed asynchronously. This commit does not, and the log is
             # written in order: only now is the load a success.
+            if not self._is_whole:
+                calls.require_synchronous_commit(main)
+            calls.check_loaded(main, list(self._source_ids.values()))
             calls.finish_run(main, self._run_id, wal_bytes=wal)
-        except BaseException as error:
-            self._end_badly(main, error)
-            raise
-        tally = self._tally
+        if not self._is_whole:
+            # Those who died in the meantime, and whose stages were in use until now.
+            calls.repair_runs(main, self._target.name)
+        counted = calls.counts_of(main, self._run_id)
+        results: list[SourceResult] = []
+        batches, rows = 0, RowCounts()
+        for position, source in enumerate(sources):
+            found = counted.pop(self._source_ids[position], (0, RowCounts()))
+            state = "loaded" if found[0] else "skipped"
+            results.append(SourceResult(source.name, state, *found))
+            batches, rows = batches + found[0], rows + found[1]
         result = LoadResult(
             run_id=None if options.dry_run else self._run_id,
-            target=name,
+            target=self._target.name,
             policy=options.policy,
             sources=tuple(results),
-            batches=tally.batches,
-            rows=tally.rows,
+            batches=batches,
+            rows=rows,
             bytes=ByteCounts(read=tally.bytes_read, decoded=tally.bytes_decoded, wal=wal),
             seconds=Seconds(
                 total=time.monotonic() - self._started,
@@ -352,17 +448,38 @@ class Loader:
                 copy=tally.seconds_copy,
                 merge=tally.seconds_merge,
             ),
-            ddl=ddl,
+            ddl=self._ddl,
         )
         if options.dry_run:
             raise _DryRunEnds(result)
         return result
 
-    def _load_sources(self, main: Connection[Any], sources: Sequence[Source]) -> list[SourceResult]:
-        return [self._load_source(main, source) for source in sources]
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Tell from time to time that the program is alive, which a proxy might hide."""
+        over = Signal()
 
-    def _end_badly(self, main: Connection[Any], error: BaseException) -> None:
+        def beat() -> None:
+            while not over.wait(HEARTBEAT):
+                with suppress(psycopg.Error, SqlkitError):
+                    self._connections.beside(partial(calls.touch_run, run_id=self._run_id))
+
+        beating = Task(beat)
+        try:
+            yield
+        finally:
+            over.give()
+            beating.settle()
+
+    def _load_sources(self, main: Connection[Any], sources: Sequence[Source]) -> None:
+        for position, source in enumerate(sources):
+            self._load_source(main, position, source)
+
+    def _end_badly(self, error: BaseException) -> None:
         """Note the failure in the ledger, if the server is there to be told."""
+        main = self._main
+        if main is None or not self._run_id or self._is_whole:
+            return
         known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
         code = known.code if isinstance(known, SqlkitError) else "SK000"
         message = known.message if isinstance(known, SqlkitError) else type(error).__name__
@@ -370,10 +487,10 @@ class Loader:
             if main.info.transaction_status == TransactionStatus.IDLE:
                 calls.finish_run(main, self._run_id, code, message)
 
-    def _create(self, main: Connection[Any], source: Source, into: str) -> str:
+    def _create(self, main: Connection[Any], source: Source, into: str) -> None:
         reader = run(partial(source.open, database_encoding=self._encoding))
         try:
-            ddl = infer_table(
+            self._ddl = infer_table(
                 into,
                 reader.columns,
                 run(reader.sample, SAMPLE_ROWS),
@@ -384,15 +501,15 @@ class Loader:
             )
         finally:
             run(reader.close)
-        main.execute(ddl.encode())
-        return ddl
+        main.execute(self._ddl.encode())
 
     # One source -----------------------------------------------------------------------------
 
-    def _load_source(self, main: Connection[Any], source: Source) -> SourceResult:
-        fingerprint = run(source.fingerprint) if source.repeatable else None
-        before = replace(self._tally)
-        again = self._options.again
+    def _load_source(self, main: Connection[Any], position: int, source: Source) -> None:
+        if position not in self._fingerprints:
+            self._fingerprints[position] = run(source.fingerprint) if source.repeatable else None
+        # What an earlier attempt has begun is to be continued, and not begun once more.
+        again = self._options.again and position not in self._source_ids
         is_careful = False
         while True:
             state = calls.open_source(
@@ -401,13 +518,15 @@ class Loader:
                 source.name,
                 source.format,
                 source.size,
-                fingerprint,
+                self._fingerprints[position],
                 again,
             )
+            self._source_ids[position] = state.source_id
             if state.state == "loaded":
                 break
-            # From here on it is this run's to continue, and not to begin once more.
             again = False
+            if not source.repeatable:
+                self._read_once.add(position)
             try:
                 if is_careful:
                     is_careful = self._read_carefully(main, source, state)
@@ -424,13 +543,9 @@ class Loader:
                     raise
                 # Some rows are bad: find them all, in the batch that could not be loaded.
                 is_careful = True
-        batches = self._tally.batches - before.batches
-        return SourceResult(
-            source.name,
-            "skipped" if state.state == "loaded" and batches == 0 else "loaded",
-            batches,
-            self._tally.rows - before.rows,
-        )
+            else:
+                if not source.repeatable:
+                    break
 
     def _read(self, main: Connection[Any], source: Source, state: SourceState) -> None:
         """Read a source from where the ledger says to its end."""
@@ -543,6 +658,17 @@ class Loader:
             if merging is not None:
                 merging.settle()
 
+    @contextmanager
+    def _batch_transaction(self, main: Connection[Any]) -> Iterator[None]:
+        """The transaction of a batch. It may be lost in a crash: then the ledger says so.
+
+        Where it is but a part of another transaction, of the caller's say, it leaves that as it is.
+        """
+        with main.transaction():
+            if not self._is_whole:
+                calls.set_local(main, "synchronous_commit", "off")
+            yield
+
     # The ways of a batch ----------------------------------------------------------------------
 
     def _is_append(self, opened: _Open) -> bool:
@@ -618,8 +744,7 @@ class Loader:
         queue: _Queue,
     ) -> None:
         started = time.monotonic()
-        with connection.transaction():
-            calls.set_local(connection, "synchronous_commit", "off")
+        with self._batch_transaction(connection):
             rows = 0
             if taken is not None:
                 rows = self._copy_piece(connection, opened, self._target.name, taken[1])
@@ -633,8 +758,7 @@ class Loader:
             self._record(connection, opened, batch, RowCounts(read=rows, inserted=rows), 0.0, wal)
 
     def _append(self, main: Connection[Any], opened: _Open, batch: Batch) -> None:
-        with main.transaction():
-            calls.set_local(main, "synchronous_commit", "off")
+        with self._batch_transaction(main):
             calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = calls.wal_position(main)
             rows = self._copy_to_target(main, opened, batch, freeze=False)
@@ -658,12 +782,14 @@ class Loader:
             or self._tally.rows.inserted
         ):
             return False
-        with main.transaction():
-            calls.set_local(main, "synchronous_commit", "off")
-            calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
+        with self._batch_transaction(main):
+            # Whoever else loads this source is waited for, however long that takes.
             calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = calls.wal_position(main)
+            timeout = calls.setting(main, "lock_timeout")
+            calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
             indexes = calls.begin_first_load(main, self._target.name)
+            calls.set_local(main, "lock_timeout", timeout)
             if indexes is None:
                 return False
             if options.batch_bytes is None:
@@ -797,8 +923,9 @@ class Loader:
 
     def _merge(self, main: Connection[Any], opened: _Open, batch: Batch) -> None:
         started = time.monotonic()
-        with main.transaction():
-            calls.set_local(main, "synchronous_commit", "off")
+        with self._batch_transaction(main):
+            if not self._connections.is_direct:
+                calls.check_stages(main, batch.stages, batch.rows)
             counts = calls.merge_batch(
                 main,
                 self._run_id,
@@ -834,7 +961,8 @@ class Loader:
                 stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
             )
             try:
-                with main.cursor().copy(statement) as copy:
+                cursor = main.cursor()
+                with cursor.copy(statement) as copy:
                     while (taken := opened.feed.take(batch)) is not None:
                         _write(copy, taken[1].data)
                         self._tell(opened, taken[1], "copy")
@@ -842,8 +970,9 @@ class Loader:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started
             started = time.monotonic()
-            with main.transaction():
-                calls.set_local(main, "synchronous_commit", "off")
+            with self._batch_transaction(main):
+                if not self._connections.is_direct:
+                    calls.check_stages(main, [stage], cursor.rowcount)
                 counts = calls.merge_text_batch(
                     main,
                     self._run_id,

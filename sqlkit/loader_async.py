@@ -8,6 +8,10 @@ order of the source: the merge is told which rows came from which piece.
 Two ways need no stage: policy append COPYs into the target, with all streams at once where rows
 cannot wait for each other, and the first large batch for an empty table goes to the bare heap,
 whose indexes are built afterwards.
+
+An error that passes by itself ends an attempt, not the load: all connections are given up, and
+after a while the next attempt reads the ledger and goes on from there. So it does not matter when
+the error struck: what the ledger holds was committed with its rows, and all else was not.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,12 +30,12 @@ from psycopg import AsyncConnection, AsyncCopy, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
-from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncTask, Prefetch, run_async
+from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncSignal, AsyncTask, Prefetch, run_async
 from sqlkit.batches_async import AsyncFeed, Batch
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_copy, from_psycopg
-from sqlkit.connections_async import AsyncConnections
+from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
 from sqlkit.infer import check_table_name, infer_table
 from sqlkit.model import SourceState
@@ -44,7 +48,9 @@ from sqlkit.results import (
     Seconds,
     SourceResult,
 )
+from sqlkit.retry_async import pause_async
 from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
+from sqlkit.transient import RETRY_FOR, Patience, WaitCallback, Waiting, reason_to_wait
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 
@@ -67,6 +73,10 @@ LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
 
 BATCH_TAKEN = "SK402"
+
+HEARTBEAT = 20.0
+"""Seconds between two signs of life of a run."""
+
 TEXT_COLUMNS = (
     "sqlkit_first_line",
     "sqlkit_last_line",
@@ -106,6 +116,7 @@ class LoadOptions:
     again: bool = False
     reject_limit: int | None = 0
     reject_share: float | None = None
+    retry_for: float = RETRY_FOR
 
     def check(self) -> None:
         """Raises UsageError for options that contradict each other."""
@@ -134,6 +145,8 @@ class LoadOptions:
             raise UsageError("the limit of rejects must be at least 0")
         if self.reject_share is not None and not 0 <= self.reject_share <= 1:
             raise UsageError("the share of rejects must lie between 0% and 100%")
+        if self.retry_for < 0:
+            raise UsageError("the time to retry for must be at least 0 seconds")
 
     def as_recorded(self) -> dict[str, Any]:
         """What the ledger keeps of them: those that were given."""
@@ -230,11 +243,17 @@ class AsyncLoader:
         connections: AsyncConnections,
         options: LoadOptions,
         progress: ProgressCallback | None = None,
+        on_wait: WaitCallback | None = None,
     ) -> None:
         options.check()
+        if options.dry_run:
+            # All in its one transaction, so that not even a stage can be left behind.
+            connections = AsyncOneConnection(connections)
         self._connections = connections
         self._options = options
         self._progress = progress
+        self._on_wait = on_wait
+        self._patience = Patience(options.retry_for)
         self._streams = min(options.workers, connections.max_streams)
         self._started = time.monotonic()
         self._tally = _Tally()
@@ -244,6 +263,15 @@ class AsyncLoader:
         self._run_id = 0
         self._batch_number = 0
         self._bytes_total: int | None = None
+        self._is_whole = False
+        # What outlives an attempt.
+        self._main: AsyncConnection[Any] | None = None
+        self._ddl: str | None = None
+        self._wal: int | None = None
+        self._batches_before = 0
+        self._fingerprints: dict[int, str | None] = {}
+        self._source_ids: dict[int, int] = {}  # of the sources that this load has begun with
+        self._read_once: set[int] = set()  # those of them that cannot be read again
 
     # The whole ------------------------------------------------------------------------------
 
@@ -254,19 +282,58 @@ class AsyncLoader:
         on from there.
         """
         try:
-            main = await self._connections.main()
-            try:
-                check_compatible(*await calls.version(main))
-                async with self._outermost(main):
-                    return await self._load(main, sources, into)
-            finally:
-                await self._clear_up(main)
-        except _DryRunEnds as dry:
-            return dry.result
-        except psycopg.Error as error:
-            raise from_psycopg(error) from error
+            while True:
+                try:
+                    return await self._attempt(sources, into)
+                except _DryRunEnds as dry:
+                    return dry.result
+                except (psycopg.Error, SqlkitError) as error:
+                    wait = await self._wait_for(error)
+                    if wait is None:
+                        raise
+                await self._connections.reset()
+                await pause_async(wait, self._on_wait)
+        except BaseException as error:
+            await self._end_badly(error)
+            if isinstance(error, psycopg.Error):
+                raise from_psycopg(error) from error
+            raise
         finally:
             await self._connections.release()
+
+    async def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
+        self._main = main = await self._connections.main()
+        try:
+            check_compatible(*await calls.version(main))
+            async with self._outermost(main):
+                return await self._load(main, sources, into)
+        finally:
+            await self._clear_up(main)
+
+    async def _wait_for(self, error: psycopg.Error | SqlkitError) -> Waiting | None:
+        """What to wait for before the next attempt; None if there is to be none."""
+        if self._connections.is_callers or self._read_once:
+            return None
+        if self._tally.batches > self._batches_before and not self._options.atomic:
+            self._batches_before = self._tally.batches
+            self._patience.progressed()
+        reason = reason_to_wait(error)
+        if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
+            reason = await self._is_cut_off()
+        return None if reason is None else self._patience.wait_for(error, reason)
+
+    async def _is_cut_off(self) -> str | None:
+        """Why an error is but a consequence of what happened to the session or to the run, if so.
+
+        A stream may be the first to notice, by a stage that is not there any more.
+        """
+        if self._main is None or not self._run_id or self._options.dry_run:
+            return None
+        try:
+            is_running = await calls.is_running(self._main, self._run_id)
+        except psycopg.Error as error:
+            return reason_to_wait(error)
+        return None if is_running else "the run was taken for dead"
 
     @asynccontextmanager
     async def _outermost(self, main: AsyncConnection[Any]) -> AsyncIterator[None]:
@@ -276,13 +343,14 @@ class AsyncLoader:
         the caller did not ask for: unless it is in autocommit mode and outside a transaction, all
         that a load does is a savepoint of the caller's transaction.
         """
-        is_callers = self._connections.is_single and (
+        is_callers = self._connections.is_callers and (
             not main.autocommit or main.info.transaction_status != TransactionStatus.IDLE
         )
+        self._is_whole = is_callers or self._options.dry_run
         if is_callers:
             # Any statement begins the caller's transaction; what follows is then a savepoint in it.
             await calls.server_encoding(main)
-        if is_callers or self._options.dry_run:
+        if self._is_whole:
             async with main.transaction():
                 yield
         else:
@@ -295,7 +363,6 @@ class AsyncLoader:
         self._encoding = await calls.server_encoding(main)
         check_table_name(into)
         name = await calls.find_table(main, into)
-        ddl = None
         if name is None:
             if not options.create:
                 raise SqlkitError(
@@ -303,7 +370,7 @@ class AsyncLoader:
                     code="42P01",
                     hint="Create it, or let --create make it from what the source looks like.",
                 )
-            ddl = await self._create(main, sources[0], into)
+            await self._create(main, sources[0], into)
             name = await calls.find_table(main, into)
             assert name is not None
         self._target = await calls.describe_target(main, name)
@@ -313,38 +380,67 @@ class AsyncLoader:
         sizes = [source.size for source in sources]
         self._bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
 
-        wal = await calls.wal_position(main)
+        await self._open_run(main)
+        self._patience.resumed()
+        async with self._heartbeat():
+            if options.atomic:
+                async with main.transaction():
+                    await self._load_sources(main, sources)
+            else:
+                await self._load_sources(main, sources)
+            return await self._close_run(main, sources)
+
+    async def _open_run(self, main: AsyncConnection[Any]) -> None:
+        """Open the run, or take it up again where an earlier attempt has opened it."""
+        options = self._options
+        if self._wal is None:
+            self._wal = await calls.wal_position(main)
+        if not self._is_whole:
+            await calls.repair_runs(main, self._target.name)
+        if self._run_id and await calls.attach_run(main, self._run_id):
+            await calls.drop_stages(main, self._run_id)
+            return
         self._run_id = await calls.start_run(
             main,
             "load",
-            name,
+            self._target.name,
             options.policy,
             self._key,
             options.as_recorded(),
             f"{socket.gethostname()}:{os.getpid()}",
         )
-        try:
-            if options.atomic:
-                async with main.transaction():
-                    results = await self._load_sources(main, sources)
-            else:
-                results = await self._load_sources(main, sources)
-            await self._drop_stages(main)
-            wal = await calls.wal_position(main) - wal
+        await calls.attach_run(main, self._run_id)
+
+    async def _close_run(self, main: AsyncConnection[Any], sources: Sequence[Source]) -> LoadResult:
+        """Close the run as done. Its counters come from the ledger, however often it was cut."""
+        options, tally = self._options, self._tally
+        await self._drop_stages(main)
+        wal = max(0, await calls.wal_position(main) - (self._wal or 0))
+        async with main.transaction():
             # Batches may have committed asynchronously. This commit does not, and the log is
             # written in order: only now is the load a success.
+            if not self._is_whole:
+                await calls.require_synchronous_commit(main)
+            await calls.check_loaded(main, list(self._source_ids.values()))
             await calls.finish_run(main, self._run_id, wal_bytes=wal)
-        except BaseException as error:
-            await self._end_badly(main, error)
-            raise
-        tally = self._tally
+        if not self._is_whole:
+            # Those who died in the meantime, and whose stages were in use until now.
+            await calls.repair_runs(main, self._target.name)
+        counted = await calls.counts_of(main, self._run_id)
+        results: list[SourceResult] = []
+        batches, rows = 0, RowCounts()
+        for position, source in enumerate(sources):
+            found = counted.pop(self._source_ids[position], (0, RowCounts()))
+            state = "loaded" if found[0] else "skipped"
+            results.append(SourceResult(source.name, state, *found))
+            batches, rows = batches + found[0], rows + found[1]
         result = LoadResult(
             run_id=None if options.dry_run else self._run_id,
-            target=name,
+            target=self._target.name,
             policy=options.policy,
             sources=tuple(results),
-            batches=tally.batches,
-            rows=tally.rows,
+            batches=batches,
+            rows=rows,
             bytes=ByteCounts(read=tally.bytes_read, decoded=tally.bytes_decoded, wal=wal),
             seconds=Seconds(
                 total=time.monotonic() - self._started,
@@ -352,19 +448,38 @@ class AsyncLoader:
                 copy=tally.seconds_copy,
                 merge=tally.seconds_merge,
             ),
-            ddl=ddl,
+            ddl=self._ddl,
         )
         if options.dry_run:
             raise _DryRunEnds(result)
         return result
 
-    async def _load_sources(
-        self, main: AsyncConnection[Any], sources: Sequence[Source]
-    ) -> list[SourceResult]:
-        return [await self._load_source(main, source) for source in sources]
+    @asynccontextmanager
+    async def _heartbeat(self) -> AsyncIterator[None]:
+        """Tell from time to time that the program is alive, which a proxy might hide."""
+        over = AsyncSignal()
 
-    async def _end_badly(self, main: AsyncConnection[Any], error: BaseException) -> None:
+        async def beat() -> None:
+            while not await over.wait(HEARTBEAT):
+                with suppress(psycopg.Error, SqlkitError):
+                    await self._connections.beside(partial(calls.touch_run, run_id=self._run_id))
+
+        beating = AsyncTask(beat)
+        try:
+            yield
+        finally:
+            over.give()
+            await beating.settle()
+
+    async def _load_sources(self, main: AsyncConnection[Any], sources: Sequence[Source]) -> None:
+        for position, source in enumerate(sources):
+            await self._load_source(main, position, source)
+
+    async def _end_badly(self, error: BaseException) -> None:
         """Note the failure in the ledger, if the server is there to be told."""
+        main = self._main
+        if main is None or not self._run_id or self._is_whole:
+            return
         known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
         code = known.code if isinstance(known, SqlkitError) else "SK000"
         message = known.message if isinstance(known, SqlkitError) else type(error).__name__
@@ -372,10 +487,10 @@ class AsyncLoader:
             if main.info.transaction_status == TransactionStatus.IDLE:
                 await calls.finish_run(main, self._run_id, code, message)
 
-    async def _create(self, main: AsyncConnection[Any], source: Source, into: str) -> str:
+    async def _create(self, main: AsyncConnection[Any], source: Source, into: str) -> None:
         reader = await run_async(partial(source.open, database_encoding=self._encoding))
         try:
-            ddl = infer_table(
+            self._ddl = infer_table(
                 into,
                 reader.columns,
                 await run_async(reader.sample, SAMPLE_ROWS),
@@ -386,15 +501,17 @@ class AsyncLoader:
             )
         finally:
             await run_async(reader.close)
-        await main.execute(ddl.encode())
-        return ddl
+        await main.execute(self._ddl.encode())
 
     # One source -----------------------------------------------------------------------------
 
-    async def _load_source(self, main: AsyncConnection[Any], source: Source) -> SourceResult:
-        fingerprint = await run_async(source.fingerprint) if source.repeatable else None
-        before = replace(self._tally)
-        again = self._options.again
+    async def _load_source(self, main: AsyncConnection[Any], position: int, source: Source) -> None:
+        if position not in self._fingerprints:
+            self._fingerprints[position] = (
+                await run_async(source.fingerprint) if source.repeatable else None
+            )
+        # What an earlier attempt has begun is to be continued, and not begun once more.
+        again = self._options.again and position not in self._source_ids
         is_careful = False
         while True:
             state = await calls.open_source(
@@ -403,13 +520,15 @@ class AsyncLoader:
                 source.name,
                 source.format,
                 source.size,
-                fingerprint,
+                self._fingerprints[position],
                 again,
             )
+            self._source_ids[position] = state.source_id
             if state.state == "loaded":
                 break
-            # From here on it is this run's to continue, and not to begin once more.
             again = False
+            if not source.repeatable:
+                self._read_once.add(position)
             try:
                 if is_careful:
                     is_careful = await self._read_carefully(main, source, state)
@@ -426,13 +545,9 @@ class AsyncLoader:
                     raise
                 # Some rows are bad: find them all, in the batch that could not be loaded.
                 is_careful = True
-        batches = self._tally.batches - before.batches
-        return SourceResult(
-            source.name,
-            "skipped" if state.state == "loaded" and batches == 0 else "loaded",
-            batches,
-            self._tally.rows - before.rows,
-        )
+            else:
+                if not source.repeatable:
+                    break
 
     async def _read(self, main: AsyncConnection[Any], source: Source, state: SourceState) -> None:
         """Read a source from where the ledger says to its end."""
@@ -549,6 +664,17 @@ class AsyncLoader:
             if merging is not None:
                 await merging.settle()
 
+    @asynccontextmanager
+    async def _batch_transaction(self, main: AsyncConnection[Any]) -> AsyncIterator[None]:
+        """The transaction of a batch. It may be lost in a crash: then the ledger says so.
+
+        Where it is but a part of another transaction, of the caller's say, it leaves that as it is.
+        """
+        async with main.transaction():
+            if not self._is_whole:
+                await calls.set_local(main, "synchronous_commit", "off")
+            yield
+
     # The ways of a batch ----------------------------------------------------------------------
 
     def _is_append(self, opened: _Open) -> bool:
@@ -624,8 +750,7 @@ class AsyncLoader:
         queue: _Queue,
     ) -> None:
         started = time.monotonic()
-        async with connection.transaction():
-            await calls.set_local(connection, "synchronous_commit", "off")
+        async with self._batch_transaction(connection):
             rows = 0
             if taken is not None:
                 rows = await self._copy_piece(connection, opened, self._target.name, taken[1])
@@ -641,8 +766,7 @@ class AsyncLoader:
             )
 
     async def _append(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> None:
-        async with main.transaction():
-            await calls.set_local(main, "synchronous_commit", "off")
+        async with self._batch_transaction(main):
             await calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = await calls.wal_position(main)
             rows = await self._copy_to_target(main, opened, batch, freeze=False)
@@ -666,12 +790,14 @@ class AsyncLoader:
             or self._tally.rows.inserted
         ):
             return False
-        async with main.transaction():
-            await calls.set_local(main, "synchronous_commit", "off")
-            await calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
+        async with self._batch_transaction(main):
+            # Whoever else loads this source is waited for, however long that takes.
             await calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = await calls.wal_position(main)
+            timeout = await calls.setting(main, "lock_timeout")
+            await calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
             indexes = await calls.begin_first_load(main, self._target.name)
+            await calls.set_local(main, "lock_timeout", timeout)
             if indexes is None:
                 return False
             if options.batch_bytes is None:
@@ -807,8 +933,9 @@ class AsyncLoader:
 
     async def _merge(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> None:
         started = time.monotonic()
-        async with main.transaction():
-            await calls.set_local(main, "synchronous_commit", "off")
+        async with self._batch_transaction(main):
+            if not self._connections.is_direct:
+                await calls.check_stages(main, batch.stages, batch.rows)
             counts = await calls.merge_batch(
                 main,
                 self._run_id,
@@ -848,7 +975,8 @@ class AsyncLoader:
                 stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
             )
             try:
-                async with main.cursor().copy(statement) as copy:
+                cursor = main.cursor()
+                async with cursor.copy(statement) as copy:
                     while (taken := await opened.feed.take(batch)) is not None:
                         await _write(copy, taken[1].data)
                         self._tell(opened, taken[1], "copy")
@@ -856,8 +984,9 @@ class AsyncLoader:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started
             started = time.monotonic()
-            async with main.transaction():
-                await calls.set_local(main, "synchronous_commit", "off")
+            async with self._batch_transaction(main):
+                if not self._connections.is_direct:
+                    await calls.check_stages(main, [stage], cursor.rowcount)
                 counts = await calls.merge_text_batch(
                     main,
                     self._run_id,

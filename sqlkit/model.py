@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,25 @@ class SourceState:
     next_line: int
     stored_offset: int
     stored_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Session:
+    """The other end of a connection: a server process, known by its id and its start."""
+
+    backend_pid: int
+    started_at: datetime
+    is_read_only: bool
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `sqlkit.repair_runs` did to a run or to one of its stages."""
+
+    run_id: int
+    target: str
+    stage: str | None
+    action: str  # closed, dropped, forgotten, in use, of another role
 
 
 @dataclass(frozen=True)

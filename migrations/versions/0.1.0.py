@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="478346fe37b2e7b162183fd1745561d13513d96c7f5fb89795e63b468c012807",
+        sha256="e0e1d1472b50717ec8b98b64e2f83fe5d5491ea34808fc9df0cea31a2f605e86",
     )
 
 

@@ -48,6 +48,9 @@ create table sqlkit.run (
     bytes_before bigint,
     bytes_after bigint,
     wal_bytes bigint,
+    backend_pid integer,
+    backend_started_at timestamptz,
+    is_direct boolean,
     constraint run_pkey primary key (run_id),
     constraint run_kind_check check (kind in ('load', 'merge')),
     constraint run_state_check check (state in ('running', 'done', 'failed')),
@@ -61,6 +64,10 @@ comment on table sqlkit.run is
 comment on column sqlkit.run.target is 'schema.table, quoted as SQL wants it';
 comment on column sqlkit.run.client is 'host:pid of the program that runs it';
 comment on column sqlkit.run.heartbeat_at is 'when the program was last seen to be alive';
+comment on column sqlkit.run.backend_pid is 'the server process that the program talks to, as far as it is known';
+comment on column sqlkit.run.is_direct is
+'true: that process ends when the program does; false: a proxy stands between, and only heartbeat_at tells that the
+program is alive; null: nobody has said';
 comment on column sqlkit.run.bytes_before is 'size of the target with indexes and TOAST, when the run began';
 comment on column sqlkit.run.bytes_after is 'the same when it ended';
 comment on column sqlkit.run.wal_bytes is

@@ -30,7 +30,9 @@ as $start_run$
 declare
     v_run_id bigint;
 begin
-    insert into sqlkit.run (kind, target, policy, key_columns, options, client, bytes_before)
+    insert into sqlkit.run (
+        kind, target, policy, key_columns, options, client, bytes_before, backend_pid, backend_started_at
+    )
     values (
         p_kind,
         sqlkit._table_name(p_target),
@@ -38,7 +40,9 @@ begin
         p_key,
         p_options,
         p_client,
-        pg_total_relation_size(p_target)
+        pg_total_relation_size(p_target),
+        pg_backend_pid(),
+        (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) as a)
     )
     returning run_id into v_run_id;
     return v_run_id;

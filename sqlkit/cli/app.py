@@ -39,6 +39,7 @@ COMMANDS = {
     "load": Command("load", "load", "Load files into a table."),
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
     "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),
+    "repair": Command("repair", "repair", "Put in order what dead programs left behind."),
     "migrate": Command("migrate", "migrate", "Deploy, upgrade, verify and remove sqlkit's SQL."),
     "extension": Command("extension", "extension", "Deploy sqlkit as an extension instead."),
     "demo": Command("demo", "demo", "Load real flights, four times, into an embedded server."),

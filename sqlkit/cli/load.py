@@ -74,6 +74,12 @@ def load(
         str,
         typer.Option(metavar="N|N%", help="Keep so many refused rows as rejects; more fail."),
     ] = "0",
+    retry_for: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Wait so long for a lost server or a lock; 0 for not at all."
+        ),
+    ] = "15m",
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -125,7 +131,9 @@ def load(
             again=again,
             reject_limit=limit,
             reject_share=share,
+            retry_for=parse_seconds(retry_for),
             progress=line.show,
+            on_wait=lambda wait: line.note(f"waiting: {wait}"),
         )
     if as_json:
         print(json.dumps(result.as_dict(), ensure_ascii=False))
@@ -201,6 +209,22 @@ def parse_limit(text: str) -> tuple[int | None, float | None]:
         raise UsageError(
             f"{text!r} is not a limit of rejects", hint="Write a number of rows, or 1%."
         ) from None
+
+
+_TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_seconds(text: str) -> float:
+    """A time, as 90, 30s, 15m or 2h, in seconds. Raises UsageError."""
+    number = text.strip().lower()
+    unit = number[-1:] if number[-1:] in _TIMES else ""
+    try:
+        found = float(number.removesuffix(unit)) * _TIMES[unit]
+    except ValueError:
+        found = -1
+    if not 0 <= found < float("inf"):
+        raise UsageError(f"{text!r} is not a time", hint="Write it as 90, 30s, 15m or 2h.")
+    return found
 
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

@@ -51,6 +51,14 @@ class ProgressLine:
             self._stream.write(text + "\n")
         self._stream.flush()
 
+    def note(self, text: str) -> None:
+        """Write a line of its own, which stays, whatever else is shown."""
+        if self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._width = 0
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
 
 def describe(progress: LoadProgress) -> str:
     """One line: where, rows, bytes, rate, and the time left where the total is known."""
