@@ -13,6 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Annotated, Any, Generic, ParamSpec, TypeVar
 
+PATIENCE = 2.0
+"""Seconds for which a thread is waited for that should end at once."""
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -178,6 +181,9 @@ class Prefetch(Generic[T]):
             return entry
 
     def close(self) -> None:
-        """Stop reading. Returns once the thread has ended, so that its iterator may be closed."""
+        """Stop reading, and wait for the thread to end so that its iterator may be closed.
+
+        Not for ever: a thread that waits for a pipe on which nothing comes is left to itself.
+        """
         self._closed.set()
-        self._thread.join()
+        self._thread.join(timeout=PATIENCE)
