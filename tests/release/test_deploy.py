@@ -15,11 +15,12 @@ from psycopg import sql
 
 from sqlkit import migrate
 from sqlkit._release import LOCK_KEY, VERSION, VERSIONS
+from sqlkit.build import render_dist
 from sqlkit.errors import DatabaseError, SqlkitError, UsageError
 from sqlkit.fingerprint import Fingerprint, differences
 from sqlkit.migrate import Channel, DeployError
 from tests.conftest import Database, RunSqlkit, fresh_database
-from tests.release.conftest import ROOT, look, psql, run_psql
+from tests.release.conftest import ROOT, copy_sources, look, psql, run_psql
 from tests.servers import Server
 
 
@@ -76,10 +77,10 @@ def test_the_body_runs_by_psql_in_one_transaction(bare: Database) -> None:
 
 
 def test_the_body_refuses_to_run_without_a_transaction(bare: Database) -> None:
-    done = run_psql(
-        bare, "-v", "ON_ERROR_STOP=1", "-f", migrate.DIST / f"migrate--base--{VERSION}.sql"
-    )
+    script = migrate.DIST / f"migrate--base--{VERSION}.sql"
+    done = run_psql(bare, "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", script)
     assert done.returncode != 0
+    assert "ERROR:  SK904" in done.stderr
     assert "must run in one transaction" in done.stderr
     assert "psql -1" in done.stderr
     assert leftovers(bare) == []
@@ -235,6 +236,28 @@ def test_a_revision_refuses_a_script_that_was_changed(
     with pytest.raises(SqlkitError, match="not the script of the release") as caught:
         migrate.up(bare.dsn)
     assert caught.value.code == "SK906"
+    assert leftovers(bare) == []
+
+
+def test_a_grant_on_what_is_not_there_undoes_the_deployment(bare: Database, tmp_path: Path) -> None:
+    """A sequence belongs to its column, so that the build cannot know whether it exists."""
+    copy_sources(tmp_path)
+    grants = tmp_path / "sql" / "grants.toml"
+    grants.write_text(grants.read_text().replace("stage_stage_id_seq", "no_such_seq"))
+    script = render_dist(tmp_path)[tmp_path / f"sqlkit/dist/migrate--base--{VERSION}.sql"]
+    done = run_psql(bare, "-1", "-v", "VERBOSITY=verbose", script=script)
+    assert "ERROR:  SK907" in done.stderr
+    assert "sequence no_such_seq is to be granted to sqlkit_loader" in done.stderr
+    assert leftovers(bare) == []
+
+
+def test_a_setting_that_claims_another_way_is_refused(bare: Database) -> None:
+    script = (migrate.DIST / f"migrate--base--{VERSION}.sql").read_text()
+    for claim in ("extension", "pigeon"):
+        claimed = f"set local sqlkit.channel = '{claim}';\n{script}"
+        done = run_psql(bare, "-1", "-v", "VERBOSITY=verbose", script=claimed)
+        assert "ERROR:  SK901" in done.stderr
+        assert f"sqlkit.channel = '{claim}' does not fit" in done.stderr
     assert leftovers(bare) == []
 
 
