@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="e0e1d1472b50717ec8b98b64e2f83fe5d5491ea34808fc9df0cea31a2f605e86",
+        sha256="b054f97740c63194d8510e42ac54d3f3ee3bcd09f4ec747c57b41dbad5a292e6",
     )
 
 

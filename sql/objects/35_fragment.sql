@@ -19,18 +19,38 @@ returns text
 language sql
 stable
 return (
-    -- Operators of an extension's type live where the type does.
-    select format('operator(%I.%s)', n.nspname, p_operator)
-    from pg_attribute as a
-    join pg_type as y on y.oid = a.atttypid
-    join pg_type as b
-        on b.oid = case when y.typtype = 'd' then y.typbasetype else y.oid end
+    -- Operators of an extension's type live where the type does; those of enums, arrays, ranges and composite
+    -- types are PostgreSQL's own, whoever made the type; a domain has its base's.
+    with recursive base as (
+        select
+y.oid,
+y.typtype,
+y.typbasetype,
+y.typelem,
+y.typnamespace
+        from pg_attribute as a
+        join pg_type as y on y.oid = a.atttypid
+        where a.attrelid = p_target and a.attname = p_column
+        union all
+        select
+y.oid,
+y.typtype,
+y.typbasetype,
+y.typelem,
+y.typnamespace
+        from base as b
+        join pg_type as y on y.oid = b.typbasetype
+        where b.typtype = 'd'
+    )
+
+select format('operator(%I.%s)', n.nspname, p_operator)
+    from base as b
     join pg_namespace as n
         on n.oid = case
-            when b.typtype = 'e' or b.typelem <> 0 then 'pg_catalog'::regnamespace
+            when b.typtype <> 'b' or b.typelem <> 0 then 'pg_catalog'::regnamespace
             else b.typnamespace
         end
-    where a.attrelid = p_target and a.attname = p_column
+    where b.typtype <> 'd'
 );
 
 comment on function sqlkit._operator(regclass, name, text) is
@@ -215,7 +235,7 @@ return (
             when p_pieces is null
                 then format(
                     'select %s from only %s as s where %s',
-                    sqlkit._column_list(p_columns, 's.%I'), k.stage, p_filter
+                    sqlkit._column_list(p_columns, 's.%I'), sqlkit._table_name(k.stage), p_filter
                 )
             else format(
                 'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
@@ -225,7 +245,11 @@ return (
                 || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
                 || 'where p.stage = %4$s and p.rows > 0) as p '
                 || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
-                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1, p_filter
+                sqlkit._column_list(p_columns, 's.%I'),
+                sqlkit._table_name(k.stage),
+                p_pieces,
+                k.position - 1,
+                p_filter
             )
         end,
         ' union all '
@@ -275,7 +299,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return format(
     'insert into %s (%s) overriding system value select %s from',
-    p_target,
+    sqlkit._table_name(p_target),
     sqlkit._column_list(p_columns, '%I'),
     sqlkit._column_list(p_columns, 's.%I')
 );

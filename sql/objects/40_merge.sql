@@ -20,6 +20,7 @@ begin
         raise exception using
             errcode = 'SK206',
             message = format('there is no policy %L', p_policy),
+            detail = format('Target: %s.', sqlkit._table_name(p_target)),
             hint = 'Policies are append, ignore, update, newer, fill and error.';
     end if;
     select string_agg(quote_ident(k.name), ', ')
@@ -36,10 +37,10 @@ begin
     if p_policy = 'newer' and (p_order_by is null or p_order_by <> all(p_columns)) then
         raise exception using
             errcode = 'SK207',
-            message = coalesce(
-                format('column %I, by which the newer row is known, is not in the input', p_order_by),
-                'policy newer needs a column to order by'
-            ),
+            message = case
+                when p_order_by is null then 'policy newer needs a column to order by'
+                else format('column %I, by which the newer row is known, is not in the input', p_order_by)
+            end,
             detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
             hint = 'Name a column that grows with each version of a row, such as updated_at.';
     end if;
@@ -80,15 +81,21 @@ return (
             select string_agg(
                 case
                     when k.name = any(p_key) then format('s.%I', k.name)
+                    -- Arrays of arrays would be one array: they go there and back as text.
                     else format(
-                        '(array_agg(s.%1$I order by s.sqlkit_position) filter (where s.%1$I is not null))[1] as %1$I',
-                        k.name
+                        '(array_agg(s.%1$I%2$s order by s.sqlkit_position) filter (where s.%1$I is not null))[1]%3$s '
+                        'as %1$I',
+                        k.name,
+                        case when y.typcategory = 'A' then '::text' end,
+                        case when y.typcategory = 'A' then '::' || format_type(a.atttypid, a.atttypmod) end
                     )
                 end,
                 ', '
                 order by k.position
             )
             from unnest(p_columns) with ordinality as k (name, position)
+            join pg_attribute as a on a.attrelid = p_stages[1] and a.attname = k.name
+            join pg_type as y on y.oid = a.atttypid
         ),
         sqlkit._staged_rows(
             p_stages,
@@ -255,6 +262,28 @@ With p_with_unmet, also a row for each of the target''s that none was for (sqlki
 p_batch_bytes is the size of the batch.';
 
 
+create or replace function sqlkit._write(p_statement text)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $write$
+declare
+    v_rows bigint;
+begin
+    -- The target's triggers, defaults and checks are its owner's: they find their tables where they would if
+    -- the caller wrote by himself. The statement is qualified in all its parts.
+    perform set_config('search_path', coalesce(current_setting('sqlkit.search_path', true), ''), true);
+    execute p_statement;
+    get diagnostics v_rows = row_count;
+    return v_rows;
+end;
+$write$;
+
+comment on function sqlkit._write(text) is
+'Executes a statement that writes the target, under the caller''s search_path (setting sqlkit.search_path), and
+returns the number of rows that it wrote. Writes: the target.';
+
+
 create or replace function sqlkit._write_difference(
     p_target regclass,
     p_policy text,
@@ -274,38 +303,34 @@ set work_mem = '64MB'
 as $write_difference$
 declare
     v_is_plain boolean := sqlkit._is_plain(p_target);
-    v_rows bigint;
 begin
     if p_is_update then
         if not v_is_plain then
             -- Rows lie in many tables, where a place alone does not tell which row is meant.
             perform set_config('enable_hashjoin', 'on', true);
         end if;
-        execute format(
+        return sqlkit._write(format(
             'update %1$s%2$s as t set %3$s from (select s.* from pg_temp.sqlkit_difference as s '
             'where s.sqlkit_is_staged and s.sqlkit_ctid is not null and s.sqlkit_is_wanted '
             'order by %4$s offset 0) as s where %5$s',
             case when v_is_plain then 'only ' else '' end,
-            p_target,
+            sqlkit._table_name(p_target),
             sqlkit._column_list(
                 sqlkit._value_columns(p_target, p_columns, p_key),
                 case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
             ),
             sqlkit._column_list(p_key, 's.%I'),
             case
-                when v_is_plain then 't.ctid = s.sqlkit_ctid'
+                when v_is_plain then 't.ctid operator(pg_catalog.=) s.sqlkit_ctid'
                 else sqlkit._key_match(p_target, p_key)
             end
-        );
-    else
-        execute format(
-            '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
-            sqlkit._insert_from(p_target, p_columns),
-            sqlkit._column_list(p_key, 's.%I')
-        );
+        ));
     end if;
-    get diagnostics v_rows = row_count;
-    return v_rows;
+    return sqlkit._write(format(
+        '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
+        sqlkit._insert_from(p_target, p_columns),
+        sqlkit._column_list(p_key, 's.%I')
+    ));
 end;
 $write_difference$;
 
@@ -391,8 +416,9 @@ begin
     );
 
     if p_policy = 'append' then
-        execute format('%s (%s) as s', sqlkit._insert_from(p_target, v_columns), v_rows);
-        get diagnostics v_counts.rows_inserted = row_count;
+        v_counts.rows_inserted := sqlkit._write(
+            format('%s (%s) as s', sqlkit._insert_from(p_target, v_columns), v_rows)
+        );
         v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_inserted;
         return v_counts;
     end if;
@@ -458,13 +484,12 @@ begin
         end if;
         execute format('select not exists (select from %s)', p_target) into v_target_is_empty;
         if v_target_is_empty then
-            execute format(
+            v_counts.rows_inserted := sqlkit._write(format(
                 '%s (%s) as s order by %s',
                 sqlkit._insert_from(p_target, v_columns),
                 v_rows,
                 sqlkit._column_list(v_key, 's.%I')
-            );
-            get diagnostics v_counts.rows_inserted = row_count;
+            ));
             v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_duplicate - v_counts.rows_inserted;
             if v_counts.rows_duplicate > 0 then
                 drop table pg_temp.sqlkit_single;
@@ -536,7 +561,9 @@ create or replace function sqlkit.merge_batch(
     p_order_by name default null,
     p_pieces jsonb default null,
     p_seconds_decode double precision default 0,
-    p_seconds_copy double precision default 0
+    p_seconds_copy double precision default 0,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -551,6 +578,7 @@ begin
     if p_source_id is not null then
         perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
     end if;
+    perform set_config('sqlkit.search_path', p_search_path, true);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     perform sqlkit.record_batch(
         p_run_id,
@@ -568,7 +596,7 @@ $merge_batch$;
 
 comment on function sqlkit.merge_batch(
     bigint, bigint, sqlkit.source_range, regclass[], regclass, text, name[], name, jsonb, double precision,
-    double precision
+    double precision, text
 ) is
 'Merges the stages of a batch into the target and records the batch: one call, one transaction.
 p_pieces tells which rows came first where several stages were filled by turns: a list of
@@ -582,7 +610,8 @@ create or replace function sqlkit.merge_stage(
     p_stage regclass,
     p_policy text default 'update',
     p_key name[] default null,
-    p_order_by name default null
+    p_order_by name default null,
+    p_search_path text default current_setting('search_path')
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -608,7 +637,15 @@ begin
     end if;
     v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key);
     v_counts := sqlkit.merge_batch(
-        v_run_id, null, null, array[p_stage], v_target, p_policy, p_key, p_order_by
+        v_run_id,
+        null,
+        null,
+        array[p_stage],
+        v_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_search_path => p_search_path
     );
     perform sqlkit.finish_run(
         v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
@@ -618,10 +655,11 @@ begin
 end;
 $merge_stage$;
 
-comment on function sqlkit.merge_stage(regclass, text, name[], name) is
+comment on function sqlkit.merge_stage(regclass, text, name[], name, text) is
 'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
 read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
 Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
 wins), fill (only nulls are overwritten), error (nothing may exist).
+The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
 for append. Raises: SK201 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';

@@ -28,7 +28,11 @@ begin
             p_policy,
             p_key,
             p_order_by,
-            p_filter => format('s.sqlkit_line between %s and %s', p_first_line, p_last_line)
+            p_filter => format(
+                's.sqlkit_line operator(pg_catalog.>=) %s and s.sqlkit_line operator(pg_catalog.<=) %s',
+                p_first_line,
+                p_last_line
+            )
         );
     exception
         when data_exception
@@ -148,7 +152,8 @@ create or replace function sqlkit.merge_text_batch(
     p_limit bigint default 0,
     p_share double precision default null,
     p_seconds_decode double precision default 0,
-    p_seconds_copy double precision default 0
+    p_seconds_copy double precision default 0,
+    p_search_path text default current_setting('search_path')
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -165,6 +170,7 @@ declare
     v_start timestamptz := clock_timestamp();
     v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
+    perform set_config('sqlkit.search_path', p_search_path, true);
     if p_source_id is not null then
         perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
     end if;
@@ -244,7 +250,7 @@ $merge_text_batch$;
 
 comment on function sqlkit.merge_text_batch(
     bigint, bigint, sqlkit.source_range, regclass, regclass, text, name[], name, bigint, double precision,
-    double precision, double precision
+    double precision, double precision, text
 ) is
 'Merges a batch that stands in a text stage: finds all its bad rows, keeps them in sqlkit.reject, merges the rest
 and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
@@ -253,7 +259,7 @@ first 10,000) are in sqlkit.reject without a batch. A row is refused if it is ma
 column, or it breaks a constraint or a trigger of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
-SK207, SK302 and SK303 under policy error.';
+SK207, SK302 and SK303 under policy error; SK301 only ends the attempt inside.';
 
 
 create or replace function sqlkit.settle_rejects(

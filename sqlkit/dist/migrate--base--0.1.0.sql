@@ -1525,18 +1525,38 @@ returns text
 language sql
 stable
 return (
-    -- Operators of an extension's type live where the type does.
-    select format('operator(%I.%s)', n.nspname, p_operator)
-    from pg_attribute as a
-    join pg_type as y on y.oid = a.atttypid
-    join pg_type as b
-        on b.oid = case when y.typtype = 'd' then y.typbasetype else y.oid end
+    -- Operators of an extension's type live where the type does; those of enums, arrays, ranges and composite
+    -- types are PostgreSQL's own, whoever made the type; a domain has its base's.
+    with recursive base as (
+        select
+y.oid,
+y.typtype,
+y.typbasetype,
+y.typelem,
+y.typnamespace
+        from pg_attribute as a
+        join pg_type as y on y.oid = a.atttypid
+        where a.attrelid = p_target and a.attname = p_column
+        union all
+        select
+y.oid,
+y.typtype,
+y.typbasetype,
+y.typelem,
+y.typnamespace
+        from base as b
+        join pg_type as y on y.oid = b.typbasetype
+        where b.typtype = 'd'
+    )
+
+select format('operator(%I.%s)', n.nspname, p_operator)
+    from base as b
     join pg_namespace as n
         on n.oid = case
-            when b.typtype = 'e' or b.typelem <> 0 then 'pg_catalog'::regnamespace
+            when b.typtype <> 'b' or b.typelem <> 0 then 'pg_catalog'::regnamespace
             else b.typnamespace
         end
-    where a.attrelid = p_target and a.attname = p_column
+    where b.typtype <> 'd'
 );
 
 comment on function sqlkit._operator(regclass, name, text) is
@@ -1721,7 +1741,7 @@ return (
             when p_pieces is null
                 then format(
                     'select %s from only %s as s where %s',
-                    sqlkit._column_list(p_columns, 's.%I'), k.stage, p_filter
+                    sqlkit._column_list(p_columns, 's.%I'), sqlkit._table_name(k.stage), p_filter
                 )
             else format(
                 'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
@@ -1731,7 +1751,11 @@ return (
                 || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
                 || 'where p.stage = %4$s and p.rows > 0) as p '
                 || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
-                sqlkit._column_list(p_columns, 's.%I'), k.stage, p_pieces, k.position - 1, p_filter
+                sqlkit._column_list(p_columns, 's.%I'),
+                sqlkit._table_name(k.stage),
+                p_pieces,
+                k.position - 1,
+                p_filter
             )
         end,
         ' union all '
@@ -1781,7 +1805,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return format(
     'insert into %s (%s) overriding system value select %s from',
-    p_target,
+    sqlkit._table_name(p_target),
     sqlkit._column_list(p_columns, '%I'),
     sqlkit._column_list(p_columns, 's.%I')
 );
@@ -1855,6 +1879,7 @@ begin
         raise exception using
             errcode = 'SK206',
             message = format('there is no policy %L', p_policy),
+            detail = format('Target: %s.', sqlkit._table_name(p_target)),
             hint = 'Policies are append, ignore, update, newer, fill and error.';
     end if;
     select string_agg(quote_ident(k.name), ', ')
@@ -1871,10 +1896,10 @@ begin
     if p_policy = 'newer' and (p_order_by is null or p_order_by <> all(p_columns)) then
         raise exception using
             errcode = 'SK207',
-            message = coalesce(
-                format('column %I, by which the newer row is known, is not in the input', p_order_by),
-                'policy newer needs a column to order by'
-            ),
+            message = case
+                when p_order_by is null then 'policy newer needs a column to order by'
+                else format('column %I, by which the newer row is known, is not in the input', p_order_by)
+            end,
             detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
             hint = 'Name a column that grows with each version of a row, such as updated_at.';
     end if;
@@ -1915,15 +1940,21 @@ return (
             select string_agg(
                 case
                     when k.name = any(p_key) then format('s.%I', k.name)
+                    -- Arrays of arrays would be one array: they go there and back as text.
                     else format(
-                        '(array_agg(s.%1$I order by s.sqlkit_position) filter (where s.%1$I is not null))[1] as %1$I',
-                        k.name
+                        '(array_agg(s.%1$I%2$s order by s.sqlkit_position) filter (where s.%1$I is not null))[1]%3$s '
+                        'as %1$I',
+                        k.name,
+                        case when y.typcategory = 'A' then '::text' end,
+                        case when y.typcategory = 'A' then '::' || format_type(a.atttypid, a.atttypmod) end
                     )
                 end,
                 ', '
                 order by k.position
             )
             from unnest(p_columns) with ordinality as k (name, position)
+            join pg_attribute as a on a.attrelid = p_stages[1] and a.attname = k.name
+            join pg_type as y on y.oid = a.atttypid
         ),
         sqlkit._staged_rows(
             p_stages,
@@ -2090,6 +2121,28 @@ With p_with_unmet, also a row for each of the target''s that none was for (sqlki
 p_batch_bytes is the size of the batch.';
 
 
+create or replace function sqlkit._write(p_statement text)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $write$
+declare
+    v_rows bigint;
+begin
+    -- The target's triggers, defaults and checks are its owner's: they find their tables where they would if
+    -- the caller wrote by himself. The statement is qualified in all its parts.
+    perform set_config('search_path', coalesce(current_setting('sqlkit.search_path', true), ''), true);
+    execute p_statement;
+    get diagnostics v_rows = row_count;
+    return v_rows;
+end;
+$write$;
+
+comment on function sqlkit._write(text) is
+'Executes a statement that writes the target, under the caller''s search_path (setting sqlkit.search_path), and
+returns the number of rows that it wrote. Writes: the target.';
+
+
 create or replace function sqlkit._write_difference(
     p_target regclass,
     p_policy text,
@@ -2109,38 +2162,34 @@ set work_mem = '64MB'
 as $write_difference$
 declare
     v_is_plain boolean := sqlkit._is_plain(p_target);
-    v_rows bigint;
 begin
     if p_is_update then
         if not v_is_plain then
             -- Rows lie in many tables, where a place alone does not tell which row is meant.
             perform set_config('enable_hashjoin', 'on', true);
         end if;
-        execute format(
+        return sqlkit._write(format(
             'update %1$s%2$s as t set %3$s from (select s.* from pg_temp.sqlkit_difference as s '
             'where s.sqlkit_is_staged and s.sqlkit_ctid is not null and s.sqlkit_is_wanted '
             'order by %4$s offset 0) as s where %5$s',
             case when v_is_plain then 'only ' else '' end,
-            p_target,
+            sqlkit._table_name(p_target),
             sqlkit._column_list(
                 sqlkit._value_columns(p_target, p_columns, p_key),
                 case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
             ),
             sqlkit._column_list(p_key, 's.%I'),
             case
-                when v_is_plain then 't.ctid = s.sqlkit_ctid'
+                when v_is_plain then 't.ctid operator(pg_catalog.=) s.sqlkit_ctid'
                 else sqlkit._key_match(p_target, p_key)
             end
-        );
-    else
-        execute format(
-            '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
-            sqlkit._insert_from(p_target, p_columns),
-            sqlkit._column_list(p_key, 's.%I')
-        );
+        ));
     end if;
-    get diagnostics v_rows = row_count;
-    return v_rows;
+    return sqlkit._write(format(
+        '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
+        sqlkit._insert_from(p_target, p_columns),
+        sqlkit._column_list(p_key, 's.%I')
+    ));
 end;
 $write_difference$;
 
@@ -2226,8 +2275,9 @@ begin
     );
 
     if p_policy = 'append' then
-        execute format('%s (%s) as s', sqlkit._insert_from(p_target, v_columns), v_rows);
-        get diagnostics v_counts.rows_inserted = row_count;
+        v_counts.rows_inserted := sqlkit._write(
+            format('%s (%s) as s', sqlkit._insert_from(p_target, v_columns), v_rows)
+        );
         v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_inserted;
         return v_counts;
     end if;
@@ -2293,13 +2343,12 @@ begin
         end if;
         execute format('select not exists (select from %s)', p_target) into v_target_is_empty;
         if v_target_is_empty then
-            execute format(
+            v_counts.rows_inserted := sqlkit._write(format(
                 '%s (%s) as s order by %s',
                 sqlkit._insert_from(p_target, v_columns),
                 v_rows,
                 sqlkit._column_list(v_key, 's.%I')
-            );
-            get diagnostics v_counts.rows_inserted = row_count;
+            ));
             v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_duplicate - v_counts.rows_inserted;
             if v_counts.rows_duplicate > 0 then
                 drop table pg_temp.sqlkit_single;
@@ -2371,7 +2420,9 @@ create or replace function sqlkit.merge_batch(
     p_order_by name default null,
     p_pieces jsonb default null,
     p_seconds_decode double precision default 0,
-    p_seconds_copy double precision default 0
+    p_seconds_copy double precision default 0,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -2386,6 +2437,7 @@ begin
     if p_source_id is not null then
         perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
     end if;
+    perform set_config('sqlkit.search_path', p_search_path, true);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     perform sqlkit.record_batch(
         p_run_id,
@@ -2403,7 +2455,7 @@ $merge_batch$;
 
 comment on function sqlkit.merge_batch(
     bigint, bigint, sqlkit.source_range, regclass[], regclass, text, name[], name, jsonb, double precision,
-    double precision
+    double precision, text
 ) is
 'Merges the stages of a batch into the target and records the batch: one call, one transaction.
 p_pieces tells which rows came first where several stages were filled by turns: a list of
@@ -2417,7 +2469,8 @@ create or replace function sqlkit.merge_stage(
     p_stage regclass,
     p_policy text default 'update',
     p_key name[] default null,
-    p_order_by name default null
+    p_order_by name default null,
+    p_search_path text default current_setting('search_path')
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -2443,7 +2496,15 @@ begin
     end if;
     v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key);
     v_counts := sqlkit.merge_batch(
-        v_run_id, null, null, array[p_stage], v_target, p_policy, p_key, p_order_by
+        v_run_id,
+        null,
+        null,
+        array[p_stage],
+        v_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_search_path => p_search_path
     );
     perform sqlkit.finish_run(
         v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
@@ -2453,11 +2514,12 @@ begin
 end;
 $merge_stage$;
 
-comment on function sqlkit.merge_stage(regclass, text, name[], name) is
+comment on function sqlkit.merge_stage(regclass, text, name[], name, text) is
 'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
 read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
 Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
 wins), fill (only nulls are overwritten), error (nothing may exist).
+The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
 for append. Raises: SK201 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';
 
@@ -2799,7 +2861,11 @@ begin
             p_policy,
             p_key,
             p_order_by,
-            p_filter => format('s.sqlkit_line between %s and %s', p_first_line, p_last_line)
+            p_filter => format(
+                's.sqlkit_line operator(pg_catalog.>=) %s and s.sqlkit_line operator(pg_catalog.<=) %s',
+                p_first_line,
+                p_last_line
+            )
         );
     exception
         when data_exception
@@ -2919,7 +2985,8 @@ create or replace function sqlkit.merge_text_batch(
     p_limit bigint default 0,
     p_share double precision default null,
     p_seconds_decode double precision default 0,
-    p_seconds_copy double precision default 0
+    p_seconds_copy double precision default 0,
+    p_search_path text default current_setting('search_path')
 )
 returns sqlkit.row_counts
 language plpgsql
@@ -2936,6 +3003,7 @@ declare
     v_start timestamptz := clock_timestamp();
     v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
+    perform set_config('sqlkit.search_path', p_search_path, true);
     if p_source_id is not null then
         perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
     end if;
@@ -3015,7 +3083,7 @@ $merge_text_batch$;
 
 comment on function sqlkit.merge_text_batch(
     bigint, bigint, sqlkit.source_range, regclass, regclass, text, name[], name, bigint, double precision,
-    double precision, double precision
+    double precision, double precision, text
 ) is
 'Merges a batch that stands in a text stage: finds all its bad rows, keeps them in sqlkit.reject, merges the rest
 and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
@@ -3024,7 +3092,7 @@ first 10,000) are in sqlkit.reject without a batch. A row is refused if it is ma
 column, or it breaks a constraint or a trigger of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
-SK207, SK302 and SK303 under policy error.';
+SK207, SK302 and SK303 under policy error; SK301 only ends the attempt inside.';
 
 
 create or replace function sqlkit.settle_rejects(
@@ -3471,6 +3539,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
+            ('sqlkit_loader', 'execute', 'routine', '_write'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
@@ -3559,6 +3628,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
+            ('sqlkit_admin', 'execute', 'routine', '_write'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),

@@ -38,3 +38,63 @@ return unnest(array[
     'עברית',
     repeat('x', 63)
 ]::name[]);
+
+-- Rows to a stage, merged, and the stage dropped: what most tests of the merge need. p_rows is a
+-- query, p_columns the columns of the target that it gives (all that can be loaded if null).
+create function sqlkit_test.merge(
+    p_target regclass,
+    p_rows text,
+    p_policy text default 'update',
+    p_columns name[] default null,
+    p_key name[] default null,
+    p_order_by name default null
+)
+returns sqlkit.row_counts
+language plpgsql
+as $function$
+declare
+    v_stage regclass := sqlkit.create_stage(p_target, p_columns);
+    v_counts sqlkit.row_counts;
+begin
+    execute format('insert into %s %s', v_stage, p_rows);
+    v_counts := sqlkit.merge_stage(v_stage, p_policy, p_key, p_order_by);
+    perform sqlkit.drop_stage(v_stage);
+    return v_counts;
+end;
+$function$;
+
+-- The same counts, with their names, and only those that are not zero.
+create function sqlkit_test.shown(p_counts sqlkit.row_counts)
+returns text
+language sql
+immutable
+return (
+    select string_agg(format('%s %s', c.value, replace(c.key, 'rows_', '')), ', ')
+    from json_each_text(row_to_json(p_counts)) as c
+    where c.value <> '0'
+);
+
+-- What a role needs of sqlkit itself to load: nothing of the target.
+create function sqlkit_test.grant_sqlkit(p_role name)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+    execute format('grant usage on schema sqlkit, sqlkit_test to %I', p_role);
+    execute format('grant usage, create on schema sqlkit_stage to %I', p_role);
+    execute format('grant select, insert, update, delete on all tables in schema sqlkit to %I', p_role);
+    execute format('grant usage on all sequences in schema sqlkit to %I', p_role);
+    execute format('grant execute on all functions in schema sqlkit, sqlkit_test to %I', p_role);
+end;
+$function$;
+
+create function sqlkit_test.grant_on(p_table regclass, p_role name, p_privileges text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+    execute format('grant %s on %s to %I', p_privileges, p_table, p_role);
+end;
+$function$;

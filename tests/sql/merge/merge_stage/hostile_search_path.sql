@@ -1,0 +1,60 @@
+-- What lies in the caller's search_path, or in pg_temp, is not mistaken for what is meant.
+begin;
+select plan(5);
+
+create schema hostile;
+create function hostile.always(integer, integer)
+returns boolean
+language sql
+immutable
+return true;
+create function hostile.always(text, text)
+returns boolean
+language sql
+immutable
+return true;
+create function hostile.always(tid, tid)
+returns boolean
+language sql
+immutable
+return true;
+do $make_operators$
+begin
+    create operator hostile.= (function = hostile.always, leftarg = integer, rightarg = integer);
+    create operator hostile.= (function = hostile.always, leftarg = text, rightarg = text);
+    create operator hostile.= (function = hostile.always, leftarg = tid, rightarg = tid);
+    create operator hostile.<> (function = hostile.always, leftarg = integer, rightarg = integer);
+end
+$make_operators$;
+create function hostile.count(text)
+returns bigint
+language sql
+return 42;
+create temporary table run (run_id integer);
+create temporary table pg_class (oid oid);
+
+create schema elsewhere;
+create table elsewhere.item (id integer primary key, name text);
+
+select sqlkit.create_stage('elsewhere.item', p_name => 'hostile_stage');
+insert into sqlkit_stage.hostile_stage values (1, 'one'), (2, 'two');
+set local search_path = hostile, public, pg_catalog;
+select sqlkit_test.shown(sqlkit.merge_stage('sqlkit_stage.hostile_stage')) as into_empty \gset
+insert into sqlkit_stage.hostile_stage values (1, 'one'), (2, 'zwei'), (3, 'three');
+select sqlkit_test.shown(sqlkit.merge_stage('sqlkit_stage.hostile_stage')) as into_filled \gset
+select current_setting('search_path') as afterwards \gset
+set local search_path = '';
+insert into sqlkit_stage.hostile_stage values (1, 'one'), (4, 'four');
+select sqlkit_test.shown(sqlkit.merge_stage('sqlkit_stage.hostile_stage')) as with_none \gset
+set local search_path = public;
+
+select is(:'into_empty'::text, '2 read, 2 inserted', 'operators of the caller are not used');
+select is(:'into_filled'::text, '3 read, 1 inserted, 1 updated, 1 unchanged', 'nor where rows are compared');
+select is(:'with_none'::text, '2 read, 1 inserted, 1 unchanged', 'an empty search_path does');
+select is(:'afterwards'::text, 'hostile, public, pg_catalog', 'the caller''s search_path is the caller''s again');
+select is(
+    (select array_agg(distinct target) from sqlkit.run), array['elsewhere.item'], 'the ledger is sqlkit''s'
+);
+
+select * from finish();
+rollback;
