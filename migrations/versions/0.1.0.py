@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="b054f97740c63194d8510e42ac54d3f3ee3bcd09f4ec747c57b41dbad5a292e6",
+        sha256="2c23117e8c4f1a3fd22d9bd6b6d0640a9ca7e20fc3e8df33264fd07059832b01",
     )
 
 

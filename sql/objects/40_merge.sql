@@ -23,9 +23,9 @@ begin
             detail = format('Target: %s.', sqlkit._table_name(p_target)),
             hint = 'Policies are append, ignore, update, newer, fill and error.';
     end if;
-    select string_agg(quote_ident(k.name), ', ')
+    select string_agg(quote_ident(k.name), ', ' order by k.position)
     into v_missing
-    from unnest(p_key) as k (name)
+    from unnest(p_key) with ordinality as k (name, position)
     where k.name <> all(p_columns);
     if v_missing is not null then
         raise exception using

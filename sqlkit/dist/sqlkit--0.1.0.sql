@@ -769,9 +769,9 @@ begin
         end if;
         return v_key;
     end if;
-    select string_agg(quote_ident(k.name), ', ')
+    select string_agg(quote_ident(k.name), ', ' order by k.position)
     into v_missing
-    from unnest(p_key) as k (name)
+    from unnest(p_key) with ordinality as k (name, position)
     where not exists (
         select 1
         from pg_attribute as a
@@ -866,7 +866,8 @@ begin
             select 1
             from pg_trigger as t
             where
-                t.tgrelid = p_target
+                -- A partition may have triggers of its own.
+                t.tgrelid in (select p_target union all select p.relid from pg_partition_tree(p_target) as p)
                 and not t.tgisinternal
                 and t.tgenabled <> 'D'
                 -- 1: for each row, 2: before, 4: insert. Such a trigger may drop a row in silence.
@@ -1886,9 +1887,9 @@ begin
             detail = format('Target: %s.', sqlkit._table_name(p_target)),
             hint = 'Policies are append, ignore, update, newer, fill and error.';
     end if;
-    select string_agg(quote_ident(k.name), ', ')
+    select string_agg(quote_ident(k.name), ', ' order by k.position)
     into v_missing
-    from unnest(p_key) as k (name)
+    from unnest(p_key) with ordinality as k (name, position)
     where k.name <> all(p_columns);
     if v_missing is not null then
         raise exception using
