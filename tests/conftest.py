@@ -4,10 +4,14 @@
 them, any other on the newest of them only. A version that the machine does not have is skipped;
 where CI is true it fails.
 
+``--role=loader`` connects as a role that may load and no more, in hostile surroundings (see
+loader_role.py). A test marked ``deployer`` needs more rights than that, and is skipped then.
+
 Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
 `empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
-autocommit), `own_server` (starts a server for one test alone, which may kill it),
-`pooled_server` (`server` through PgBouncer), `sqlkit` (runs the command line).
+autocommit), `superuser` (the same, whatever --role says), `own_server` (starts a server for one
+test alone, which may kill it), `pooled_server` (`server` through PgBouncer), `sqlkit` (runs the
+command line).
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from typing import NoReturn
 import psycopg
 import pytest
 
-from tests import servers
+from sqlkit.server import SUPERUSER
+from tests import loader_role, servers
 from tests.servers import MAJORS, Missing, Server, Session
 
 SESSION_VARIABLE = "SQLKIT_TEST_SESSION"
@@ -41,14 +46,19 @@ class Database:
 
     name: str
     server: Server
+    user: str = SUPERUSER
 
     @property
     def dsn(self) -> str:
-        """Its connection string, as superuser."""
-        return self.server.dsn(self.name)
+        """Its connection string, as the role of --role."""
+        return self.server.dsn(self.name, user=self.user)
 
     def connect(self, **options: str) -> psycopg.Connection:
-        """A connection in autocommit, such as ``connect(user="somebody")``."""
+        """A connection in autocommit, such as ``connect(user="somebody")``.
+
+        It is the test's own: nothing hostile is in its search_path.
+        """
+        options = {"user": self.user, "options": "-c search_path=public", **options}
         return psycopg.connect(self.server.dsn(self.name, **options), autocommit=True)
 
 
@@ -63,6 +73,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=",".join(map(str, MAJORS)),
         help="versions to test on, such as 15,18 or docker:18 (default: %(default)s)",
     )
+    parser.addoption(
+        "--role",
+        choices=("superuser", "loader"),
+        default=os.environ.get("SQLKIT_TEST_ROLE", "superuser"),
+        help="who the tests are: a superuser, or a loader with a hostile search_path",
+    )
+
+
+def is_loader(config: pytest.Config) -> bool:
+    """Whether the tests connect as a role that may load and no more."""
+    return str(config.getoption("role")) == "loader"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if is_loader(config):
+        for item in items:
+            marker = item.get_closest_marker("deployer")
+            if marker is not None:
+                item.add_marker(pytest.mark.skip(reason=f"not for a loader: {marker.args[0]}"))
 
 
 def _chosen(config: pytest.Config) -> list[str]:
@@ -93,7 +122,8 @@ def _forget_session() -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     majors = tuple(int(name) for name in _chosen(config) if name.isdigit())
-    return servers.describe(majors)
+    role = loader_role.NAME if is_loader(config) else "superuser"
+    return [*servers.describe(majors), f"role: {role}"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -186,23 +216,36 @@ def _template(
 
 
 @contextlib.contextmanager
-def fresh_database(server: Server, template: str = "template0") -> Iterator[Database]:
-    """A database that exists while the block runs."""
+def fresh_database(
+    server: Server, template: str = "template0", user: str = SUPERUSER
+) -> Iterator[Database]:
+    """A database that exists while the block runs, for a user."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     name = f"test_{worker}_{next(_numbers)}"
     server.create_database(name, template)
     try:
-        yield Database(name, server)
+        yield Database(name, server, user)
     finally:
         server.drop_database(name)
 
 
 @pytest.fixture(scope="session")
-def sqlkit_template(server: Server, test_session: Session) -> str:
+def user(request: pytest.FixtureRequest) -> str:
+    """Who the tests connect as, which --role says."""
+    return loader_role.NAME if is_loader(request.config) else SUPERUSER
+
+
+@pytest.fixture(scope="session")
+def sqlkit_template(server: Server, test_session: Session, user: str) -> str:
     """The name of a database of `server` that has sqlkit deployed, to be copied."""
     from sqlkit import migrate
 
-    return _template(test_session, server, "sqlkit_template", migrate.up)
+    def fill(dsn: str) -> None:
+        migrate.up(dsn)
+        if user == loader_role.NAME:
+            loader_role.prepare(dsn)
+
+    return _template(test_session, server, "sqlkit_template", fill)
 
 
 @pytest.fixture(scope="session")
@@ -218,20 +261,21 @@ def pgtap_template(server: Server, test_session: Session, sqlkit_template: str) 
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("create extension pgtap schema public")
             connection.execute(setup.encode())
+            connection.execute(b"grant usage on schema sqlkit_test to public")
 
     return _template(test_session, server, "pgtap_template", fill, sqlkit_template)
 
 
 @pytest.fixture
-def database(server: Server, sqlkit_template: str) -> Iterator[Database]:
+def database(server: Server, sqlkit_template: str, user: str) -> Iterator[Database]:
     """A fresh database with sqlkit deployed."""
-    with fresh_database(server, sqlkit_template) as made:
+    with fresh_database(server, sqlkit_template, user) as made:
         yield made
 
 
 @pytest.fixture
 def empty_database(server: Server) -> Iterator[Database]:
-    """A fresh database without sqlkit."""
+    """A fresh database without sqlkit. Always a superuser's, who is to deploy there."""
     with fresh_database(server) as made:
         yield made
 
@@ -246,6 +290,13 @@ def dsn(database: Database) -> str:
 def connection(database: Database) -> Iterator[psycopg.Connection]:
     """A connection to `database`, in autocommit."""
     with database.connect() as opened:
+        yield opened
+
+
+@pytest.fixture
+def superuser(database: Database) -> Iterator[psycopg.Connection]:
+    """A connection to `database` that may do anything: for what a test has to prepare."""
+    with database.connect(user=SUPERUSER) as opened:
         yield opened
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlkit.server import SUPERUSER
+from tests import loader_role
 from tests.conftest import fresh_database, missing
 from tests.servers import Server
 
@@ -28,10 +28,15 @@ FILES = sorted(
 
 @pytest.mark.every_version
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_sql(file: Path, server: Server, pgtap_template: str) -> None:
+def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_path: Path) -> None:
     prove = shutil.which("pg_prove")
     if prove is None:
         missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
+    script = ROOT / file
+    if user == loader_role.NAME:
+        # A session of a loader begins with other people's tables in pg_temp.
+        script = tmp_path / "in_hostile_surroundings.sql"
+        script.write_text(f"{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
     with fresh_database(server, pgtap_template) as database:
         done = subprocess.run(
             [
@@ -40,9 +45,9 @@ def test_sql(file: Path, server: Server, pgtap_template: str) -> None:
                 f"--psql-bin={server.install.program('psql')}",
                 f"--host={server.host}",
                 f"--port={server.port}",
-                f"--username={SUPERUSER}",
+                f"--username={user}",
                 f"--dbname={database.name}",
-                str(ROOT / file),
+                str(script),
             ],
             capture_output=True,
             text=True,
