@@ -1,7 +1,9 @@
 """One typed function for each SQL function of sqlkit that Python calls.
 
 Apart from COPY, this is all the SQL in the package. Every function runs in the transaction that
-the connection is in.
+the connection is in, and under the user's search_path, which finds his tables: so functions of
+PostgreSQL are written with their schema, or another one that fits the arguments better would be
+called. Operators stand between types that PostgreSQL has an operator for.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ async def _row(connection: AsyncConnection[Any], query: str, *values: Any) -> tu
 
 async def version(connection: AsyncConnection[Any]) -> tuple[str | None, str | None]:
     """The version of the schema that is deployed, None if there is none; its oldest client."""
-    if not await _value(connection, "select to_regprocedure('sqlkit.version()') is not null"):
+    if not await _value(
+        connection, "select pg_catalog.to_regprocedure('sqlkit.version()') is not null"
+    ):
         return None, None
     found = await _row(connection, "select sqlkit.version(), sqlkit.oldest_client()")
     return found[0], found[1]
@@ -46,13 +50,15 @@ async def version(connection: AsyncConnection[Any]) -> tuple[str | None, str | N
 
 async def server_encoding(connection: AsyncConnection[Any]) -> str:
     """PostgreSQL's name of the database's encoding."""
-    found: str = await _value(connection, "select current_setting('server_encoding')")
+    found: str = await _value(connection, "select pg_catalog.current_setting('server_encoding')")
     return found
 
 
 async def find_table(connection: AsyncConnection[Any], name: str) -> str | None:
     """The table of that name as schema.table, quoted; None if there is none."""
-    found: str | None = await _value(connection, "select sqlkit._table_name(to_regclass(%s))", name)
+    found: str | None = await _value(
+        connection, "select sqlkit._table_name(pg_catalog.to_regclass(%s))", name
+    )
     return found
 
 
@@ -137,7 +143,8 @@ async def finish_run(
 async def wal_position(connection: AsyncConnection[Any]) -> int:
     """Bytes of WAL that the server has written so far."""
     found: int = await _value(
-        connection, "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
+        connection,
+        "select pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint",
     )
     return found
 
@@ -367,8 +374,9 @@ async def rejects_of(
     """Rejects in the order of their lines, each with the name and format of its source."""
     rows = await _value(
         connection,
-        "select coalesce(json_agg(to_json(j) order by j.reject_id), '[]')::text from ("
-        "select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
+        "select coalesce("
+        "pg_catalog.json_agg(pg_catalog.to_json(j) order by j.reject_id), '[]')::text "
+        "from (select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
         "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
         "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
         "order by j.reject_id limit %s) as j",
@@ -400,7 +408,7 @@ async def count_told(connection: AsyncConnection[Any], run_id: int, source_id: i
     """How many rows a run only told of, since its limit was passed."""
     found: int = await _value(
         connection,
-        "select count(*) from sqlkit.reject "
+        "select pg_catalog.count(*) from sqlkit.reject "
         "where run_id = %s and source_id = %s and batch_id is null",
         run_id,
         source_id,
@@ -414,7 +422,8 @@ async def reject_summaries(
     """Rejects by run and reason, the newest run first."""
     rows = await _value(
         connection,
-        "select coalesce(json_agg(to_json(s) order by s.run_id desc, s.rejects desc), '[]')::text "
+        "select coalesce(pg_catalog.json_agg("
+        "pg_catalog.to_json(s) order by s.run_id desc, s.rejects desc), '[]')::text "
         "from (select * from sqlkit.reject_summary "
         "where %s::bigint is null or run_id = %s) as s",
         run_id,
@@ -445,15 +454,16 @@ async def settle_rejects(
 
 async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
-    await _value(connection, "select set_config(%s, %s, true)", setting, value)
+    await _value(connection, "select pg_catalog.set_config(%s, %s, true)", setting, value)
 
 
 async def session(connection: AsyncConnection[Any]) -> Session:
     """The server process at the other end, and whether it accepts writes."""
     row = await _row(
         connection,
-        "select pg_backend_pid(), (pg_stat_get_activity(pg_backend_pid())).backend_start, "
-        "current_setting('transaction_read_only')::boolean",
+        "select pg_catalog.pg_backend_pid(), "
+        "(pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())).backend_start, "
+        "pg_catalog.current_setting('transaction_read_only')::boolean",
     )
     return Session(*row)
 
@@ -526,9 +536,11 @@ async def counts_of(
     """Batches and counters of a run, for each source that it loaded anything of."""
     cursor = connection.cursor(row_factory=tuple_row)
     await cursor.execute(
-        b"select source_id, count(*), sum(rows_read)::bigint, sum(rows_inserted)::bigint, "
-        b"sum(rows_updated)::bigint, sum(rows_unchanged)::bigint, sum(rows_ignored)::bigint, "
-        b"sum(rows_duplicate)::bigint, sum(rows_rejected)::bigint "
+        b"select source_id, pg_catalog.count(*), "
+        b"pg_catalog.sum(rows_read)::bigint, pg_catalog.sum(rows_inserted)::bigint, "
+        b"pg_catalog.sum(rows_updated)::bigint, pg_catalog.sum(rows_unchanged)::bigint, "
+        b"pg_catalog.sum(rows_ignored)::bigint, pg_catalog.sum(rows_duplicate)::bigint, "
+        b"pg_catalog.sum(rows_rejected)::bigint "
         b"from sqlkit.batch where run_id = %s group by source_id",
         (run_id,),
     )
@@ -537,7 +549,7 @@ async def counts_of(
 
 async def setting(connection: AsyncConnection[Any], name: str) -> str:
     """The value of a setting."""
-    found: str = await _value(connection, "select current_setting(%s)", name)
+    found: str = await _value(connection, "select pg_catalog.current_setting(%s)", name)
     return found
 
 
@@ -545,8 +557,8 @@ async def require_synchronous_commit(connection: AsyncConnection[Any]) -> None:
     """Makes this transaction's commit wait for the disk, if not for more."""
     await _value(
         connection,
-        "select set_config('synchronous_commit', coalesce("
-        "nullif(current_setting('synchronous_commit'), 'off'), 'on'), true)",
+        "select pg_catalog.set_config('synchronous_commit', coalesce("
+        "nullif(pg_catalog.current_setting('synchronous_commit'), 'off'), 'on'), true)",
     )
 
 
@@ -556,8 +568,9 @@ async def run_summaries(
     """The newest runs with their counters, newest first; or the one asked for."""
     rows = await _value(
         connection,
-        "select coalesce(json_agg(to_json(s) order by s.run_id desc), '[]')::text from ("
-        "select * from sqlkit.run_summary where %s::bigint is null or run_id = %s "
+        "select coalesce("
+        "pg_catalog.json_agg(pg_catalog.to_json(s) order by s.run_id desc), '[]')::text "
+        "from (select * from sqlkit.run_summary where %s::bigint is null or run_id = %s "
         "order by run_id desc limit %s) as s",
         run_id,
         run_id,
@@ -571,7 +584,8 @@ async def run_options(connection: AsyncConnection[Any], run_id: int) -> dict[str
     """How a run was called: target, policy, key_columns and options; None if there is none."""
     rows = await _value(
         connection,
-        "select json_agg(to_json(r))::text from (select target, policy, key_columns, options "
+        "select pg_catalog.json_agg(pg_catalog.to_json(r))::text "
+        "from (select target, policy, key_columns, options "
         "from sqlkit.run where run_id = %s) as r",
         run_id,
     )
@@ -582,8 +596,9 @@ async def batches_of(connection: AsyncConnection[Any], run_id: int) -> list[dict
     """The batches of a run in order, each with the name of its source."""
     rows = await _value(
         connection,
-        "select coalesce(json_agg(to_json(b) order by b.batch_id), '[]')::text from ("
-        "select b.*, s.name as source, s.fingerprint, s.size_bytes from sqlkit.batch as b "
+        "select coalesce("
+        "pg_catalog.json_agg(pg_catalog.to_json(b) order by b.batch_id), '[]')::text "
+        "from (select b.*, s.name as source, s.fingerprint, s.size_bytes from sqlkit.batch as b "
         "left join sqlkit.source as s using (source_id) where b.run_id = %s) as b",
         run_id,
     )
