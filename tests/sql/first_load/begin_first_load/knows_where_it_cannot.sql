@@ -1,4 +1,5 @@
 -- Null, and nothing done, where the indexes cannot be taken away for the time of a load.
+-- deployer: it makes a role and a publication
 begin;
 select plan(24);
 
@@ -41,22 +42,38 @@ create index estimated_idx on estimated ((lower(name)));
 alter index estimated_idx alter column 1 set statistics 500;
 create table grouped (id integer primary key, name text);
 create view grouped_view as
-select id, name from grouped group by id;
+select
+    id,
+    name
+from grouped
+group by id;
 
-select is(
-    sqlkit.begin_first_load(k.relation::regclass), null, k.relation || ': ' || coalesce(sqlkit._first_load_obstacle(k.relation::regclass), 'it holds rows')
-)
+select
+    is(
+        sqlkit.begin_first_load(k.relation::regclass),
+        null,
+        k.relation || ': ' || coalesce(sqlkit._first_load_obstacle(k.relation::regclass), 'it holds rows')
+    )
 from (
     values
     ('filled'), ('part'), ('part_1'), ('parent'), ('triggered'), ('referenced'), ('excluding'), ('loosely'), ('ruled'),
     ('published'), ('estimated'), ('grouped')
 ) as k (relation);
-select isnt_empty(
-    format('select from pg_index where indrelid = %L::regclass', k.relation), k.relation || ' has its indexes'
-)
+select
+    isnt_empty(
+        format('select from pg_catalog.pg_index where indrelid = %L::regclass', k.relation), k.relation || ' has its indexes'
+    )
 from (
     values
-    ('filled'), ('triggered'), ('referenced'), ('excluding'), ('loosely'), ('ruled'), ('published'), ('estimated'), ('grouped')
+    ('filled'),
+    ('triggered'),
+    ('referenced'),
+    ('excluding'),
+    ('loosely'),
+    ('ruled'),
+    ('published'),
+    ('estimated'),
+    ('grouped')
 ) as k (relation);
 
 -- Another's table, and row security, as a plain role.

@@ -13,8 +13,8 @@ begin atomic
             c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisprimary, i.indisunique, i.indimmediate,
             i.indisclustered, i.indisreplident, c.reltablespace, c.reloptions, obj_description(c.oid, 'pg_class')
         )
-    from pg_index as i
-    join pg_class as c on c.oid = i.indexrelid
+    from pg_catalog.pg_index as i
+    join pg_catalog.pg_class as c on c.oid = i.indexrelid
     where i.indrelid = p_table
     union all
     select
@@ -23,7 +23,7 @@ begin atomic
             o.conname, pg_get_constraintdef(o.oid), o.convalidated, o.condeferrable, o.condeferred, o.conislocal,
             o.coninhcount, o.connoinherit, obj_description(o.oid, 'pg_constraint')
         )
-    from pg_constraint as o
+    from pg_catalog.pg_constraint as o
     where o.conrelid = p_table
     union all
     select
@@ -32,12 +32,12 @@ begin atomic
             a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
             a.attstattarget, a.attstorage
         )
-    from pg_attribute as a
+    from pg_catalog.pg_attribute as a
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where a.attrelid = p_table and a.attnum > 0
     union all
     select format('table: identity=%s options=%s acl=%s', c.relreplident, c.reloptions, c.relacl)
-    from pg_class as c
+    from pg_catalog.pg_class as c
     where c.oid = p_table;
 end;
 
@@ -54,7 +54,7 @@ begin
     if v_indexes is null then
         return is(sqlkit._first_load_obstacle(p_table), null, p_table || ' can be loaded so');
     end if;
-    if exists (select from pg_index as i where i.indrelid = p_table) then
+    if exists (select from pg_catalog.pg_index as i where i.indrelid = p_table) then
         return fail(p_table || ' still has an index');
     end if;
     execute format('insert into %s %s', p_table, p_rows);
@@ -100,7 +100,7 @@ select pg_temp.check_first_load(
 create table only_key (a integer, b integer, c integer, primary key (b, a));
 select pg_temp.check_first_load('only_key', 'values (1, 2, null)');
 
-create schema "Odd ""schema""";
+select sqlkit_test.create_schema('Odd "schema"');
 create table "Odd ""schema""".טבלה (
     "Key col" integer constraint עברית primary key, "sel""ect" text constraint "U" unique
 );

@@ -1,0 +1,87 @@
+"""What a merge must do, said once more in Python: a dictionary from keys to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlkit.results import RowCounts
+
+Row = tuple[Any, ...]
+
+
+class KeyError_(Exception):  # noqa: N801, N818 - Python's own means something else
+    """Policy error met a key that exists, or that is repeated."""
+
+
+@dataclass
+class Table:
+    """A table, and what merging batches into it leaves and counts.
+
+    `key` are the positions of the key's columns, `order_by` that of policy newer's.
+    """
+
+    key: tuple[int, ...]
+    order_by: int = 0
+    rows: dict[Row, Row] = field(default_factory=dict)
+
+    def key_of(self, row: Row) -> Row:
+        return tuple(row[place] for place in self.key)
+
+    def merge(self, batch: Iterable[Row], policy: str) -> RowCounts:
+        """Merge one batch under a policy other than append. Raises KeyError_."""
+        read = 0
+        groups: dict[Row, list[Row]] = {}
+        for row in batch:
+            read += 1
+            groups.setdefault(self.key_of(row), []).append(row)
+        if policy == "error" and (len(groups) < read or groups.keys() & self.rows.keys()):
+            raise KeyError_
+        inserted = updated = unchanged = ignored = 0
+        for key, group in groups.items():
+            new = self._one_of(group, policy)
+            old = self.rows.get(key)
+            if old is None:
+                self.rows[key] = new
+                inserted += 1
+                continue
+            if policy == "fill":
+                new = _filled(old, new)
+            if policy == "ignore":
+                ignored += 1
+            elif new == old:
+                unchanged += 1
+            elif policy == "newer" and not self._is_newer(new, old):
+                ignored += 1
+            else:
+                self.rows[key] = new
+                updated += 1
+        return RowCounts(
+            read=read,
+            inserted=inserted,
+            updated=updated,
+            unchanged=unchanged,
+            ignored=ignored,
+            duplicates=read - len(groups),
+        )
+
+    def _one_of(self, group: Sequence[Row], policy: str) -> Row:
+        """The row that a batch has for a key, as if its rows came one by one."""
+        if policy == "update":
+            return group[-1]
+        found = group[0]
+        for row in group[1:]:
+            if policy == "newer" and self._is_newer(row, found):
+                found = row
+            elif policy == "fill":
+                found = _filled(found, row)
+        return found
+
+    def _is_newer(self, row: Row, than: Row) -> bool:
+        mine, other = row[self.order_by], than[self.order_by]
+        return mine is not None and (other is None or mine > other)
+
+
+def _filled(old: Row, new: Row) -> Row:
+    return tuple(b if a is None else a for a, b in zip(old, new, strict=True))
