@@ -869,28 +869,44 @@ class Loader:
         batch.seconds_copy = time.monotonic() - started
 
     def _stream(self, opened: _Open, batch: Batch, number: int) -> None:
-        stage: str | None = None
-        position = 0
+        """COPY the pieces that one stream gets into its stage, in one transaction.
+
+        The stage is made or emptied in it, so that COPY may freeze the rows: the merge need not
+        note on each that its transaction is over.
+        """
         try:
-            while (taken := opened.feed.take(batch)) is not None:
-                connection = self._connections.stream(number)
-                if stage is None:
-                    stage = self._stage(connection, opened.plan, batch, number)
-                    # Other streams add theirs meanwhile: where it stands is known afterwards.
-                    batch.stages.append(stage)
-                    position = batch.stages.index(stage)
-                order, piece = taken
-                rows = self._copy_piece(connection, opened, stage, piece)
-                batch.pieces.append({"stage": position, "piece": order, "rows": rows})
-                self._tell(opened, piece, "copy")
+            taken = opened.feed.take(batch)
+            if taken is None:
+                return
+            connection = self._connections.stream(number)
+            with self._stage(connection, opened.plan, batch, number) as stage:
+                # Other streams add theirs meanwhile: where it stands is known afterwards.
+                batch.stages.append(stage)
+                position = batch.stages.index(stage)
+                while taken is not None:
+                    order, piece = taken
+                    rows = self._copy_piece(
+                        connection, opened, stage, piece, freeze=not self._connections.is_single
+                    )
+                    batch.pieces.append({"stage": position, "piece": order, "rows": rows})
+                    self._tell(opened, piece, "copy")
+                    taken = opened.feed.take(batch)
         except BaseException:
             opened.feed.fail()
             raise
 
     def _copy_piece(
-        self, connection: Connection[Any], opened: _Open, stage: str, piece: Piece
+        self,
+        connection: Connection[Any],
+        opened: _Open,
+        stage: str,
+        piece: Piece,
+        *,
+        freeze: bool = False,
     ) -> int:
-        statement = _copy_statement(stage, opened.plan.staged, opened.reader.copy_format)
+        statement = _copy_statement(
+            stage, opened.plan.staged, opened.reader.copy_format, freeze=freeze
+        )
         cursor = connection.cursor()
         try:
             with cursor.copy(statement) as copy:
@@ -899,30 +915,40 @@ class Loader:
             raise self._located(error, opened, stage, piece.first_line) from error
         return cursor.rowcount
 
+    @contextmanager
     def _stage(
         self, connection: Connection[Any], plan: ColumnPlan, batch: Batch, number: int
-    ) -> str:
-        """The stage of a stream: there are two sets, so that one is filled while one is merged.
+    ) -> Iterator[str]:
+        """The stage of a stream, empty, in a transaction that fills it.
 
-        Within one transaction a stage that was emptied stays locked, so that each batch of an
-        atomic load has stages of its own.
+        There are two sets, so that one is filled while one is merged. Within one transaction a
+        stage that was emptied stays locked, so that each batch of an atomic load has its own.
         """
         is_reused = not (self._options.atomic or self._options.dry_run)
         slot = batch.number % 2 if is_reused else batch.number
         place = (slot, number, plan.staged, plan.left_out)
-        if place not in self._stages:
-            self._stages[place] = calls.create_stage(
-                connection,
-                self._target.name,
-                list(plan.staged),
-                list(plan.left_out),
-                # Only a run that is committed can be referred to from another connection.
-                None if self._options.dry_run else self._run_id,
-            )
-        return self._stages[place]
+        stage = self._stages.get(place)
+        with self._batch_transaction(connection):
+            if stage is not None:
+                calls.empty_stages(connection, [stage])
+                yield stage
+            else:
+                stage = calls.create_stage(
+                    connection,
+                    self._target.name,
+                    list(plan.staged),
+                    list(plan.left_out),
+                    # Only a run that is committed can be referred to from another connection.
+                    None if self._options.dry_run else self._run_id,
+                )
+                yield stage
+        self._stages[place] = stage
 
     def _merge(self, main: Connection[Any], opened: _Open, batch: Batch) -> None:
         started = time.monotonic()
+        if batch.is_empty:
+            with self._stage(main, opened.plan, batch, 0) as stage:
+                batch.stages.append(stage)
         with self._batch_transaction(main):
             if not self._connections.is_direct:
                 calls.check_stages(main, batch.stages, batch.rows)
@@ -931,7 +957,7 @@ class Loader:
                 self._run_id,
                 opened.source_id,
                 batch.range,
-                batch.stages or [self._stage(main, opened.plan, batch, 0)],
+                batch.stages,
                 self._target.name,
                 self._options.policy,
                 self._key,
@@ -940,8 +966,6 @@ class Loader:
                 batch.seconds_decode,
                 batch.seconds_copy,
             )
-            if not (self._options.atomic or self._options.dry_run):
-                calls.empty_stages(main, batch.stages)
         self._tally.add(batch, counts, time.monotonic() - started)
         if batch.last is not None:
             self._tell(opened, batch.last, "merge")
