@@ -317,7 +317,8 @@ def _operators(connection: psycopg.Connection) -> Iterator[str]:
         assert row is not None
         yield (
             f"create function hostile._operator_{number}({left}, {right}) returns {row[0]} "
-            "language plpgsql set search_path = pg_catalog, pg_temp as $hostile$ begin "
+            "language plpgsql immutable "
+            "set search_path = pg_catalog, pg_temp as $hostile$ begin "
             f"perform hostile.trap('{left} {operator} {right}'); return $1 {operator} $2; "
             "end $hostile$"
         )

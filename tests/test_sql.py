@@ -26,8 +26,16 @@ FILES = sorted(
 )
 
 
+def _marks(file: Path) -> list[pytest.MarkDecorator]:
+    """A file that says ``-- deployer: why`` cannot run as a loader."""
+    found = re.search(r"^-- deployer: (.+)$", (ROOT / file).read_text(), re.MULTILINE)
+    return [pytest.mark.deployer(found[1])] if found else []
+
+
 @pytest.mark.every_version
-@pytest.mark.parametrize("file", FILES, ids=str)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, id=str(file), marks=_marks(file)) for file in FILES]
+)
 def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_path: Path) -> None:
     prove = shutil.which("pg_prove")
     if prove is None:

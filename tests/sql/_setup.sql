@@ -22,6 +22,29 @@ begin
 end;
 $function$;
 
+-- A schema that belongs to whoever runs the tests, and who may not be allowed to make one himself.
+create function sqlkit_test.create_schema(p_name name)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+    execute format('create schema %I authorization %I', p_name, session_user);
+end;
+$function$;
+
+create function sqlkit_test.create_extension(p_name name, p_schema name)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+    execute format('create extension %I schema %I', p_name, p_schema);
+end;
+$function$;
+
 -- Names that quoting has to get right, for tests that go through all of them.
 create function sqlkit_test.odd_identifiers()
 returns setof name
