@@ -71,7 +71,7 @@ select pg_temp.check_first_load('plain', $$values (1, 'x')$$);
 create table busy (
     id integer not null,
     code text collate "C",
-    price numeric(10, 2) check (price >= 0),
+    price numeric(10, 2) check (price >= 0.0),
     place point,
     words tsvector,
     seen timestamptz default now(),
@@ -80,13 +80,13 @@ create table busy (
 );
 comment on constraint "the Key" on busy is 'it''s the key';
 comment on index "the Key" is 'and its index';
-create unique index busy_lower_idx on busy (lower(code) desc nulls last) where price > 0;
+create unique index busy_lower_idx on busy (lower(code) desc nulls last) where price > 0.0;
 comment on index busy_lower_idx is 'partial';
 create index busy_place_idx on busy using gist (place) with (fillfactor = 80);
 create index busy_words_idx on busy using gin (words) with (fastupdate = off);
 create index busy_seen_idx on busy using brin (seen) with (pages_per_range = 16);
 create index busy_hash_idx on busy using hash (code);
-create index busy_pattern_idx on busy (code text_pattern_ops, (price * 2)) include (place);
+create index busy_pattern_idx on busy (code text_pattern_ops, (price * 2.0)) include (place);
 create unique index busy_identity_idx on busy (id);
 alter table busy cluster on busy_pattern_idx;
 alter table busy replica identity using index busy_identity_idx;

@@ -1,7 +1,7 @@
 begin;
 select plan(7);
 
-create schema "Other";
+select sqlkit_test.create_schema('Other');
 create table "Other"."Item" (id integer primary key);
 insert into "Other"."Item" values (1);
 

@@ -20,8 +20,8 @@ select to_regcollation('caseless') is not null as has_icu \gset
 select plan(10);
 
 \if :has_citext
-create schema elsewhere;
-create extension citext schema elsewhere;
+select sqlkit_test.create_schema('elsewhere');
+select sqlkit_test.create_extension('citext', 'elsewhere');
 create table account (email elsewhere.citext primary key, name text, alias elsewhere.citext);
 select is(
     sqlkit_test.shown(

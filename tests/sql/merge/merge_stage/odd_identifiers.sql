@@ -11,7 +11,7 @@ declare
     v_target regclass;
     v_stage regclass;
 begin
-    execute format('create schema %I', p_name);
+    perform sqlkit_test.create_schema(p_name);
     execute format(
         'create table %1$I.%1$I (%1$I integer constraint %3$I primary key, %2$I text)',
         p_name,

@@ -2,7 +2,7 @@
 begin;
 select plan(5);
 
-create schema shop;
+select sqlkit_test.create_schema('shop');
 create table shop.item (id integer primary key, name text, code text);
 create table shop.changes (id integer, path text);
 set local search_path = shop, public;

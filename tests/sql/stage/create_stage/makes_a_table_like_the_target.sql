@@ -9,7 +9,7 @@ create table item (
     code code not null,
     price numeric(10, 2) default 1,
     colours colour[],
-    doubled numeric generated always as (price * 2) stored,
+    doubled numeric generated always as (price * 2.0) stored,
     name varchar(20) collate "C" check (name <> '')
 );
 alter table item drop column gone;
@@ -17,7 +17,7 @@ alter table item drop column gone;
 select sqlkit.create_stage('item') as stage \gset
 select results_eq(
     format(
-        'select attname, format_type(atttypid, atttypmod), attnotnull from pg_attribute '
+        'select attname, format_type(atttypid, atttypmod), attnotnull from pg_catalog.pg_attribute '
         'where attrelid = %L::regclass and attnum > 0 order by attnum',
         :'stage'
     ),
@@ -31,13 +31,13 @@ select results_eq(
 );
 select is(
     (
-        select relpersistence from pg_class
+        select relpersistence from pg_catalog.pg_class
         where oid = :'stage'::regclass
     ), 'u', 'unlogged'
 );
 select is(
     (
-        select relnamespace from pg_class
+        select relnamespace from pg_catalog.pg_class
         where oid = :'stage'::regclass
     ),
     'sqlkit_stage'::regnamespace::oid,
@@ -46,7 +46,7 @@ select is(
 select is(
     (
         select l.collname
-        from pg_attribute as a
+        from pg_catalog.pg_attribute as a
         join pg_collation as l on l.oid = a.attcollation
         where a.attrelid = :'stage'::regclass and a.attname = 'name'
     ),
@@ -61,7 +61,7 @@ select sqlkit.create_stage('item', '{name,id}', 'two columns') as stage \gset
 select is(:'stage'::text, 'sqlkit_stage."two columns"', 'a name of one''s own');
 select columns_are('sqlkit_stage', 'two columns', '{name,id}'::name[], 'the columns named');
 select results_eq(
-    $$select attname from pg_attribute
+    $$select attname from pg_catalog.pg_attribute
     where attrelid = 'sqlkit_stage."two columns"'::regclass and attnum > 0 order by attnum$$,
     $$values ('name'::name), ('id')$$,
     'in their order'
@@ -69,7 +69,7 @@ select results_eq(
 
 select sqlkit.create_stage('item', '{id,remark,name,price}', 'with_more', '{remark,price}') as stage \gset
 select results_eq(
-    $$select attname, format_type(atttypid, atttypmod) from pg_attribute
+    $$select attname, format_type(atttypid, atttypmod) from pg_catalog.pg_attribute
     where attrelid = 'sqlkit_stage.with_more'::regclass and attnum > 0 order by attnum$$,
     $$values ('id'::name, 'integer'), ('remark', 'text'), ('name', 'character varying(20)'), ('price', 'text')$$,
     'what is left out is there as text'
@@ -82,7 +82,7 @@ select throws_ok(
 );
 select throws_ok($$select sqlkit.create_stage('item', '{id,colour}')$$, 'SK204', null, 'an unknown column');
 select throws_ok($$select sqlkit.create_stage('item', '{doubled}')$$, 'SK205', null, 'a generated column');
-select throws_ok($$select sqlkit.create_stage('pg_settings')$$, 'SK201', null, 'no table');
+select throws_ok($$select sqlkit.create_stage('pg_catalog.pg_settings')$$, 'SK201', null, 'no table');
 select is((select count(*) from sqlkit.stage), 4::bigint, 'what failed is not listed');
 
 select * from finish();

@@ -81,7 +81,7 @@ select is(sqlkit.describe_target('part') ->> 'heap_bytes', '8192', 'is as large 
 create trigger before_row before insert on part_1 for each row execute function pg_temp.pass();
 select is(sqlkit.describe_target('part') ->> 'has_row_triggers', 'true', 'and has the triggers of its partitions');
 
-select throws_ok($$select sqlkit.describe_target('pg_settings')$$, 'SK201', null, 'no table');
+select throws_ok($$select sqlkit.describe_target('pg_catalog.pg_settings')$$, 'SK201', null, 'no table');
 
 select * from finish();
 rollback;

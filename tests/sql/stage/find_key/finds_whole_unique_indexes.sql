@@ -34,7 +34,7 @@ select throws_ok(
     'key columns that the target does not have: "No such", ctid',
     'columns that are not there'
 );
-select throws_ok($$select sqlkit.find_key('pg_settings')$$, 'SK201', null, 'no table');
+select throws_ok($$select sqlkit.find_key('pg_catalog.pg_settings')$$, 'SK201', null, 'no table');
 
 alter table item drop column d;
 select throws_ok($$select sqlkit.find_key('item', '{d}')$$, 'SK204', null, 'a column that was dropped');
