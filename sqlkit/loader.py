@@ -266,6 +266,7 @@ class Loader:
         self._batch_number = 0
         self._bytes_total: int | None = None
         self._is_whole = False
+        self._sampled: Reader | None = None  # of standard input, before it is loaded
         # What outlives an attempt.
         self._main: Connection[Any] | None = None
         self._ddl: str | None = None
@@ -310,6 +311,9 @@ class Loader:
             with self._outermost(main):
                 return self._load(main, sources, into)
         finally:
+            if self._sampled is not None:
+                run(self._sampled.close)
+                self._sampled = None
             self._clear_up(main)
 
     def _wait_for(self, error: psycopg.Error | SqlkitError) -> Waiting | None:
@@ -499,8 +503,12 @@ class Loader:
                 chosen=self._options.columns,
                 left_out=self._options.left_out,
             )
+            if not source.repeatable:
+                # A sample consumes nothing, and there will be no other reader.
+                self._sampled = reader
         finally:
-            run(reader.close)
+            if self._sampled is None:
+                run(reader.close)
         main.execute(self._ddl.encode())
 
     # One source -----------------------------------------------------------------------------
@@ -564,13 +572,15 @@ class Loader:
         self, source: Source, state: SourceState, *, is_careful: bool = False
     ) -> Iterator[_Open]:
         """A source, opened where the ledger says, and read ahead."""
-        reader = run(
-            partial(
-                source.open,
-                database_encoding=self._encoding,
-                resume=_begins(state) if state.next_offset else None,
+        reader, self._sampled = self._sampled, None
+        if reader is None:
+            reader = run(
+                partial(
+                    source.open,
+                    database_encoding=self._encoding,
+                    resume=_begins(state) if state.next_offset else None,
+                )
             )
-        )
         prefetch: Prefetch[Piece] | None = None
         try:
             plan = plan_columns(

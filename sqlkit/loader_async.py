@@ -264,6 +264,7 @@ class AsyncLoader:
         self._batch_number = 0
         self._bytes_total: int | None = None
         self._is_whole = False
+        self._sampled: Reader | None = None  # of standard input, before it is loaded
         # What outlives an attempt.
         self._main: AsyncConnection[Any] | None = None
         self._ddl: str | None = None
@@ -308,6 +309,9 @@ class AsyncLoader:
             async with self._outermost(main):
                 return await self._load(main, sources, into)
         finally:
+            if self._sampled is not None:
+                await run_async(self._sampled.close)
+                self._sampled = None
             await self._clear_up(main)
 
     async def _wait_for(self, error: psycopg.Error | SqlkitError) -> Waiting | None:
@@ -499,8 +503,12 @@ class AsyncLoader:
                 chosen=self._options.columns,
                 left_out=self._options.left_out,
             )
+            if not source.repeatable:
+                # A sample consumes nothing, and there will be no other reader.
+                self._sampled = reader
         finally:
-            await run_async(reader.close)
+            if self._sampled is None:
+                await run_async(reader.close)
         await main.execute(self._ddl.encode())
 
     # One source -----------------------------------------------------------------------------
@@ -568,13 +576,15 @@ class AsyncLoader:
         self, source: Source, state: SourceState, *, is_careful: bool = False
     ) -> AsyncIterator[_Open]:
         """A source, opened where the ledger says, and read ahead."""
-        reader = await run_async(
-            partial(
-                source.open,
-                database_encoding=self._encoding,
-                resume=_begins(state) if state.next_offset else None,
+        reader, self._sampled = self._sampled, None
+        if reader is None:
+            reader = await run_async(
+                partial(
+                    source.open,
+                    database_encoding=self._encoding,
+                    resume=_begins(state) if state.next_offset else None,
+                )
             )
-        )
         prefetch: Prefetch[Piece] | None = None
         try:
             plan = plan_columns(
