@@ -1,6 +1,7 @@
 # make demo    see it work: an embedded server, real flights, loaded four times
 # make test    lint and all tests; installs what the tests need where it may
 # make lint    ruff, mypy, sqlfluff, and whether generated files are current
+# make chaos   200 faults strike loads: nothing is lost, duplicated or left behind
 # make bench   speed and memory against hand-written SQL
 # make build   generate sqlkit/dist and the synchronous API, then the wheel
 
@@ -8,13 +9,14 @@ PYTHON ?= python3
 # One server a PostgreSQL version is shared by all workers, so a few go far.
 WORKERS ?= logical
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench build clean services
+.PHONY: help demo test lint chaos bench build clean services
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -53,6 +55,9 @@ lint: .venv/.test
 
 test: .venv/.test services lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
+
+chaos: .venv/.test services
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 bench: .venv/.bench
 	$(BIN)/python -m tests.bench

@@ -294,6 +294,9 @@ class Loader:
                     wait = self._wait_for(error)
                     if wait is None:
                         raise
+                # Stages are found again in the ledger, as those of the run.
+                self._stages.clear()
+                self._useless_stages.clear()
                 self._connections.reset()
                 pause(wait, self._on_wait)
         except BaseException as error:

@@ -292,6 +292,9 @@ class AsyncLoader:
                     wait = await self._wait_for(error)
                     if wait is None:
                         raise
+                # Stages are found again in the ledger, as those of the run.
+                self._stages.clear()
+                self._useless_stages.clear()
                 await self._connections.reset()
                 await pause_async(wait, self._on_wait)
         except BaseException as error:

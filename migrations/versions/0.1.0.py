@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--base--0.1.0.sql",
-        sha256="2c23117e8c4f1a3fd22d9bd6b6d0640a9ca7e20fc3e8df33264fd07059832b01",
+        sha256="ce62f002e3146240d367c0a0c9b8393a3bb5d51e38d6aeed12193bb301f59604",
     )
 
 

@@ -3354,13 +3354,20 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $end_sessions$
 declare
-    v_ended bigint;
+    v_ended bigint := 0;
+    r_session record;
 begin
-    select count(*)
-    into v_ended
-    from unnest(p_pids, p_started_at) as k (pid, started_at)
-    join pg_stat_activity as a on a.pid = k.pid and a.backend_start = k.started_at
-    where a.pid <> pg_backend_pid() and pg_terminate_backend(a.pid, 5000);
+    -- One by one: a planner that may move the call about would end sessions of anybody.
+    for r_session in
+        select a.pid
+        from unnest(p_pids, p_started_at) as k (pid, started_at)
+        join pg_stat_activity as a on a.pid = k.pid and a.backend_start = k.started_at
+        where a.pid <> pg_backend_pid()
+    loop
+        if pg_terminate_backend(r_session.pid, 5000) then
+            v_ended := v_ended + 1;
+        end if;
+    end loop;
     return v_ended;
 end;
 $end_sessions$;

@@ -1,0 +1,33 @@
+"""``python -m tests.chaos``: disturb loads, and see whether anything is lost, doubled or left.
+
+python -m tests.chaos                       at least 200 faults of all kinds
+python -m tests.chaos --seed 42             the same once more, as far as chance is ours
+python -m tests.chaos --faults 20 --only "cut after COMMIT"
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.chaos.campaign import KINDS, Campaign
+
+
+def main() -> int:
+    """Run a campaign; 0 if nothing was lost, doubled or left behind."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--postgres", type=int, default=18, help="the major version")
+    parser.add_argument("--only", choices=KINDS, action="append", metavar="KIND", help=str(KINDS))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    with Campaign.open(arguments.seed, arguments.postgres, only=arguments.only) as campaign:
+        campaign.run(arguments.faults)
+        print(campaign.summary())
+    return 0 if campaign.is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""A campaign: trial after trial, until as many faults have struck as were asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.chaos.data import Work, make_all
+from tests.chaos.sites import Pair, Site, pair_site, pooled_site, single_site
+from tests.chaos.state import State
+from tests.chaos.trials import PAIR, POOLED, SINGLE, TINY, Fault, Trial
+from tests.servers import Session
+
+FAULTS: dict[str, Fault] = SINGLE | TINY | PAIR | POOLED
+KINDS = tuple(FAULTS)
+
+MOST_AT_ONCE = 3
+"""Faults that one trial is to bear."""
+
+
+class Campaign:
+    """Trials in places that are set up once."""
+
+    def __init__(
+        self,
+        seed: int,
+        works: Sequence[Work],
+        single: Site,
+        pooled: Site | None,
+        pair: Pair | None,
+        only: Sequence[str] | None,
+        most_at_once: int,
+    ) -> None:
+        self._seed = seed
+        self._chance = random.Random(seed)
+        self._works = works
+        self._single = single
+        self._pooled = pooled
+        self._pair = pair
+        self._most_at_once = most_at_once
+        self._expected: dict[str, tuple[State, float]] = {}
+        self._numbers = itertools.count(1)
+        self.struck: Counter[str] = Counter()
+        self.lost = self.duplicated = self.left = self.wrong = self.trials = 0
+        kinds = dict(SINGLE)
+        if single.tiny is not None:
+            kinds |= TINY
+        if pooled is not None:
+            kinds |= POOLED
+        if pair is not None:
+            kinds |= PAIR
+        self._kinds = [kind for kind in kinds if only is None or kind in only]
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls,
+        seed: int,
+        major: int,
+        *,
+        only: Sequence[str] | None = None,
+        share: float = 1.0,
+        works: int | None = None,
+        most_at_once: int = MOST_AT_ONCE,
+    ) -> Iterator[Campaign]:
+        """Set up servers and data: a share of what there is, some kinds of work or all."""
+        with contextlib.ExitStack() as stack:
+            session = Session.open()
+            stack.callback(session.close)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+            chosen = make_all(folder, share)
+            if works is not None:
+                chosen = random.Random(seed).sample(chosen, works)
+            single = stack.enter_context(single_site(session, major))
+            if single.tiny is None:
+                print(f"no disk can be filled here: {single.why_not_tiny}")
+            pooled = stack.enter_context(pooled_site(session, single))
+            if pooled is None:
+                print("no PgBouncer here: tests/install-services.sh installs it")
+            pair = stack.enter_context(pair_site(session, major))
+            yield cls(seed, chosen, single, pooled, pair, only, most_at_once)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all was as it should be."""
+        return not (self.lost or self.duplicated or self.left or self.wrong)
+
+    def summary(self) -> str:
+        """How often what struck, and what came of it."""
+        lines = [f"{number:>5}  {kind}" for kind, number in self.struck.most_common()]
+        lines.append(
+            f"faults {self.struck.total()}, lost {self.lost}, duplicated {self.duplicated}, "
+            f"left behind {self.left}"
+            + (f", otherwise wrong {self.wrong}" if self.wrong else "")
+            + f" in {self.trials} trials"
+        )
+        return "\n".join(lines)
+
+    def run(self, faults: int, *, seconds: float | None = None) -> None:
+        """Trials until so many faults have struck; no new one after so many seconds."""
+        until = None if seconds is None else time.monotonic() + seconds
+        queue: list[str] = []
+        while self.struck.total() < faults and (until is None or time.monotonic() < until):
+            # Every kind in turn, in an order that changes.
+            if not queue:
+                queue = list(self._kinds)
+                self._chance.shuffle(queue)
+            self._trial(queue.pop())
+
+    def expected(self, work: Work) -> tuple[State, float]:
+        """What an undisturbed load ends with, and how long it takes."""
+        if work.name not in self._expected:
+            trial = Trial(self._single, work, self._chance, "undisturbed")
+            try:
+                started = time.monotonic()
+                trial.start_client()
+                trial.settle()
+                seconds = time.monotonic() - started
+                if not trial.outcome.is_good:
+                    raise RuntimeError(f"{work.name}: {trial.outcome.wrong}")
+                state = trial.look()
+                trial.compare(state)
+                if not trial.outcome.is_good:
+                    raise RuntimeError(f"{work.name}: {trial.outcome}")
+                self._expected[work.name] = (state, seconds)
+            finally:
+                trial.drop()
+        return self._expected[work.name]
+
+    def _trial(self, kind: str) -> None:
+        number = next(self._numbers)
+        chance = random.Random(f"{self._seed}, trial {number}")
+        work = chance.choice(self._works)
+        expected, usual = self.expected(work)
+        site = self._site(kind)
+        kinds = [kind]
+        if site is self._single and kind not in TINY:
+            others = [other for other in self._kinds if other in SINGLE]
+            kinds += chance.choices(others, k=chance.randrange(self._most_at_once))
+        is_async = isinstance(site, Pair) and chance.random() < 0.5
+        if isinstance(site, Pair):
+            site.require_standby(not is_async)
+        started = time.monotonic()
+        trial = Trial(site, work, chance, f"trial_{number}", tiny=kind in TINY)
+        trial.usual = usual
+        if "lock held" in kinds:
+            trial.dsn_options["options"] = "-c lock_timeout=300ms"
+        try:
+            trial.start_client()
+            for name in kinds:
+                if FAULTS[name](trial):
+                    trial.outcome.faults.append(name)
+            trial.settle()
+            if is_async:
+                # What the standby had not heard of is gone, and the ledger with it. A run that
+                # ended just before may be among it: whoever calls again gets all of it.
+                trial.start_client()
+                trial.settle()
+            if not trial.outcome.wrong:
+                trial.compare(expected)
+        finally:
+            if isinstance(site, Pair):
+                site.repair()
+            trial.drop()
+        self._note(number, trial, time.monotonic() - started)
+
+    def _site(self, kind: str) -> Site:
+        site = self._pair if kind in PAIR else self._pooled if kind in POOLED else self._single
+        assert site is not None
+        return site
+
+    def _note(self, number: int, trial: Trial, seconds: float) -> None:
+        outcome = trial.outcome
+        self.trials += 1
+        self.struck.update(outcome.faults)
+        self.lost += outcome.lost
+        self.duplicated += outcome.duplicated
+        self.left += len(outcome.left)
+        self.wrong += len(outcome.wrong)
+        told = "ok" if outcome.is_good else "FAILED"
+        faults = ", ".join(outcome.faults) or "nothing struck in time"
+        print(f"{number:>4}  {told}  {seconds:5.1f} s  {trial.work.name}: {faults}", flush=True)
+        if outcome.lost or outcome.duplicated:
+            print(f"      lost {outcome.lost}, duplicated {outcome.duplicated}", flush=True)
+        for text in (*outcome.wrong, *outcome.left):
+            print(f"      {text}", flush=True)

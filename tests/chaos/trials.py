@@ -1,0 +1,450 @@
+"""One trial: a load, the faults that strike it, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.chaos.data import Work
+from tests.chaos.proxy import Cut
+from tests.chaos.sites import ROLE, TEMPLATE, Pair, Site
+from tests.chaos.state import State, left_behind, look
+
+ROOT = Path(__file__).parents[2]
+START = 0.6
+"""Seconds that a client takes to start."""
+
+CLIENT_LIMIT = 120.0
+"""Seconds after which a client that still runs has failed."""
+
+
+@dataclass
+class Client:
+    """A load in a process of its own."""
+
+    process: subprocess.Popen[str]
+    was_killed: bool = False
+    started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+
+@dataclass
+class Outcome:
+    """What came of a trial."""
+
+    faults: list[str]
+    lost: int = 0
+    duplicated: int = 0
+    left: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.lost or self.duplicated or self.left or self.wrong)
+
+
+class Trial:
+    """A database of its own, in which one piece of work is done while it is disturbed."""
+
+    def __init__(
+        self, site: Site, work: Work, chance: random.Random, name: str, *, tiny: bool = False
+    ) -> None:
+        self.site = site
+        self.work = work
+        self.chance = chance
+        self.database = name
+        self.usual = 2.0  # seconds that the work takes when nobody disturbs it
+        self.clients: list[Client] = []
+        self.dsn_options: dict[str, str] = {}
+        self.outcome = Outcome([])
+        place = " tablespace tiny" if tiny else ""
+        site.server.run(f'create database "{name}" template "{TEMPLATE}" strategy file_copy{place}')
+        with site.admin(name) as admin:
+            admin.execute(f"set role {ROLE}")
+            admin.execute(work.ddl.encode())
+
+    def drop(self) -> None:
+        """Remove the database."""
+        with self.site.admin() as admin:
+            admin.execute(f'drop database if exists "{self.database}" with (force)'.encode())
+
+    # Clients --------------------------------------------------------------------------------
+
+    def start_client(self) -> Client:
+        """Start the load, once more or beside another."""
+        call = {
+            "dsn": self.site.client_dsn(self.database, **self.dsn_options),
+            "files": [str(path) for path in self.work.files],
+            "options": {"retry_for": 90.0, **self.work.options},
+            "asynchronous": self.chance.random() < 0.5,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.client", json.dumps(call)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        client = Client(process)
+        self.clients.append(client)
+        return client
+
+    @property
+    def running(self) -> list[Client]:
+        """The clients that have not ended."""
+        return [client for client in self.clients if client.is_running]
+
+    def kill(self, client: Client) -> None:
+        """SIGKILL: no handler runs, nothing is said to the server."""
+        client.was_killed = True
+        client.process.send_signal(signal.SIGKILL)
+
+    def settle(self) -> None:
+        """Wait for all clients; what was killed is started again until it has succeeded."""
+        results: list[dict[str, Any]] = []
+        waited = 0
+        while waited < len(self.clients):
+            client = self.clients[waited]
+            waited += 1
+            try:
+                output, errors = client.process.communicate(timeout=CLIENT_LIMIT)
+            except subprocess.TimeoutExpired:
+                client.process.kill()
+                output, errors = client.process.communicate()
+                self.outcome.wrong.append(f"the load did not end: {errors.strip()[-2000:]}")
+                continue
+            if client.process.returncode == 0:
+                results.append(json.loads(output))
+            elif client.was_killed:
+                self.start_client()
+            else:
+                self.outcome.wrong.append(f"the load failed: {errors.strip()[-2000:]}")
+        self._compare_results(results)
+
+    def _compare_results(self, results: list[dict[str, Any]]) -> None:
+        """What a load says of itself is what the ledger says of its run."""
+        with self.site.admin(self.database) as admin:
+            for result in results:
+                row = admin.execute(
+                    "select rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored,"
+                    " rows_duplicate, rows_rejected, batches from sqlkit.run_summary"
+                    " where run_id = %s and state = 'done'",
+                    [result["run_id"]],
+                ).fetchone()
+                said = (*result["rows"].values(), result["batches"])
+                if row != said:
+                    self.outcome.wrong.append(
+                        f"run {result['run_id']} says {said}, the ledger {row}"
+                    )
+
+    # The end --------------------------------------------------------------------------------
+
+    def look(self) -> State:
+        """What is there now."""
+        with self.site.admin(self.database) as admin:
+            return look(admin)
+
+    def compare(self, expected: State) -> None:
+        """Note all that is not as after an undisturbed load."""
+        with self.site.admin(self.database) as admin:
+            self.outcome.left += left_behind(admin, is_pooled=self.site.pooler is not None)
+            found = look(admin)
+        for wanted, seen in ((expected.rows, found.rows), (expected.rejects, found.rejects)):
+            missing, more = wanted - seen, seen - wanted
+            self.outcome.lost += missing.total()
+            self.outcome.duplicated += more.total()
+        fixed = self.work.counts_are_fixed
+        self.outcome.wrong += expected.differences(found, counts_are_fixed=fixed)
+
+    # What faults need -------------------------------------------------------------------------
+
+    def pause(self, share: float = 1.0) -> bool:
+        """Wait for some moment of the load; False if it ended before."""
+        # For the first client, more often than not one when it is at work.
+        first = min(START, self.usual / 2) if len(self.clients) == 1 else 0.0
+        first -= min(first, time.monotonic() - self.clients[0].started_at)
+        until = time.monotonic() + first + self.chance.uniform(0, (self.usual - START) * share)
+        while time.monotonic() < until:
+            if not self.running:
+                return False
+            time.sleep(0.005)
+        return bool(self.running)
+
+    def sessions(self, admin: psycopg.Connection) -> list[int]:
+        """The server processes of the clients."""
+        return [
+            row[0]
+            for row in admin.execute(
+                "select pid from pg_stat_activity where datname = %s and usename = %s"
+                " and backend_type = 'client backend'",
+                [self.database, ROLE],
+            )
+        ]
+
+    @contextlib.contextmanager
+    def foreigner(self) -> Iterator[psycopg.Connection]:
+        """Somebody else in the same database, who is not rolled back when it comes to deadlocks."""
+        with self.site.admin(self.database) as admin:
+            admin.execute("set deadlock_timeout = '20s'")
+            admin.execute("set lock_timeout = '10s'")
+            yield admin
+
+
+Fault = Callable[[Trial], bool]
+
+
+# --------------------------------------------------------------------------------------------
+# The faults. Each waits for its moment, strikes, and tells whether a load was there to be struck.
+# --------------------------------------------------------------------------------------------
+
+
+def kill_client(trial: Trial) -> bool:
+    if not trial.pause():
+        return False
+    client = trial.chance.choice(trial.running)
+    trial.kill(client)
+    # The next one may come while the server is still busy with the last.
+    if trial.chance.random() < 0.5:
+        client.process.wait()
+        trial.start_client()
+        client.was_killed = False
+        trial.clients.remove(client)
+        _close_pipes(client)
+    return True
+
+
+def _close_pipes(client: Client) -> None:
+    for pipe in (client.process.stdout, client.process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def terminate_session(trial: Trial) -> bool:
+    with trial.site.admin() as admin:
+        while trial.pause(0.5):
+            if sessions := trial.sessions(admin):
+                admin.execute("select pg_terminate_backend(%s)", [trial.chance.choice(sessions)])
+                return True
+    return False
+
+
+def crash_process(trial: Trial) -> bool:
+    """SIGKILL of one server process: the server restarts all of them, and empties stages."""
+    with trial.site.admin() as admin:
+        while trial.pause(0.5):
+            if sessions := trial.sessions(admin):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(trial.chance.choice(sessions), signal.SIGKILL)
+                return True
+    return False
+
+
+def restart_server(trial: Trial) -> bool:
+    if not trial.pause():
+        return False
+    cluster = trial.site.server.cluster
+    assert cluster is not None
+    cluster.stop("immediate")
+    time.sleep(trial.chance.uniform(0, 1))
+    cluster.start(trial.site.server.port)
+    return True
+
+
+def cut_now(trial: Trial) -> bool:
+    assert trial.site.proxy is not None
+    while trial.pause(0.5):
+        if trial.site.proxy.cut_all(keeps_server=trial.chance.random() < 0.3):
+            return True
+    return False
+
+
+def _cut_at_commit(trial: Trial, cut: Cut) -> bool:
+    proxy = trial.site.proxy
+    assert proxy is not None
+    proxy.arm(cut, trial.chance.randrange(8))
+    try:
+        while trial.running:
+            if proxy.fired.wait(0.02):
+                return True
+    finally:
+        proxy.disarm()
+    return proxy.fired.is_set()
+
+
+def cut_before_commit(trial: Trial) -> bool:
+    return _cut_at_commit(trial, Cut.BEFORE)
+
+
+def cut_during_commit(trial: Trial) -> bool:
+    return _cut_at_commit(trial, Cut.DURING)
+
+
+def cut_after_commit(trial: Trial) -> bool:
+    return _cut_at_commit(trial, Cut.AFTER)
+
+
+def leave_orphan(trial: Trial) -> bool:
+    """The server does not notice that its client is gone, and keeps its locks."""
+    return _cut_at_commit(trial, Cut.ORPHAN)
+
+
+def fail_over(trial: Trial) -> bool:
+    pair = trial.site
+    assert isinstance(pair, Pair)
+    if not trial.pause():
+        return False
+    pair.fail_over(trial.chance.uniform(0, 0.5))
+    return True
+
+
+def fill_disk(trial: Trial) -> bool:
+    tiny = trial.site.tiny
+    assert tiny is not None
+    if not trial.pause():
+        return False
+    filler = tiny.parent / "filler"
+    try:
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1 << 20)):
+                pass
+        time.sleep(trial.chance.uniform(0.3, 2.5))
+    finally:
+        filler.unlink(missing_ok=True)
+    return True
+
+
+def hold_lock(trial: Trial) -> bool:
+    mode = trial.chance.choice(
+        ("access exclusive", "share", "share row exclusive", "row exclusive")
+    )
+    if not trial.pause():
+        return False
+    with (
+        trial.foreigner() as foreigner,
+        contextlib.suppress(psycopg.errors.LockNotAvailable),
+        foreigner.transaction(),
+    ):
+        foreigner.execute(f"lock table chaos.target in {mode} mode".encode())
+        time.sleep(trial.chance.uniform(0.3, 2.0))
+    return True
+
+
+def deadlock(trial: Trial) -> bool:
+    """Takes what the load wants while it waits for what the load has."""
+    if not trial.pause():
+        return False
+    with (
+        trial.foreigner() as foreigner,
+        contextlib.suppress(psycopg.OperationalError),
+        foreigner.transaction(),
+    ):
+        foreigner.execute("lock table chaos.target in share mode")
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until and not _waits_for_target(foreigner):
+            time.sleep(0.01)
+        foreigner.execute("select from sqlkit.source for update")
+    return True
+
+
+def _waits_for_target(connection: psycopg.Connection) -> bool:
+    row = connection.execute(
+        "select count(*) from pg_locks where relation = 'chaos.target'::regclass and not granted"
+    ).fetchone()
+    return row is not None and row[0] > 0
+
+
+def second_loader(trial: Trial) -> bool:
+    """Somebody starts the same command at about the same time, or twice."""
+    if trial.chance.random() < 0.5 and not trial.pause(0.5):
+        return False
+    for _ in range(trial.chance.choice((1, 1, 2))):
+        trial.start_client()
+    trial.pause()
+    return True
+
+
+def make_read_only(trial: Trial) -> bool:
+    """As a managed server does in a failover, or when its disk is nearly full."""
+    if not trial.pause():
+        return False
+    with trial.site.admin() as admin:
+        name = trial.database
+        admin.execute(f'alter database "{name}" set default_transaction_read_only = on'.encode())
+        for pid in trial.sessions(admin):
+            admin.execute("select pg_terminate_backend(%s)", [pid])
+        time.sleep(trial.chance.uniform(0.2, 1.5))
+        admin.execute(f'alter database "{name}" reset default_transaction_read_only'.encode())
+    return True
+
+
+def refuse_connections(trial: Trial) -> bool:
+    """No more sessions are let in, and one of those that are there ends.
+
+    Only where all clients have been let in before: whom a server never let in does not wait.
+    """
+    if not trial.pause():
+        return False
+    with trial.site.admin() as admin:
+        name = trial.database
+        if len(trial.sessions(admin)) < len(trial.running):
+            return False
+        admin.execute(f'alter database "{name}" connection limit 0'.encode())
+        if sessions := trial.sessions(admin):
+            admin.execute("select pg_terminate_backend(%s)", [trial.chance.choice(sessions)])
+        time.sleep(trial.chance.uniform(0.2, 1.5))
+        admin.execute(f'alter database "{name}" connection limit -1'.encode())
+    return True
+
+
+def suspend_client(trial: Trial) -> bool:
+    """The client sleeps while another one is started, and wakes up again."""
+    if not trial.pause():
+        return False
+    client = trial.chance.choice(trial.running)
+    client.process.send_signal(signal.SIGSTOP)
+    try:
+        if trial.chance.random() < 0.5:
+            trial.start_client()
+        time.sleep(trial.chance.uniform(0.2, 1.5))
+    finally:
+        client.process.send_signal(signal.SIGCONT)
+    return True
+
+
+SINGLE: dict[str, Fault] = {
+    "client killed": kill_client,
+    "session terminated": terminate_session,
+    "server process killed": crash_process,
+    "server stopped and started": restart_server,
+    "connections cut": cut_now,
+    "cut before COMMIT": cut_before_commit,
+    "cut during COMMIT": cut_during_commit,
+    "cut after COMMIT": cut_after_commit,
+    "cut unnoticed by the server": leave_orphan,
+    "lock held": hold_lock,
+    "deadlock": deadlock,
+    "second loader": second_loader,
+    "read-only server": make_read_only,
+    "connections refused": refuse_connections,
+    "client suspended": suspend_client,
+}
+TINY: dict[str, Fault] = {"disk full": fill_disk}
+PAIR: dict[str, Fault] = {"failover": fail_over}
+POOLED: dict[str, Fault] = {"server process killed behind a pooler": crash_process}
