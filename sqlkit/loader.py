@@ -52,7 +52,7 @@ from sqlkit.results import (
 )
 from sqlkit.retry import pause
 from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
-from sqlkit.transient import RETRY_FOR, Patience, WaitCallback, Waiting, reason_to_wait
+from sqlkit.transient import REASONS, RETRY_FOR, Patience, WaitCallback, Waiting, reason_to_wait
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 
@@ -75,6 +75,8 @@ LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
 
 BATCH_TAKEN = "SK402"
+
+STAGE_GONE = ("42P01", "SK208")
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life of a run."""
@@ -328,13 +330,14 @@ class Loader:
             self._patience.progressed()
         reason = reason_to_wait(error)
         if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
-            reason = self._is_cut_off()
+            reason = self._is_cut_off(error)
         return None if reason is None else self._patience.wait_for(error, reason)
 
-    def _is_cut_off(self) -> str | None:
+    def _is_cut_off(self, error: psycopg.Error | SqlkitError) -> str | None:
         """Why an error is but a consequence of what happened to the session or to the run, if so.
 
-        A stream may be the first to notice, by a stage that is not there any more.
+        A stream may be the first to notice, by a stage that is not there any more; and behind a
+        proxy there may be no other sign of a restart that has undone the stage.
         """
         if self._main is None or not self._run_id or self._options.dry_run:
             return None
@@ -342,7 +345,11 @@ class Loader:
             is_running = calls.is_running(self._main, self._run_id)
         except psycopg.Error as error:
             return reason_to_wait(error)
-        return None if is_running else "the run was taken for dead"
+        if not is_running:
+            return REASONS["SK403"]
+        if not self._connections.is_direct and _code(error) in STAGE_GONE:
+            return REASONS["SK404"]
+        return None
 
     @contextmanager
     def _outermost(self, main: Connection[Any]) -> Iterator[None]:
