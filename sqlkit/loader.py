@@ -343,8 +343,8 @@ class Loader:
             return None
         try:
             is_running = calls.is_running(self._main, self._run_id)
-        except psycopg.Error as error:
-            return reason_to_wait(error)
+        except psycopg.Error as lost:
+            return reason_to_wait(lost)
         if not is_running:
             return REASONS["SK403"]
         if not self._connections.is_direct and _code(error) in STAGE_GONE:
