@@ -799,8 +799,17 @@ def ask(named: Named) -> Status:
     """
     import psycopg
 
+    from sqlkit.connection import APPLICATION_NAME
+
     try:
-        with psycopg.connect(named.dsn, autocommit=True) as connection:
+        with (
+            psycopg.connect(
+                named.dsn, autocommit=True, fallback_application_name=APPLICATION_NAME
+            ) as connection,
+            connection.transaction(),
+        ):
+            # Whatever the user's search_path leads to, PostgreSQL's own functions are meant.
+            connection.execute("set local search_path = pg_catalog, pg_temp")
             row = connection.execute(
                 """
                 select

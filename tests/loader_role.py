@@ -41,7 +41,18 @@ PLANT_TEMPORARY = "".join(
 
 # For each of them functions and operators are planted; nothing that sqlkit passes is of another.
 TYPES = (
-    *("text", "name", "varchar", '"char"', "oid", "regclass", "regtype", "smallint", "integer"),
+    *(
+        "text",
+        "name",
+        "varchar",
+        '"char"',
+        "oid",
+        "regclass",
+        "regtype",
+        "regnamespace",
+        "smallint",
+        "integer",
+    ),
     *("bigint", "numeric", "double precision", "boolean", "jsonb", "json", "timestamptz"),
     *("interval", "pg_lsn", "text[]", "name[]", "regclass[]", "bigint[]", "smallint[]", "oid[]"),
 )
@@ -235,7 +246,7 @@ def _function(
     arguments = ", ".join(
         f"${place}"
         if place > len(types) or _is_polymorphic(types[place - 1])
-        else f"${place}::text::{types[place - 1]}"
+        else f"${place}::{types[place - 1]}"
         if types[place - 1] != variant[place - 1]
         else f"${place}"
         for place in range(1, len(variant) + 1)

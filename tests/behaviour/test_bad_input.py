@@ -80,7 +80,7 @@ class Refused:
 
     def forget(self) -> None:
         """What the ledger holds of the last load goes, so that another can be looked at."""
-        self._connection.execute("truncate sqlkit.run, sqlkit.source cascade")
+        self._database.server.run("truncate sqlkit.run, sqlkit.source cascade", self._database.name)
 
     def check_nothing_happened(self, run: str | None, code: str | None = None) -> None:
         assert self._connection.execute("select * from item order by id").fetchall() == BEFORE
@@ -608,6 +608,7 @@ def test_a_key_that_is_not_there(refused: Refused, write: Write) -> None:
     assert "colour" in told
 
 
+@pytest.mark.deployer("it makes a role")
 def test_no_privilege(
     refused: Refused, write: Write, connection: psycopg.Connection, database: Database
 ) -> None:

@@ -53,6 +53,7 @@ LOADED = {"airline": 16, "airport": 1458, "plane": 3322, "weather": 26115, "flig
 
 
 @pytest.mark.slow
+@pytest.mark.deployer("the demo makes a schema")
 @pytest.mark.every_version
 def test_the_counters_of_all_rounds_are_exact(database: Database) -> None:
     first, again, changed, broken = demo.run(database.dsn)
@@ -86,6 +87,7 @@ def test_the_counters_of_all_rounds_are_exact(database: Database) -> None:
         assert connection.execute(nulls).fetchone() == (8255 + 4,)
 
 
+@pytest.mark.deployer("the demo makes a schema")
 def test_a_schema_of_that_name_that_is_somebody_elses_stays(database: Database) -> None:
     with database.connect() as connection:
         connection.execute("create schema nycflights")
