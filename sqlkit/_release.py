@@ -3,6 +3,7 @@
 # fmt: off
 VERSIONS = (
     "0.1.0",
+    "0.2.0",
 )
 # fmt: on
 """Every release of the schema, oldest first."""

@@ -31,7 +31,8 @@ declare
     v_run_id bigint;
 begin
     insert into sqlkit.run (
-        kind, target, policy, key_columns, options, client, bytes_before, backend_pid, backend_started_at
+        kind, target, policy, key_columns, options, client, bytes_before, backend_pid, backend_started_at,
+        server_version
     )
     values (
         p_kind,
@@ -42,7 +43,8 @@ begin
         p_client,
         pg_total_relation_size(p_target),
         pg_backend_pid(),
-        (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) as a)
+        (select a.backend_start from pg_stat_get_activity(pg_backend_pid()) as a),
+        current_setting('server_version')
     )
     returning run_id into v_run_id;
     return v_run_id;
@@ -287,7 +289,8 @@ select
         as seconds_total,
     coalesce(b.seconds_decode, 0) as seconds_decode,
     coalesce(b.seconds_copy, 0) as seconds_copy,
-    coalesce(b.seconds_merge, 0) as seconds_merge
+    coalesce(b.seconds_merge, 0) as seconds_merge,
+    r.server_version
 from sqlkit.run as r
 left join (
     select

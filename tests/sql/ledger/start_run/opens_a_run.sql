@@ -21,6 +21,7 @@ select ok(
             and database_user = current_user
             and finished_at is null
             and started_at <= heartbeat_at
+            and server_version = current_setting('server_version')
         from sqlkit.run
     ),
     'and what is known'
