@@ -67,6 +67,7 @@ class Plan(NamedTuple):
     batch_bytes: int | None
     workers: int
     atomic: bool
+    bad: frozenset[int]  # rows of the first file whose price is no number
 
 
 plans = st.builds(
@@ -76,6 +77,7 @@ plans = st.builds(
     batch_bytes=st.none() | st.sampled_from([1, 60, 300]),
     workers=st.integers(1, 4),
     atomic=st.booleans(),
+    bad=st.frozensets(st.integers(0, 24), max_size=3) | st.just(frozenset()),
 )
 
 
@@ -124,6 +126,7 @@ def run(database: Database, folder: Path, shape: Shape, plans: list[Plan]) -> No
         connection.execute(f"create table {name} ({shape.definition})".encode())
         for plan in plans:
             note(f"{plan}")
+            plan = plan._replace(files=[with_bad(plan.files[0], plan.bad), *plan.files[1:]])
             paths = [folder / f"{number}-{next(NUMBERS)}.csv" for _ in plan.files]
             begins = [
                 write(path, shape.header, rows)
@@ -138,13 +141,14 @@ def run(database: Database, folder: Path, shape: Shape, plans: list[Plan]) -> No
                 "batch_bytes": plan.batch_bytes,
                 "atomic": plan.atomic,
                 "again": True,
+                "reject_limit": None,
             }
             try:
                 result = client.load(paths, **options)
             except api.SqlkitError as error:
                 assert plan.policy == "error"
                 assert error.code in ("SK302", "SK303", "23505")
-                check_refused(connection, model, plan, shape, begins)
+                rejected = check_refused(connection, model, plan, begins)
             else:
                 found = batches_of(connection, result.run_id or 0, plan.files, begins)
                 assert [row for batch, _ in found for row in batch] == list(
@@ -152,21 +156,45 @@ def run(database: Database, folder: Path, shape: Shape, plans: list[Plan]) -> No
                 )
                 total = RowCounts()
                 for batch, counts in found:
-                    assert model.merge(batch, plan.policy) == counts
+                    assert merged(model, batch, plan.policy) == counts
                     total += counts
                 assert result.rows == total
                 assert astuple(total)[0] == sum(astuple(total)[1:])
+                rejected = total.rejected
             columns = ", ".join(f'"{column}"' for column in shape.header)
             stored = connection.execute(f"select {columns} from {name}".encode()).fetchall()
             assert {model.key_of(row): row for row in stored} == model.rows
             assert len(stored) == len(model.rows)
             assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+            assert connection.execute(
+                "select count(*), coalesce(bool_and(sqlstate = '22P02' and column_name = 'price' "
+                "and raw like '%%,cheap'), true) from sqlkit.reject as j "
+                "where run_id = (select max(run_id) from sqlkit.run) and batch_id is not null"
+            ).fetchone() == (rejected, True)
+
+
+BAD = "cheap"
+
+
+def with_bad(rows: list[Row], places: frozenset[int]) -> list[Row]:
+    """The rows, some of them with a price that is no number."""
+    return [(*row[:2], BAD) if place in places else row for place, row in enumerate(rows)]
+
+
+def merged(model: Table, batch: list[Row], policy: str) -> RowCounts:
+    """What the model makes of a batch: bad rows are rejected, all others merged without them."""
+    sound = [row for row in batch if row[2] != BAD]
+    rejected = len(batch) - len(sound)
+    return model.merge(sound, policy) + RowCounts(read=rejected, rejected=rejected)
 
 
 def check_refused(
-    connection: psycopg.Connection, model: Table, plan: Plan, shape: Shape, begins: list[list[int]]
-) -> None:
-    """The batches before the refused one stand, unless all are committed together."""
+    connection: psycopg.Connection, model: Table, plan: Plan, begins: list[list[int]]
+) -> int:
+    """The batches before the refused one stand, unless all are committed together.
+
+    Returns how many rows they have rejected.
+    """
     run_id, state = connection.execute(
         "select run_id, state from sqlkit.run order by run_id desc limit 1"
     ).fetchall()[0]
@@ -174,18 +202,19 @@ def check_refused(
     found = batches_of(connection, run_id, plan.files, begins)
     assert not (plan.atomic and found)
     for batch, counts in found:
-        assert model.merge(batch, plan.policy) == counts
+        assert merged(model, batch, plan.policy) == counts
     # What was committed is a beginning of the files; with all of it, the model refuses too.
     done = sum(len(batch) for batch, _ in found)
     everything = list(itertools.chain(*plan.files))
     assert [row for batch, _ in found for row in batch] == everything[:done]
     copy = Table(model.key, model.order_by, dict(model.rows))
     with pytest.raises(KeyError_):
-        copy.merge(everything[done:], "error")
+        merged(copy, everything[done:], "error")
+    return sum(counts.rejected for _, counts in found)
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
