@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 import sqlkit as api
@@ -799,7 +800,7 @@ def test_an_unusual_search_path(
     database: Database, write: Write, fetch: Fetch, connection: psycopg.Connection
 ) -> None:
     """The target is found by the connection's search_path, and so is what its triggers name."""
-    connection.execute('create schema "My Shop"')
+    database.server.run(f'create schema "My Shop" authorization {database.user}', database.name)
     connection.execute(
         'create table "My Shop".item (id integer primary key, name text, price integer)'
     )
@@ -812,7 +813,7 @@ def test_an_unusual_search_path(
         'create trigger note after insert or update on "My Shop".item '
         'for each row execute function "My Shop".note()'
     )
-    options = database.server.dsn(database.name, options='-c search_path="My\\ Shop"')
+    options = make_conninfo(database.dsn, options='-c search_path="My\\ Shop"')
     path = write("a.csv", HEADER, *numbered(1, 5))
     with api.connect(options) as client:
         result = client.load(path, into="item")
