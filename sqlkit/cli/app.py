@@ -22,6 +22,8 @@ import typer.main
 
 from sqlkit.errors import SqlkitError
 
+INTERRUPTED = 130
+
 
 class Command(NamedTuple):
     """Where a command is: a function, or a typer application with commands of its own."""
@@ -116,6 +118,8 @@ def main() -> None:
     """Run the command line and exit; the entry point of the command `sqlkit`."""
     try:
         code = app(prog_name="sqlkit", standalone_mode=False)
+        if code == INTERRUPTED:  # typer has caught it, and says nothing
+            raise KeyboardInterrupt
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough, say `| head`. Python would complain once
@@ -142,7 +146,7 @@ def _report(error: BaseException) -> int:
     if _json_wanted():
         print(json.dumps({"error": problem._asdict()}, ensure_ascii=False))
         return problem.exit_code
-    lines = [f"error: {problem.message}" if problem.exit_code != 130 else problem.message]
+    lines = [f"error: {problem.message}" if problem.exit_code != INTERRUPTED else problem.message]
     if problem.detail:
         lines.append(f"detail: {problem.detail}")
     if problem.hint:
@@ -165,7 +169,7 @@ def _as_problem(error: BaseException) -> Problem:
     if isinstance(error, SqlkitError):
         return Problem(error.code, error.message, error.detail, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return Problem(None, "interrupted", None, None, 130)
+        return Problem(None, "interrupted", None, None, INTERRUPTED)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         where = getattr(context, "command_path", "sqlkit")

@@ -1,0 +1,133 @@
+"""A load that somebody ends: it says so in the ledger, clears up, and can go on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import sqlkit as api
+from tests.conftest import Database, environment
+
+ROWS = 400_000
+
+
+@pytest.fixture
+def item(connection: psycopg.Connection) -> str:
+    """A table that takes its time: rows wait in a trigger."""
+    connection.execute("create table item (id integer primary key, name text)")
+    connection.execute("insert into item values (0, 'mine')")
+    return "item"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """More than a load can do in the time that it gets."""
+    path = tmp_path / "a.csv"
+    path.write_text("id,name\n" + "".join(f"{n},name {n}\n" for n in range(1, ROWS + 1)))
+    return path
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)
+
+
+def has_begun(connection: psycopg.Connection) -> Callable[[], bool]:
+    """Something was committed, and more is to come."""
+    query = "select count(*) > 1 from sqlkit.batch"
+    return lambda: connection.execute(query).fetchone() == (True,)
+
+
+def check_state(connection: psycopg.Connection, path: Path, dsn: str) -> None:
+    """The run failed, nothing is left over, what was committed is recorded; the rest follows."""
+    assert connection.execute("select state from sqlkit.run").fetchall() == [("failed",)]
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+    assert connection.execute(
+        "select count(*) from pg_class where relnamespace = 'sqlkit_stage'::regnamespace"
+    ).fetchone() == (0,)
+    ((kept,),) = connection.execute(
+        "select sum(rows_inserted)::bigint from sqlkit.batch"
+    ).fetchall()
+    assert connection.execute("select count(*) - 1 from item").fetchone() == (kept,)
+    assert 0 < kept < ROWS
+    with api.connect(dsn) as client:
+        rest = client.load(path, into="item")
+    assert rest.rows == api.RowCounts(read=ROWS - kept, inserted=ROWS - kept)
+    assert connection.execute("select count(*) from item").fetchone() == (ROWS + 1,)
+
+
+@pytest.mark.parametrize("policy", ["update", "append"])
+def test_control_c(
+    item: str, path: Path, database: Database, connection: psycopg.Connection, policy: str
+) -> None:
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sqlkit.cli.app", "load", str(path), "--into", item),
+            *("--dsn", database.dsn, "--policy", policy, "--batch-bytes", "20000"),
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(has_begun(connection))
+        process.send_signal(signal.SIGINT)
+        output, told = process.communicate(timeout=30)
+    assert process.returncode == 130, told
+    assert told == "interrupted\n"
+    assert output == ""
+    check_state(connection, path, database.dsn)
+
+
+@pytest.mark.parametrize("policy", ["update", "append"])
+def test_a_task_that_is_cancelled(
+    item: str, path: Path, dsn: str, connection: psycopg.Connection, policy: str
+) -> None:
+    async def work() -> None:
+        async with api.aconnect(dsn) as client:
+            task = asyncio.create_task(
+                client.load(path, into=item, policy=policy, batch_bytes=20_000, workers=3)
+            )
+            await asyncio.to_thread(wait_for, has_begun(connection))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    before = threading.active_count()
+    asyncio.run(work())
+    assert threading.active_count() <= before
+    check_state(connection, path, dsn)
+
+
+def test_an_asynchronous_load_with_a_time_limit(
+    item: str, path: Path, dsn: str, connection: psycopg.Connection
+) -> None:
+    """On the caller's connection: the transaction is the caller's, and is there afterwards."""
+
+    async def work() -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as mine:
+            await mine.execute("insert into item values (-1, 'mine too')")
+            async with api.aconnect(mine) as client:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await client.load(path, into=item, batch_bytes=20_000)
+            assert not mine.closed
+            cursor = await mine.execute("select count(*) from item")
+            assert await cursor.fetchone() == (2,)
+            await mine.commit()
+
+    asyncio.run(work())
+    assert connection.execute("select count(*) from item").fetchone() == (2,)
+    assert connection.execute("select count(*) from sqlkit.run").fetchone() == (0,)
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
