@@ -162,5 +162,5 @@ class Patience:
 
 
 def _shown_code(error: BaseException) -> str | None:
-    cause = error.__cause__
-    return sqlstate_of(cause if isinstance(cause, psycopg.Error) else error)
+    stands_for = error.__cause__ if isinstance(error, SqlkitError) else None
+    return sqlstate_of(stands_for or error)
