@@ -89,9 +89,9 @@ TEXT_COLUMNS = (
 """What stands before the columns of a record in a stage of text."""
 
 ROW_CLASSES = ("22", "23", "27", "44", "54")
-ROW_CODES = ("P0001", "SK107", "SK114", "SK115", "SK116", "SK117")
+ROW_CODES = ("P0001", "42601", "0A000", "SK107", "SK114", "SK115", "SK116", "SK117")
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
-triggers that raise, lines that are no JSON object."""
+triggers that raise, values of little languages such as tsvector, lines that are no JSON object."""
 
 _USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
 
@@ -303,6 +303,11 @@ class AsyncLoader:
             await self._end_badly(error)
             if isinstance(error, psycopg.Error):
                 raise from_psycopg(error) from error
+            if isinstance(error, UnicodeEncodeError):
+                raise UsageError(
+                    f"the connection's client_encoding has no {error.object[error.start]!r}",
+                    hint="set client_encoding to utf8",
+                ) from error
             raise
         finally:
             await self._connections.release()

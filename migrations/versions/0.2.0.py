@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.1.0--0.2.0.sql",
-        sha256="81e487a392fe512cebd077e6f97e77d937ebed382876c579fb3f3740f51ea307",
+        sha256="0267435f2ca32435f52fb5ff71d1ca0d599767ec885ba538fe925fa5b324895e",
     )
 
 

@@ -854,7 +854,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $input_error$
 begin
-    execute format('select %L::%s', p_value, p_type);
+    -- By the type's input function, as COPY reads it, which is how JSON becomes a record: a cast would cut off
+    -- what is too long, in silence. By a cast too, since a column of JSON would take any text for a string.
+    execute format(
+        'select %1$L::%2$s, r.v from jsonb_to_record(jsonb_build_object(''v'', %1$L::text)) as r (v %2$s)',
+        p_value,
+        p_type
+    );
 exception
     when data_exception
     or integrity_constraint_violation
@@ -928,6 +934,7 @@ begin
             a.attname,
             format_type(a.atttypid, a.atttypmod) as type_name,
             y.typnamespace = 'pg_catalog'::regnamespace as is_builtin,
+            y.typtype = 'd' as is_domain,
             case
                 when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
                     then a.atttypmod - 4
@@ -962,6 +969,10 @@ begin
         else
             -- Types of extensions may raise where others answer.
             doubt := case
+                -- A domain may forbid nulls.
+                when r_column.is_domain
+                    and (select i.sqlstate_found from sqlkit._input_error(null, r_column.type_name) as i) is not null
+                    then 'true'
                 when r_column.pattern is null then format('s.%I is not null', r_column.attname)
                 else format('s.%I !~ %L', r_column.attname, r_column.pattern)
             end;

@@ -276,6 +276,24 @@ def test_a_callers_asynchronous_connection(
     assert fetch("select count(*) from sqlkit.run") == [(0,)]
 
 
+def test_a_callers_connection_in_another_encoding(
+    database: Database, write: Write, fetch: Fetch, connection: psycopg.Connection
+) -> None:
+    """Rows do not depend on it, and what cannot be said in it is told."""
+    connection.execute("create table item (id integer primary key, name text)")
+    path = write("a.csv", "id,name", "1,é", "2,שלום")
+    odd = write("שם.csv", "id,name", "3,x")
+    with psycopg.connect(database.dsn, client_encoding="latin1") as mine:
+        with api.connect(mine) as client:
+            assert client.load(path, into="item").rows.inserted == 2
+            with pytest.raises(api.UsageError, match="client_encoding has no 'ש'"):
+                client.load(odd, into="item")
+            mine.execute("set client_encoding to utf8")
+            assert client.load(odd, into="item").rows.inserted == 1
+        mine.commit()
+    assert fetch("select * from item order by id") == [(1, "é"), (2, "שלום"), (3, "x")]
+
+
 # Exactly once -----------------------------------------------------------------------------------
 
 
