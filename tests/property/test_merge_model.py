@@ -81,8 +81,12 @@ plans = st.builds(
 )
 
 
-def write(path: Path, header: tuple[str, ...], rows: list[Row]) -> list[int]:
-    """Write a file; returns the physical line at which each row begins."""
+def write(path: Path, header: tuple[str, ...], rows: list[Row], blank: int) -> list[int]:
+    """Write a file; returns the physical line at which each row begins.
+
+    Blank lines at its end make it another file than any before it: one of the same content would
+    go on where that was refused.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     begins = []
@@ -90,7 +94,7 @@ def write(path: Path, header: tuple[str, ...], rows: list[Row]) -> list[int]:
     for row in rows:
         begins.append(text.getvalue().count("\n") + 1)
         writer.writerow(["" if value is None else value for value in row])
-    path.write_text(text.getvalue(), newline="")
+    path.write_text(text.getvalue() + "\n" * blank, newline="")
     return begins
 
 
@@ -122,6 +126,7 @@ def run(database: Database, folder: Path, shape: Shape, plans: list[Plan]) -> No
     number = next(NUMBERS)
     name = f"t{number}"
     model = Table(shape.key, order_by=2)
+    blank = itertools.count()
     with database.connect() as connection, api.connect(database.dsn) as client:
         connection.execute(f"create table {name} ({shape.definition})".encode())
         for plan in plans:
@@ -129,7 +134,7 @@ def run(database: Database, folder: Path, shape: Shape, plans: list[Plan]) -> No
             plan = plan._replace(files=[with_bad(plan.files[0], plan.bad), *plan.files[1:]])
             paths = [folder / f"{number}-{next(NUMBERS)}.csv" for _ in plan.files]
             begins = [
-                write(path, shape.header, rows)
+                write(path, shape.header, rows, next(blank))
                 for path, rows in zip(paths, plan.files, strict=True)
             ]
             options: dict[str, Any] = {
