@@ -181,8 +181,9 @@ class Client:
             return Loader(self._connections, options).load(sources, into)
 
         try:
-            main = self._connections.main()
-            return replay(main, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit)
+            return replay(
+                self._connections, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit
+            )
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 

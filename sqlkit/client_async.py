@@ -181,8 +181,9 @@ class AsyncClient:
             return await AsyncLoader(self._connections, options).load(sources, into)
 
         try:
-            main = await self._connections.main()
-            return await replay(main, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit)
+            return await replay(
+                self._connections, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit
+            )
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 

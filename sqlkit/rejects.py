@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from psycopg import Connection
-
 from sqlkit import calls as calls
+from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError
 from sqlkit.loader import LoadOptions
 from sqlkit.results import LoadResult
@@ -101,7 +100,7 @@ class Load(Protocol):
 
 
 def replay(
-    connection: Connection[Any],
+    connections: Connections,
     run_id: int,
     load: Load,
     *,
@@ -113,6 +112,7 @@ def replay(
     What is refused again is a reject of the new run; the old ones are replayed. Cut off, it may be
     called again: what was loaded is known by its content, and is not loaded twice.
     """
+    connection = connections.main()
     found = calls.run_options(connection, run_id)
     if found is None:
         raise SqlkitError(f"there is no run {run_id}", code="SK401", hint="sqlkit runs lists them.")
@@ -141,6 +141,8 @@ def replay(
             path.write_bytes(file.content)
             result = load(file.source(path), found["target"], options)
             results.append(result)
+            # The load may have given back the connection, or replaced one that was lost.
+            connection = connections.main()
             calls.settle_rejects(
                 connection, run_id, "replayed", list(file.reject_ids), result.run_id
             )

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from psycopg import AsyncConnection
-
 from sqlkit import calls_async as calls
+from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError
 from sqlkit.loader_async import LoadOptions
 from sqlkit.results import LoadResult
@@ -99,7 +98,7 @@ class AsyncLoad(Protocol):
 
 
 async def replay(
-    connection: AsyncConnection[Any],
+    connections: AsyncConnections,
     run_id: int,
     load: AsyncLoad,
     *,
@@ -111,6 +110,7 @@ async def replay(
     What is refused again is a reject of the new run; the old ones are replayed. Cut off, it may be
     called again: what was loaded is known by its content, and is not loaded twice.
     """
+    connection = await connections.main()
     found = await calls.run_options(connection, run_id)
     if found is None:
         raise SqlkitError(f"there is no run {run_id}", code="SK401", hint="sqlkit runs lists them.")
@@ -139,6 +139,8 @@ async def replay(
             path.write_bytes(file.content)
             result = await load(file.source(path), found["target"], options)
             results.append(result)
+            # The load may have given back the connection, or replaced one that was lost.
+            connection = await connections.main()
             await calls.settle_rejects(
                 connection, run_id, "replayed", list(file.reject_ids), result.run_id
             )
