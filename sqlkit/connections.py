@@ -135,7 +135,7 @@ class OwnConnections:
         return self._streams[number]
 
     def beside(self, call: Call) -> None:
-        with self._open() as connection:
+        with self._connect() as connection:
             call(connection)
 
     def _open(self) -> Connection[Any]:
@@ -242,7 +242,8 @@ class PooledConnections:
             self._taken[number] = (connection, connection.autocommit, connection.prepare_threshold)
             connection.set_autocommit(True)
             connection.prepare_threshold = None
-            self._sessions.check(connection)
+            if number != self._BESIDE:
+                self._sessions.check(connection)
         return self._taken[number][0]
 
     def _give_back(self, number: int) -> None:

@@ -133,7 +133,7 @@ class AsyncOwnConnections:
         return self._streams[number]
 
     async def beside(self, call: AsyncCall) -> None:
-        async with await self._open() as connection:
+        async with await self._connect() as connection:
             await call(connection)
 
     async def _open(self) -> AsyncConnection[Any]:
@@ -240,7 +240,8 @@ class AsyncPooledConnections:
             self._taken[number] = (connection, connection.autocommit, connection.prepare_threshold)
             await connection.set_autocommit(True)
             connection.prepare_threshold = None
-            await self._sessions.check(connection)
+            if number != self._BESIDE:
+                await self._sessions.check(connection)
         return self._taken[number][0]
 
     async def _give_back(self, number: int) -> None:

@@ -524,7 +524,12 @@ class Loader:
         finally:
             if self._sampled is None:
                 run(reader.close)
-        main.execute(self._ddl.encode())
+        try:
+            with main.transaction():
+                main.execute(self._ddl.encode())
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            # Another process was given the same command, and was faster.
+            self._ddl = None
 
     # One source -----------------------------------------------------------------------------
 

@@ -524,7 +524,12 @@ class AsyncLoader:
         finally:
             if self._sampled is None:
                 await run_async(reader.close)
-        await main.execute(self._ddl.encode())
+        try:
+            async with main.transaction():
+                await main.execute(self._ddl.encode())
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            # Another process was given the same command, and was faster.
+            self._ddl = None
 
     # One source -----------------------------------------------------------------------------
 

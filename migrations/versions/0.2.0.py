@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.1.0--0.2.0.sql",
-        sha256="0267435f2ca32435f52fb5ff71d1ca0d599767ec885ba538fe925fa5b324895e",
+        sha256="de362396525a1f57425590552f9b4850fa12080a364242615584dab4dcc17e9c",
     )
 
 

@@ -187,16 +187,35 @@ class Trial:
             time.sleep(0.005)
         return bool(self.running)
 
-    def sessions(self, admin: psycopg.Connection) -> list[int]:
+    def ask(self, query: str, *values: object, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Ask as superuser, again and again if the server has just been killed."""
+        until = time.monotonic() + 30
+        while True:
+            try:
+                with self.site.admin(database) as admin:
+                    cursor = admin.execute(query.encode(), values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def sessions(self) -> list[int]:
         """The server processes of the clients."""
-        return [
-            row[0]
-            for row in admin.execute(
-                "select pid from pg_stat_activity where datname = %s and usename = %s"
-                " and backend_type = 'client backend'",
-                [self.database, ROLE],
-            )
-        ]
+        rows = self.ask(
+            "select pid from pg_stat_activity where datname = %s and usename = %s"
+            " and backend_type = 'client backend'",
+            self.database,
+            ROLE,
+        )
+        return [row[0] for row in rows]
+
+    def end_session(self) -> bool:
+        """End one of them, as an administrator does; False if there is none."""
+        sessions = self.sessions()
+        if sessions:
+            self.ask("select pg_terminate_backend(%s)", self.chance.choice(sessions))
+        return bool(sessions)
 
     @contextlib.contextmanager
     def foreigner(self) -> Iterator[psycopg.Connection]:
@@ -237,22 +256,19 @@ def _close_pipes(client: Client) -> None:
 
 
 def terminate_session(trial: Trial) -> bool:
-    with trial.site.admin() as admin:
-        while trial.pause(0.5):
-            if sessions := trial.sessions(admin):
-                admin.execute("select pg_terminate_backend(%s)", [trial.chance.choice(sessions)])
-                return True
+    while trial.pause(0.5):
+        if trial.end_session():
+            return True
     return False
 
 
 def crash_process(trial: Trial) -> bool:
     """SIGKILL of one server process: the server restarts all of them, and empties stages."""
-    with trial.site.admin() as admin:
-        while trial.pause(0.5):
-            if sessions := trial.sessions(admin):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(trial.chance.choice(sessions), signal.SIGKILL)
-                return True
+    while trial.pause(0.5):
+        if sessions := trial.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(trial.chance.choice(sessions), signal.SIGKILL)
+            return True
     return False
 
 
@@ -384,13 +400,12 @@ def make_read_only(trial: Trial) -> bool:
     """As a managed server does in a failover, or when its disk is nearly full."""
     if not trial.pause():
         return False
-    with trial.site.admin() as admin:
-        name = trial.database
-        admin.execute(f'alter database "{name}" set default_transaction_read_only = on'.encode())
-        for pid in trial.sessions(admin):
-            admin.execute("select pg_terminate_backend(%s)", [pid])
-        time.sleep(trial.chance.uniform(0.2, 1.5))
-        admin.execute(f'alter database "{name}" reset default_transaction_read_only'.encode())
+    change = f'alter database "{trial.database}"'
+    trial.ask(f"{change} set default_transaction_read_only = on")
+    while trial.end_session():
+        pass
+    time.sleep(trial.chance.uniform(0.2, 1.5))
+    trial.ask(f"{change} reset default_transaction_read_only")
     return True
 
 
@@ -401,15 +416,13 @@ def refuse_connections(trial: Trial) -> bool:
     """
     if not trial.pause():
         return False
-    with trial.site.admin() as admin:
-        name = trial.database
-        if len(trial.sessions(admin)) < len(trial.running):
-            return False
-        admin.execute(f'alter database "{name}" connection limit 0'.encode())
-        if sessions := trial.sessions(admin):
-            admin.execute("select pg_terminate_backend(%s)", [trial.chance.choice(sessions)])
-        time.sleep(trial.chance.uniform(0.2, 1.5))
-        admin.execute(f'alter database "{name}" connection limit -1'.encode())
+    if len(trial.ask("select from sqlkit.run", database=trial.database)) < len(trial.clients):
+        return False
+    change = f'alter database "{trial.database}" connection limit'
+    trial.ask(f"{change} 0")
+    trial.end_session()
+    time.sleep(trial.chance.uniform(0.2, 1.5))
+    trial.ask(f"{change} -1")
     return True
 
 

@@ -35,7 +35,7 @@ class Running:
     def result(self) -> dict[str, Any]:
         """Wait for its success; what it printed."""
         output, errors = self.process.communicate(timeout=LIMIT)
-        assert self.process.returncode == 0, errors
+        assert self.process.returncode == 0, output + errors
         found: dict[str, Any] = json.loads(output)
         return found
 

@@ -51,6 +51,19 @@ def test_three_processes_share_the_work(
     assert value(connection, "select count(*) from sqlkit.run where state = 'done'") == 3
 
 
+def test_three_processes_make_the_table_once(
+    database: Database,
+    connection: psycopg.Connection,
+    log: list[str],
+    start_load: StartLoad,
+) -> None:
+    connection.execute("drop table public.target")
+    loads = [start_load(database.dsn, *log, "--create") for _ in range(3)]
+    results = [load.result() for load in loads]
+    assert sum(result["ddl"] is not None for result in results) == 1
+    assert value(connection, "select count(*) from target") == 3 * ROWS
+
+
 def test_a_half_loaded_file_goes_on_where_it_stopped(
     database: Database, connection: psycopg.Connection, log: list[str], start_load: StartLoad
 ) -> None:

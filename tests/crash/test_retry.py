@@ -341,6 +341,40 @@ def test_a_pool_whose_connections_have_died(
     assert told
 
 
+@pytest.mark.parametrize("way", ["own", "pool", "full pool"])
+def test_a_load_gives_signs_of_life(
+    database: Database,
+    connection: psycopg.Connection,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    from psycopg_pool import ConnectionPool
+
+    monkeypatch.setattr("sqlkit.loader.HEARTBEAT", 0.1)
+    results: list[api.LoadResult] = []
+
+    def load(target: str | ConnectionPool) -> None:
+        with api.connect(target) as client:
+            results.append(client.load(tmp_path / "0.csv", into="target", batch_bytes=10_000))
+
+    with ConnectionPool(
+        database.dsn, min_size=0, max_size=2 if way == "full pool" else 6, open=True
+    ) as pool:
+        loading = threading.Thread(target=load, args=(database.dsn if way == "own" else pool,))
+        with held_up(database):
+            loading.start()
+            wait_until(lambda: waiting_for_target(connection))
+            seen = value(connection, "select heartbeat_at from sqlkit.run")
+            if way != "full pool":
+                wait_until(
+                    lambda: value(connection, "select heartbeat_at > %s from sqlkit.run", seen)
+                )
+        loading.join()
+    assert results[0].rows.inserted == 4_000
+
+
 def test_a_wrong_time_is_a_usage_error(sqlkit: RunSqlkit, files: list[str], dsn: str) -> None:
     done = sqlkit("load", "0.csv", "--into", "target", "--dsn", dsn, "--retry-for", "soon")
     assert done.returncode == 2
