@@ -402,8 +402,8 @@ def make_read_only(trial: Trial) -> bool:
         return False
     change = f'alter database "{trial.database}"'
     trial.ask(f"{change} set default_transaction_read_only = on")
-    while trial.end_session():
-        pass
+    for _ in range(5):
+        trial.end_session()
     time.sleep(trial.chance.uniform(0.2, 1.5))
     trial.ask(f"{change} reset default_transaction_read_only")
     return True
