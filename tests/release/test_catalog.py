@@ -39,6 +39,7 @@ COMPOSING = {
     "_refuse_existing",
     "_refuse_input",
     "_refuse_where",
+    "_write",
     "create_stage",
     "empty_stages",
     "finish_first_load",
