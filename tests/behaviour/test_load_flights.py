@@ -18,6 +18,8 @@ import sqlkit as api
 from sqlkit.demo import FILES, NULL, create_tables, find_data, read_flights
 from sqlkit.results import RowCounts
 
+pytestmark = pytest.mark.deployer("the demo's tables have a schema of their own")
+
 NAMES = api.Dialect(null=NULL)
 PARENTS = ("airline", "airport", "plane", "weather")
 
