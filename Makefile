@@ -9,6 +9,10 @@ PYTHON ?= python3
 # One server a PostgreSQL version is shared by all workers, so a few go far.
 WORKERS ?= logical
 PYTEST_ARGS ?=
+# What is run once more as a role that may only load, in hostile surroundings: loads and SQL tests,
+# on the oldest version and the newest. Without what needs no rights, and what is only long.
+LOADER_ARGS ?= --postgres=15,18 -m 'not slow' tests/test_sql.py tests/behaviour \
+	--ignore=tests/behaviour/sources --ignore=tests/behaviour/test_embedded_server.py
 CHAOS_ARGS ?=
 
 BIN := .venv/bin
@@ -54,7 +58,10 @@ lint: .venv/.test
 	$(BIN)/python -m sqlkit.build --check
 
 test: .venv/.test services lint
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
+	@status=0; \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --role=loader $(LOADER_ARGS) || status=1; \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS) || status=1; \
+	exit $$status
 
 chaos: .venv/.test services
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
