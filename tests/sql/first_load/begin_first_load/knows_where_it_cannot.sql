@@ -61,7 +61,8 @@ from (
 ) as k (relation);
 select
     isnt_empty(
-        format('select from pg_catalog.pg_index where indrelid = %L::regclass', k.relation), k.relation || ' has its indexes'
+        format('select from pg_catalog.pg_index where indrelid = %L::regclass', k.relation),
+        k.relation || ' has its indexes'
     )
 from (
     values

@@ -10,9 +10,25 @@ select results_eq(
     'who starts a run is known, though not how'
 );
 select ok(sqlkit.attach_run(:run_id, pg_backend_pid()), 'it is there');
-select is((select r.is_direct from sqlkit.run as r where r.run_id = :run_id), true, 'nothing stands between');
+select is(
+    (
+        select r.is_direct
+        from sqlkit.run as r
+        where r.run_id = :run_id
+    ),
+    true,
+    'nothing stands between'
+);
 select ok(sqlkit.attach_run(:run_id, 1), 'by way of a proxy');
-select is((select r.is_direct from sqlkit.run as r where r.run_id = :run_id), false, 'something stands between');
+select is(
+    (
+        select r.is_direct
+        from sqlkit.run as r
+        where r.run_id = :run_id
+    ),
+    false,
+    'something stands between'
+);
 
 select sqlkit.finish_run(:run_id, 'SK403', 'taken for dead');
 select sqlkit.attach_run(:run_id, pg_backend_pid());

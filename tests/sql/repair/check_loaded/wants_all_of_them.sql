@@ -4,7 +4,11 @@ select plan(3);
 create table price (id integer primary key);
 select s.source_id from sqlkit.open_source('price', 'a.csv', 'csv', 10, 'a') as s \gset a_
 select s.source_id from sqlkit.open_source('price', 'b.csv', 'csv', 10, 'b') as s \gset b_
-update sqlkit.source set state = 'loaded', loaded_at = clock_timestamp() where source_id = :a_source_id;
+update sqlkit.source
+set
+    state = 'loaded',
+    loaded_at = clock_timestamp()
+where source_id = :a_source_id;
 
 select lives_ok(format('select sqlkit.check_loaded(array[%s])', :a_source_id), 'it is loaded');
 select throws_ok(
