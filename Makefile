@@ -10,8 +10,8 @@ PYTHON ?= python3
 WORKERS ?= logical
 PYTEST_ARGS ?=
 # What is run once more as a role that may only load, in hostile surroundings: loads and SQL tests,
-# on the oldest version and the newest. Without what needs no rights, and what is only long.
-LOADER_ARGS ?= --postgres=15,18 -m 'not slow' tests/test_sql.py tests/behaviour \
+# on the newest version. Without what needs no rights, and what is only long.
+LOADER_ARGS ?= --postgres=18 -m 'not slow' tests/test_sql.py tests/behaviour \
 	--ignore=tests/behaviour/sources --ignore=tests/behaviour/test_embedded_server.py
 CHAOS_ARGS ?=
 

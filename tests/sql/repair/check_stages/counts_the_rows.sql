@@ -4,8 +4,8 @@ select plan(4);
 create table price (id integer primary key);
 select sqlkit.create_stage('price') as one \gset
 select sqlkit.create_stage('price') as two \gset
-insert into :one select generate_series(1, 3);
-insert into :two select generate_series(1, 4);
+select format('insert into %s select generate_series(1, 3)', :'one') \gexec
+select format('insert into %s select generate_series(1, 4)', :'two') \gexec
 
 select lives_ok(format('select sqlkit.check_stages(array[%L, %L]::regclass[], 7)', :'one', :'two'), 'all there');
 select throws_ok(

@@ -50,7 +50,11 @@ select results_eq(
     'a closed run says why'
 );
 select is(
-    (select count(*) from sqlkit.run as r where r.run_id in (:here, :silent, :by_hand, :by_hand_before) and state = 'running'),
+    (
+        select count(*)
+        from sqlkit.run as r
+        where r.run_id in (:here, :silent, :by_hand, :by_hand_before) and r.state = 'running'
+    ),
     4::bigint,
     'the others go on'
 );
@@ -74,7 +78,10 @@ select results_eq(
 
 -- A stage of which only the list knows.
 select sqlkit.create_stage('price', p_run_id => :here) as lost_stage \gset
-do $$begin execute (select 'drop table ' || 'sqlkit_stage.' || quote_ident(s.name) from sqlkit.stage as s order by s.stage_id desc limit 1); end$$;
+select format('drop table sqlkit_stage.%I', s.name)
+from sqlkit.stage as s
+order by s.stage_id desc
+limit 1 \gexec
 select results_eq(
     $$select r.action from sqlkit.repair_runs('price') as r$$, $$values ('forgotten')$$, 'there is no table any more'
 );
