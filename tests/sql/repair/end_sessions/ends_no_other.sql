@@ -9,7 +9,7 @@ select is(
 select is(
     (
         select sqlkit.end_sessions(array_agg(a.pid), array_agg(a.backend_start - interval '1 second'))
-        from pg_stat_activity as a
+        from pg_catalog.pg_stat_activity as a
     ),
     0::bigint,
     'not a process that has the id, but began at another time'
