@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 START = 0.6
 """Seconds that a client takes to start."""
 
-CLIENT_LIMIT = 120.0
+CLIENT_LIMIT = 600.0
 """Seconds after which a client that still runs has failed."""
 
 
