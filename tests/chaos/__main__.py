@@ -8,6 +8,7 @@ python -m tests.chaos --faults 20 --only "cut after COMMIT"
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 
@@ -23,6 +24,8 @@ def main() -> int:
     parser.add_argument("--only", choices=KINDS, action="append", metavar="KIND", help=str(KINDS))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
+    # Ended from outside, it still stops its servers and unmounts what it mounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Campaign.open(arguments.seed, arguments.postgres, only=arguments.only) as campaign:
         campaign.run(arguments.faults)
         print(campaign.summary())

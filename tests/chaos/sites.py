@@ -89,13 +89,11 @@ class Site:
 class Pair(Site):
     """A primary and a streaming standby, which change places."""
 
-    def __init__(self, session: Session, folder: Path, major: int) -> None:
-        self._session = session
-        self._folder = folder
-        super().__init__(_start(session, folder / "one", major))
+    def __init__(self, server: Server, data: Path) -> None:
+        super().__init__(server)
         self.standby = Server(
-            major,
-            Cluster(_cluster(self.server).install, folder / "two", server_user()),
+            server.major,
+            Cluster(_cluster(server).install, data, server_user()),
             "127.0.0.1",
             free_port(),
         )
@@ -210,7 +208,7 @@ def _tiny_file_system(folder: Path) -> Iterator[tuple[Path | None, str]]:
 def single_site(session: Session, major: int = MAJORS[-1]) -> Iterator[Site]:
     """A server behind the cutting proxy."""
     with contextlib.ExitStack() as stack:
-        folder = _folder(session, stack)
+        folder = _folder(session, stack, major)
         tiny, why_not = stack.enter_context(_tiny_file_system(folder))
         server = _start(session, folder / "data", major)
         stack.callback(_cluster(server).stop, "immediate")
@@ -238,18 +236,16 @@ def pooled_site(session: Session, site: Site) -> Iterator[Site | None]:
 def pair_site(session: Session, major: int = MAJORS[-1]) -> Iterator[Pair]:
     """A primary with a standby."""
     with contextlib.ExitStack() as stack:
-        folder = _folder(session, stack)
-        stack.callback(_stop_both, folder, session, major)
-        yield Pair(session, folder, major)
+        one, two = (_folder(session, stack, major) / "data" for _ in range(2))
+        server = _start(session, one, major)
+        for data in (one, two):
+            stack.callback(Cluster(_cluster(server).install, data, server_user()).stop, "immediate")
+        yield Pair(server, two)
 
 
-def _stop_both(folder: Path, session: Session, major: int) -> None:
-    for name in ("one", "two"):
-        Cluster(session.install(major), folder / name, server_user()).stop("immediate")
-
-
-def _folder(session: Session, stack: contextlib.ExitStack) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=session.root))
+def _folder(session: Session, stack: contextlib.ExitStack, major: int) -> Path:
+    # So that a session that is killed is cleared up by the next one.
+    folder = Path(tempfile.mkdtemp(prefix=f"{major}-chaos-", dir=session.root))
     folder.chmod(0o755)
     if (user := server_user()) is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
