@@ -133,6 +133,8 @@ class Pair(Site):
 
     def repair(self) -> None:
         """Make a new standby in place of what there is."""
+        # The copy is not to wait for a standby of its own once it is promoted.
+        self.require_standby(False)
         standby = _cluster(self.standby)
         standby.stop("immediate")
         shutil.rmtree(standby.data, ignore_errors=True)
