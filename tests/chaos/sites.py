@@ -80,9 +80,10 @@ class Site:
         while True:
             try:
                 return psycopg.connect(self.server.dsn(database), autocommit=True)
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
                 if time.monotonic() > until:
-                    raise
+                    log = _cluster(self.server).log.read_text(errors="replace")
+                    raise RuntimeError(f"the server is gone: {error}\n{log[-4000:]}") from error
                 time.sleep(0.1)
 
 
