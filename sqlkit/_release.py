@@ -4,6 +4,7 @@
 VERSIONS = (
     "0.1.0",
     "0.2.0",
+    "0.3.0",
 )
 # fmt: on
 """Every release of the schema, oldest first."""
@@ -11,7 +12,7 @@ VERSIONS = (
 VERSION = VERSIONS[-1]
 """The schema that this package brings."""
 
-OLDEST_SCHEMA = "0.1.0"
+OLDEST_SCHEMA = "0.3.0"
 """The oldest schema that this package works with."""
 
 LOCK_KEY = 1626725497971370431
