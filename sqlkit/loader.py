@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -734,12 +734,12 @@ class Loader:
             Task(partial(self._append_stream, main, opened, number, queue))
             for number in range(self._streams)
         ]
-        try:
-            errors = [task.settle() for task in tasks]
-        except BaseException:
+
+        def stop() -> None:
             opened.feed.fail()
             queue.fail()
-            raise
+
+        errors = _settle(tasks, stop)
         causes = [error for error in errors if error is not None]
         for error in sorted(causes, key=lambda error: isinstance(error, _Abandoned)):
             raise error
@@ -892,7 +892,7 @@ class Loader:
         try:
             self._stream(opened, batch, 0)
         finally:
-            errors = [task.settle() for task in tasks]
+            errors = _settle(tasks, opened.feed.fail)
         for error in errors:
             if error is not None:
                 raise error
@@ -1131,6 +1131,20 @@ class Loader:
 def may_be_rows(code: str | None) -> bool:
     """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
     return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)
+
+
+def _settle(tasks: Sequence[Task[None]], stop: Callable[[], None]) -> list[BaseException | None]:
+    """Wait for all tasks to end, and tell how; what they use is free afterwards.
+
+    Also where the wait itself is broken off, by a cancellation say: then they are told to stop.
+    """
+    try:
+        return [task.settle() for task in tasks]
+    except BaseException:
+        stop()
+        for task in tasks:
+            task.settle()
+        raise
 
 
 def _write(copy: Copy, data: bytes) -> None:

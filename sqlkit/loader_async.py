@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -740,12 +740,12 @@ class AsyncLoader:
             AsyncTask(partial(self._append_stream, main, opened, number, queue))
             for number in range(self._streams)
         ]
-        try:
-            errors = [await task.settle() for task in tasks]
-        except BaseException:
+
+        def stop() -> None:
             opened.feed.fail()
             queue.fail()
-            raise
+
+        errors = await _settle(tasks, stop)
         causes = [error for error in errors if error is not None]
         for error in sorted(causes, key=lambda error: isinstance(error, _Abandoned)):
             raise error
@@ -902,7 +902,7 @@ class AsyncLoader:
         try:
             await self._stream(opened, batch, 0)
         finally:
-            errors = [await task.settle() for task in tasks]
+            errors = await _settle(tasks, opened.feed.fail)
         for error in errors:
             if error is not None:
                 raise error
@@ -1145,6 +1145,22 @@ class AsyncLoader:
 def may_be_rows(code: str | None) -> bool:
     """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
     return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)
+
+
+async def _settle(
+    tasks: Sequence[AsyncTask[None]], stop: Callable[[], None]
+) -> list[BaseException | None]:
+    """Wait for all tasks to end, and tell how; what they use is free afterwards.
+
+    Also where the wait itself is broken off, by a cancellation say: then they are told to stop.
+    """
+    try:
+        return [await task.settle() for task in tasks]
+    except BaseException:
+        stop()
+        for task in tasks:
+            await task.settle()
+        raise
 
 
 async def _write(copy: AsyncCopy, data: bytes) -> None:

@@ -67,6 +67,10 @@ def check_state(connection: psycopg.Connection, path: Path, dsn: str) -> None:
     assert connection.execute("select count(*) from item").fetchone() == (ROWS + 1,)
 
 
+def heed_control_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("policy", ["update", "append"])
 def test_control_c(
     item: str, path: Path, database: Database, connection: psycopg.Connection, policy: str
@@ -80,6 +84,8 @@ def test_control_c(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background the signal is ignored, and that is inherited.
+        preexec_fn=heed_control_c,
     ) as process:
         wait_for(has_begun(connection))
         process.send_signal(signal.SIGINT)
