@@ -28,7 +28,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import Connection, Copy, sql
+from psycopg import Connection, Copy, Cursor, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
@@ -502,7 +502,13 @@ class Loader:
         known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
         code = known.code if isinstance(known, SqlkitError) else "SK000"
         message = known.message if isinstance(known, SqlkitError) else type(error).__name__
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error, SqlkitError):
+            if not isinstance(error, Exception):
+                # Somebody ended the load, wherever it was. Nothing is wrong with the server.
+                if main.closed:
+                    self._connections.reset()
+                    main = self._connections.main()
+                calls.drop_stages(main, self._run_id)
             if main.info.transaction_status == TransactionStatus.IDLE:
                 calls.finish_run(main, self._run_id, code, message)
 
@@ -851,7 +857,7 @@ class Loader:
         cursor = main.cursor()
         first_line = 0
         try:
-            with cursor.copy(statement) as copy:
+            with _copying(cursor, statement) as copy:
                 while (taken := opened.feed.take(batch)) is not None:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or taken[1].first_line
@@ -939,7 +945,7 @@ class Loader:
         )
         cursor = connection.cursor()
         try:
-            with cursor.copy(statement) as copy:
+            with _copying(cursor, statement) as copy:
                 _write(copy, piece.data)
         except psycopg.Error as error:
             raise self._located(error, opened, stage, piece.first_line) from error
@@ -1016,7 +1022,7 @@ class Loader:
             )
             try:
                 cursor = main.cursor()
-                with cursor.copy(statement) as copy:
+                with _copying(cursor, statement) as copy:
                     while (taken := opened.feed.take(batch)) is not None:
                         _write(copy, taken[1].data)
                         self._tell(opened, taken[1], "copy")
@@ -1145,6 +1151,19 @@ def _settle(tasks: Sequence[Task[None]], stop: Callable[[], None]) -> list[BaseE
         for task in tasks:
             task.settle()
         raise
+
+
+@contextmanager
+def _copying(cursor: Cursor[Any], statement: sql.Composed) -> Iterator[Copy]:
+    """COPY, which does not go on when its block ends, whatever ends it."""
+    try:
+        with cursor.copy(statement) as copy:
+            yield copy
+    finally:
+        if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
+            # Interrupted at the very moment when it began: psycopg does not end it then, and the
+            # server would keep its locks and wait for rows.
+            cursor.connection.close()
 
 
 def _write(copy: Copy, data: bytes) -> None:

@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCopy, sql
+from psycopg import AsyncConnection, AsyncCopy, AsyncCursor, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
@@ -502,7 +502,13 @@ class AsyncLoader:
         known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
         code = known.code if isinstance(known, SqlkitError) else "SK000"
         message = known.message if isinstance(known, SqlkitError) else type(error).__name__
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error, SqlkitError):
+            if not isinstance(error, Exception):
+                # Somebody ended the load, wherever it was. Nothing is wrong with the server.
+                if main.closed:
+                    await self._connections.reset()
+                    main = await self._connections.main()
+                await calls.drop_stages(main, self._run_id)
             if main.info.transaction_status == TransactionStatus.IDLE:
                 await calls.finish_run(main, self._run_id, code, message)
 
@@ -859,7 +865,7 @@ class AsyncLoader:
         cursor = main.cursor()
         first_line = 0
         try:
-            async with cursor.copy(statement) as copy:
+            async with _copying(cursor, statement) as copy:
                 while (taken := await opened.feed.take(batch)) is not None:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or taken[1].first_line
@@ -949,7 +955,7 @@ class AsyncLoader:
         )
         cursor = connection.cursor()
         try:
-            async with cursor.copy(statement) as copy:
+            async with _copying(cursor, statement) as copy:
                 await _write(copy, piece.data)
         except psycopg.Error as error:
             raise self._located(error, opened, stage, piece.first_line) from error
@@ -1030,7 +1036,7 @@ class AsyncLoader:
             )
             try:
                 cursor = main.cursor()
-                async with cursor.copy(statement) as copy:
+                async with _copying(cursor, statement) as copy:
                     while (taken := await opened.feed.take(batch)) is not None:
                         await _write(copy, taken[1].data)
                         self._tell(opened, taken[1], "copy")
@@ -1161,6 +1167,19 @@ async def _settle(
         for task in tasks:
             await task.settle()
         raise
+
+
+@asynccontextmanager
+async def _copying(cursor: AsyncCursor[Any], statement: sql.Composed) -> AsyncIterator[AsyncCopy]:
+    """COPY, which does not go on when its block ends, whatever ends it."""
+    try:
+        async with cursor.copy(statement) as copy:
+            yield copy
+    finally:
+        if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
+            # Interrupted at the very moment when it began: psycopg does not end it then, and the
+            # server would keep its locks and wait for rows.
+            await cursor.connection.close()
 
 
 async def _write(copy: AsyncCopy, data: bytes) -> None:

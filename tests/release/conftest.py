@@ -215,12 +215,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the sources with two more releases: one that adds, and one that takes away."""
     root = tmp_path_factory.mktemp("checkout")
     copy_sources(root)
-    last = build.read_releases(root)[-1]
+    releases = build.read_releases(root)
+    last = releases[-1]
     major, minor, _ = build.version_key(last.version)
     made = Checkout(root, last.version, f"{major}.{minor + 1}.0", f"{major}.{minor + 2}.0")
     if not last.released:
         _release(made, last.version)
-    number = int(last.changes[-1].split("_")[0])
+    number = max(int(change.split("_")[0]) for release in releases for change in release.changes)
     build.start(made.middle, root)
     (root / "sql" / "changes" / f"{number + 1:04}_middle.sql").write_text(MIDDLE_CHANGE)
     (root / "sql" / "objects" / "90_test.sql").write_text(MIDDLE_OBJECT)
