@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlkit.retry import call_with_retry
     from sqlkit.retry_async import acall_with_retry
     from sqlkit.sources.base import Dialect
+    from sqlkit.sources.rows import rows
     from sqlkit.transient import Waiting
 
 _HOME = {
@@ -48,6 +49,7 @@ _HOME = {
     "aconnect": "sqlkit.client_async",
     "call_with_retry": "sqlkit.retry",
     "connect": "sqlkit.client",
+    "rows": "sqlkit.sources.rows",
 }
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "aconnect",
     "call_with_retry",
     "connect",
+    "rows",
 ]
 
 

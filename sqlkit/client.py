@@ -27,6 +27,8 @@ from sqlkit.rejects import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
+from sqlkit.sources.rows import RowsLike, RowsSource
+from sqlkit.sources.rows import rows as make_rows
 from sqlkit.transient import RETRY_FOR, WaitCallback
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Client:
 
     def load(
         self,
-        sources: PathLike | Source | Sequence[PathLike | Source],
+        sources: PathLike | Source | Sequence[PathLike | Source] | RowsLike,
         *,
         into: str,
         policy: str = "update",
@@ -61,6 +63,7 @@ class Client:
         whole: str | None = None,
         create: bool = False,
         workers: int = 2,
+        use_copy: bool = True,
         batch_bytes: int | None = None,
         atomic: bool = False,
         dry_run: bool = False,
@@ -71,12 +74,15 @@ class Client:
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
     ) -> LoadResult:
-        """Load files into a table, exactly once, and say what became of their rows.
+        """Load files or rows into a table, exactly once, and say what became of their rows.
 
         `sources` are paths, patterns, '-' for standard input, or sources made before, loaded in
-        this order. `into` is the table, as SQL names it. `policy` says what happens to a row whose
-        key exists: append, ignore, update, newer (by the column `order_by`), fill or error; the
-        `key` is the primary key unless it names the columns of another unique index.
+        this order; or rows: an iterable or async iterable of mappings, of objects with fields
+        (dataclasses, pydantic, attrs, msgspec, named tuples), or of tuples, for which `columns`
+        names what they hold. Rows are taken in another thread, each once; `sqlkit.rows` gives them
+        a name and a total. `into` is the table, as SQL names it. `policy` says what happens to a
+        row whose key exists: append, ignore, update, newer (by the column `order_by`), fill or
+        error; the `key` is the primary key unless it names the columns of another unique index.
 
         `format` (csv, tsv, jsonl) and `dialect` are found out from the files where they are not
         given. `columns` names the columns of a file without header, or those to load of one that
@@ -84,10 +90,11 @@ class Client:
         side that have no partner ('*': all). `whole` is the json(b) column that takes each line of
         JSON lines whole. `create` makes the table, if it is not there, from the first rows.
 
-        `workers` streams COPY at once. `batch_bytes` (decoded) are committed at a time; by default
-        as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all sources are committed
-        together; with `dry_run`, everything is done and rolled back. A source that was loaded
-        before is skipped, unless `again`.
+        `workers` streams COPY at once; without `use_copy` plain INSERTs of many rows are used in
+        its place, which is there to be compared with. `batch_bytes` (decoded) are committed at a
+        time; by default as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all
+        sources are committed together; with `dry_run`, everything is done and rolled back. A source
+        that was loaded before is skipped, unless `again`.
 
         Rows that are refused are kept in ``sqlkit.reject``, each with its place and the reason, as
         long as a run has no more than `reject_limit` of them (None: any number), and no more than
@@ -117,6 +124,7 @@ class Client:
             left_out=tuple(leave_out),
             create=create,
             workers=workers,
+            use_copy=use_copy,
             batch_bytes=batch_bytes,
             atomic=atomic,
             dry_run=dry_run,
@@ -128,7 +136,12 @@ class Client:
         options.check()
         found = _find(sources, format, dialect, tuple(columns), whole is not None)
         loader = Loader(self._connections, options, progress, on_wait)
-        return loader.load(found, into)
+        try:
+            return loader.load(found, into)
+        finally:
+            for source in found:
+                if isinstance(source, RowsSource):
+                    source.close()
 
     def runs(self, run_id: int | None = None, *, limit: int = 20) -> list[dict[str, Any]]:
         """The newest runs with their counters and timings, newest first; or the one asked for."""
@@ -210,14 +223,16 @@ class Client:
 
 
 def _find(
-    sources: PathLike | Source | Sequence[PathLike | Source],
+    sources: Any,
     format: str | None,
     dialect: Dialect | None,
     columns: tuple[str, ...],
     whole: bool,
 ) -> list[Source]:
-    if isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence):
+    if isinstance(sources, str | os.PathLike) or _is_source(sources):
         sources = [sources]
+    elif not (isinstance(sources, Sequence) and (not sources or _names_source(sources[0]))):
+        sources = [make_rows(sources, columns=columns)]
     dialect = dialect or Dialect()
     if columns and not dialect.header and not dialect.columns:
         dialect = Dialect(
@@ -231,6 +246,8 @@ def _find(
         )
     found: list[Source] = []
     for source in sources:
+        if isinstance(source, RowsSource):
+            source.prepare()
         if isinstance(source, str | os.PathLike):
             found += find_sources([os.fspath(source)], format=format, dialect=dialect, whole=whole)
         else:
@@ -240,6 +257,14 @@ def _find(
     if sum(1 for source in found if not source.repeatable) > 1:
         raise UsageError("standard input can be read only once, but it is named twice")
     return found
+
+
+def _is_source(value: object) -> bool:
+    return hasattr(value, "open") and hasattr(value, "fingerprint")
+
+
+def _names_source(value: object) -> bool:
+    return isinstance(value, str | os.PathLike) or _is_source(value)
 
 
 @contextmanager

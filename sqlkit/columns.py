@@ -101,7 +101,7 @@ def plan_columns(
                 wanted.append(WantedColumn(name))
             continue
         staged.append(column.name)
-        wanted.append(WantedColumn(name, is_json=column.is_json))
+        wanted.append(WantedColumn(name, is_json=column.is_json, type=column.type))
     taken = set(staged)
     without_source = [
         column.name

@@ -61,8 +61,9 @@ def infer_table(
     renamed: Mapping[str, str],
     chosen: Sequence[str],
     left_out: Sequence[str],
+    types: Mapping[str, str] | None = None,
 ) -> str:
-    """CREATE TABLE for the columns of a source, with types that fit the sample.
+    """CREATE TABLE for the columns of a source, whose types are `types`, or fit the sample.
 
     `into` is a table as SQL names it, with or without schema. Raises UsageError if it is no such
     name, or if a column of the key is not there.
@@ -75,7 +76,7 @@ def infer_table(
             continue
         column = renamed.get(name, name)
         names.append(column)
-        type_name = infer_type(row[position] for row in sample)
+        type_name = (types or {}).get(name) or infer_type(row[position] for row in sample)
         lines.append(f"    {quoted(column)} {type_name}")
     if missing := [name for name in key if name not in names]:
         raise UsageError(

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -50,6 +51,7 @@ from sqlkit.results import (
 )
 from sqlkit.retry_async import pause_async
 from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
+from sqlkit.sources.copied import rows_of
 from sqlkit.transient import REASONS, RETRY_FOR, Patience, WaitCallback, Waiting, reason_to_wait
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
@@ -76,6 +78,10 @@ BATCH_TAKEN = "SK402"
 
 STAGE_GONE = ("42P01", "SK208")
 
+INSERTED_ROWS = 1000
+MOST_PARAMETERS = 65_000
+"""Of one INSERT, where COPY is not to be used."""
+
 HEARTBEAT = 20.0
 """Seconds between two signs of life of a run."""
 
@@ -89,7 +95,7 @@ TEXT_COLUMNS = (
 """What stands before the columns of a record in a stage of text."""
 
 ROW_CLASSES = ("22", "23", "27", "44", "54")
-ROW_CODES = ("P0001", "42601", "0A000", "SK107", "SK114", "SK115", "SK116", "SK117")
+ROW_CODES = ("P0001", "42601", "0A000", "SK107", "SK114", "SK115", "SK116", "SK117", "SK118")
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
 triggers that raise, values of little languages such as tsvector, lines that are no JSON object."""
 
@@ -112,6 +118,7 @@ class LoadOptions:
     left_out: tuple[str, ...] = ()
     create: bool = False
     workers: int = 2
+    use_copy: bool = True
     batch_bytes: int | None = None
     atomic: bool = False
     dry_run: bool = False
@@ -265,6 +272,7 @@ class AsyncLoader:
         self._run_id = 0
         self._batch_number = 0
         self._bytes_total: int | None = None
+        self._rows_total: int | None = None
         self._is_whole = False
         self._sampled: Reader | None = None  # of standard input, before it is loaded
         # What outlives an attempt.
@@ -398,6 +406,8 @@ class AsyncLoader:
             self._key = await calls.find_key(main, name, key)
         sizes = [source.size for source in sources]
         self._bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
+        counts = [source.row_count for source in sources]
+        self._rows_total = None if None in counts else sum(count or 0 for count in counts)
 
         await self._open_run(main)
         self._patience.resumed()
@@ -523,6 +533,7 @@ class AsyncLoader:
                 renamed=self._options.renamed,
                 chosen=self._options.columns,
                 left_out=self._options.left_out,
+                types=reader.column_types,
             )
             if not source.repeatable:
                 # A sample consumes nothing, and there will be no other reader.
@@ -719,6 +730,7 @@ class AsyncLoader:
         return (
             self._options.policy == "append"
             and opened.plan.is_direct
+            and self._options.use_copy
             and not (target.has_row_triggers or target.has_rules or target.row_security)
         )
 
@@ -734,6 +746,7 @@ class AsyncLoader:
             and self._target.rows_are_independent
             and self._streams > 1
             and options.batch_bytes is None
+            and options.use_copy
             and not (options.atomic or options.dry_run or self._connections.is_single)
         )
 
@@ -800,6 +813,7 @@ class AsyncLoader:
             await self._record(
                 connection, opened, batch, RowCounts(read=rows, inserted=rows), 0.0, wal
             )
+        self._forget(opened, batch)
 
     async def _append(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> None:
         async with self._batch_transaction(main):
@@ -809,6 +823,7 @@ class AsyncLoader:
             counts = RowCounts(read=rows, inserted=rows)
             wal = await calls.wal_position(main) - wal
             await self._record(main, opened, batch, counts, 0.0, wal)
+        self._forget(opened, batch)
 
     async def _first_load(self, main: AsyncConnection[Any], opened: _Open, batch: Batch) -> bool:
         """COPY to the bare heap of an empty table, and build its indexes; False if that cannot be.
@@ -823,6 +838,7 @@ class AsyncLoader:
             or self._connections.is_single
             or options.dry_run
             or options.policy == "fill"
+            or not options.use_copy
             or self._tally.rows.inserted
         ):
             return False
@@ -852,25 +868,27 @@ class AsyncLoader:
             )
             wal = await calls.wal_position(main) - wal
             await self._record(main, opened, batch, counts, time.monotonic() - started, wal)
+        self._forget(opened, batch)
         return True
 
     async def _copy_to_target(
         self, main: AsyncConnection[Any], opened: _Open, batch: Batch, *, freeze: bool
     ) -> int:
         """COPY a batch into the target itself, in one go; the number of rows."""
-        statement = _copy_statement(
-            self._target.name, opened.plan.staged, opened.reader.copy_format, freeze=freeze
-        )
+        format = opened.reader.copy_format
+        statement = _copy_statement(self._target.name, opened.plan.staged, format, freeze=freeze)
         started = time.monotonic()
         cursor = main.cursor()
         first_line = 0
         try:
             async with _copying(cursor, statement) as copy:
+                await _write(copy, format.head)
                 while (taken := await opened.feed.take(batch)) is not None:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or taken[1].first_line
                     await _write(copy, taken[1].data)
                     self._tell(opened, taken[1], "copy")
+                await _write(copy, format.tail)
         except psycopg.Error as error:
             raise self._located(error, opened, self._target.name, first_line) from error
         batch.seconds_copy = time.monotonic() - started
@@ -897,6 +915,11 @@ class AsyncLoader:
             wal,
         )
         self._tally.add(batch, counts, seconds_merge)
+
+    def _forget(self, opened: _Open, batch: Batch) -> None:
+        """A batch is committed: it will not be read again, unless it is but part of a whole."""
+        if not (self._options.atomic or self._is_whole):
+            opened.source.forget(batch.ends.offset)
 
     async def _copy_to_stages(self, opened: _Open, batch: Batch) -> None:
         """COPY a batch into stages, one for each stream that gets any of it."""
@@ -950,13 +973,14 @@ class AsyncLoader:
         *,
         freeze: bool = False,
     ) -> int:
-        statement = _copy_statement(
-            stage, opened.plan.staged, opened.reader.copy_format, freeze=freeze
-        )
+        format = opened.reader.copy_format
+        statement = _copy_statement(stage, opened.plan.staged, format, freeze=freeze)
         cursor = connection.cursor()
         try:
+            if not self._options.use_copy:
+                return await _insert(cursor, stage, opened.plan.staged, format, piece.data)
             async with _copying(cursor, statement) as copy:
-                await _write(copy, piece.data)
+                await _write(copy, format.head + piece.data + format.tail)
         except psycopg.Error as error:
             raise self._located(error, opened, stage, piece.first_line) from error
         return cursor.rowcount
@@ -1013,6 +1037,7 @@ class AsyncLoader:
                 batch.seconds_copy,
             )
         self._tally.add(batch, counts, time.monotonic() - started)
+        self._forget(opened, batch)
         if batch.last is not None:
             self._tell(opened, batch.last, "merge")
 
@@ -1065,6 +1090,7 @@ class AsyncLoader:
             if counts is None:
                 raise await self._over_limit(main, opened)
             self._tally.add(batch, counts, time.monotonic() - started)
+            self._forget(opened, batch)
             return counts.rejected > 0
         finally:
             with suppress(psycopg.Error):
@@ -1144,6 +1170,7 @@ class AsyncLoader:
                     bytes_total=self._bytes_total,
                     seconds=time.monotonic() - self._started,
                     phase=phase,
+                    rows_total=self._rows_total,
                 )
             )
 
@@ -1173,7 +1200,7 @@ async def _settle(
 async def _copying(cursor: AsyncCursor[Any], statement: sql.Composed) -> AsyncIterator[AsyncCopy]:
     """COPY, which does not go on when its block ends, whatever ends it."""
     try:
-        async with cursor.copy(statement) as copy:
+        async with _copying(cursor, statement) as copy:
             yield copy
     finally:
         if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
@@ -1187,6 +1214,25 @@ async def _write(copy: AsyncCopy, data: bytes) -> None:
     view = memoryview(data)
     for start in range(0, len(data), MESSAGE_BYTES):
         await copy.write(view[start : start + MESSAGE_BYTES])
+
+
+async def _insert(
+    cursor: AsyncCursor[Any], relation: str, columns: Sequence[str], format: CopyFormat, data: bytes
+) -> int:
+    """What COPY would do, by plain INSERTs of many rows each: slow, to be compared with."""
+    row = sql.SQL("({})").format(sql.SQL(", ").join([sql.Placeholder()] * len(columns)))
+    most = max(1, min(INSERTED_ROWS, MOST_PARAMETERS // len(columns)))
+    rows = rows_of(format, data)
+    inserted = 0
+    while some := list(islice(rows, most)):
+        statement = sql.SQL("insert into {} ({}) values {}").format(
+            sql.SQL(relation),  # quoted by the server
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL(", ").join([row] * len(some)),
+        )
+        await cursor.execute(statement, [value for values in some for value in values])
+        inserted += cursor.rowcount
+    return inserted
 
 
 def _code(error: psycopg.Error | SqlkitError) -> str | None:

@@ -73,9 +73,22 @@ class LoadResult:
     seconds: Seconds
     ddl: str | None = None  # the table that was created for it, if one was
 
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read by seconds of the whole load."""
+        return self.rows.read / self.seconds.total if self.seconds.total else 0.0
+
+    @property
+    def seconds_per_batch(self) -> float:
+        """What a batch took on average: seconds of the whole load by batches."""
+        return self.seconds.total / self.batches if self.batches else 0.0
+
     def as_dict(self) -> dict[str, Any]:
         """The result as plain data, as ``sqlkit load --json`` prints it."""
-        return asdict(self)
+        return asdict(self) | {
+            "rows_per_second": self.rows_per_second,
+            "seconds_per_batch": self.seconds_per_batch,
+        }
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class LoadProgress:
     bytes_total: int | None
     seconds: float
     phase: str  # copy | merge
+    rows_total: int | None = None  # where it is known
 
 
 ProgressCallback = Callable[[LoadProgress], None]

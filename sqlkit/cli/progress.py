@@ -75,6 +75,11 @@ def describe(progress: LoadProgress) -> str:
         left = progress.seconds * (1 - share) / share
         parts[3] += f" of {human_bytes(progress.bytes_total)} ({share:.0%})"
         parts.append(f"{human_seconds(left)} left")
+    elif progress.rows_total and progress.rows:
+        share = min(progress.rows / progress.rows_total, 1.0)
+        left = progress.seconds * (1 - share) / share
+        parts[2] += f" of {progress.rows_total:,} ({share:.0%})"
+        parts.append(f"{human_seconds(left)} left")
     return "  ".join(parts)
 
 

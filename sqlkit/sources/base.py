@@ -7,7 +7,7 @@ handed to COPY as it is. Readers are synchronous and block; the loader runs them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,13 +23,27 @@ class CopyFormat:
     null: str = ""
     encoding: str = "UTF8"  # PostgreSQL's name of the encoding of the bytes
 
+    @property
+    def head(self) -> bytes:
+        """What stands before the pieces of one COPY."""
+        return b"PGCOPY\n\xff\r\n\0" + bytes(8) if self.format == "binary" else b""
+
+    @property
+    def tail(self) -> bytes:
+        """What stands after them."""
+        return b"\xff\xff" if self.format == "binary" else b""
+
 
 @dataclass(frozen=True)
 class WantedColumn:
-    """A column to be delivered: the name in the source, and whether its target is json(b)."""
+    """A column to be delivered: the name in the source, and what its target is.
+
+    `type` is the target's type as SQL writes it; empty for a column that goes nowhere.
+    """
 
     name: str
     is_json: bool = False
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ class Reader(Protocol):
     """An opened source, positioned after its header."""
 
     columns: tuple[str, ...]
+    column_types: Mapping[str, str]  # types for a new table, of the columns whose type is known
     copy_format: CopyFormat
     single_format: CopyFormat  # how COPY reads what `single_records` yields
     progress: Progress
@@ -138,6 +153,10 @@ class Source(Protocol):
         """Stored bytes, where known."""
 
     @property
+    def row_count(self) -> int | None:
+        """Rows, where known."""
+
+    @property
     def repeatable(self) -> bool:
         """False for standard input: it is read once, and `fingerprint()` raises SK110."""
 
@@ -149,6 +168,9 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all stored bytes, reading the source through once."""
+
+    def forget(self, offset: int) -> None:
+        """What stands before `offset` is committed: a source that keeps it need not for long."""
 
 
 @dataclass(frozen=True)

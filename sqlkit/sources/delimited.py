@@ -29,8 +29,9 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from sqlkit.errors import SourceError, UsageError
@@ -54,7 +55,7 @@ _DELIMITERS = b",;\t|"
 _BLANK = re.compile(rb"[\r\n]*")
 
 # PostgreSQL's server encodings and the codecs that read the same bytes.
-_SERVER_CODECS = {
+SERVER_CODECS = {
     "EUC_CN": "gb2312",
     "EUC_JIS_2004": "euc_jis_2004",
     "EUC_JP": "euc_jp",
@@ -147,7 +148,7 @@ class DelimitedSource(StoredSource):
     ) -> DelimitedReader:
         """Open it; with `resume`, continue there or raise SourceError where the content differs."""
         passes = {"utf-8"}
-        if own := _SERVER_CODECS.get(database_encoding.upper()):
+        if own := SERVER_CODECS.get(database_encoding.upper()):
             passes.add(codecs.lookup(own).name)
         stream = self.stored.open(
             encoding=self.dialect.encoding, passes=frozenset(passes), resume=resume
@@ -169,6 +170,7 @@ class DelimitedReader:
     """
 
     columns: tuple[str, ...]
+    column_types: Mapping[str, str] = MappingProxyType({})
     copy_format: CopyFormat
     single_format: CopyFormat
 

@@ -21,8 +21,9 @@ SK117  \u0000 in a text, which PostgreSQL cannot store
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from sqlkit.errors import SourceError
@@ -99,6 +100,7 @@ class JsonLinesReader:
     """An opened file of JSON lines (see `base.Reader`)."""
 
     columns: tuple[str, ...]
+    column_types: Mapping[str, str] = MappingProxyType({})
     copy_format: CopyFormat
     single_format: CopyFormat = ROWS
 

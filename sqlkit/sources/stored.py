@@ -411,9 +411,17 @@ class StoredSource:
         return self.stored.size
 
     @property
+    def row_count(self) -> int | None:
+        """Not known before it is read."""
+        return None
+
+    @property
     def repeatable(self) -> bool:
         """False for standard input, which can be read only once."""
         return self.stored.repeatable
+
+    def forget(self, offset: int) -> None:
+        """Nothing is kept."""
 
     def head_sha256(self) -> str:
         """SHA-256 (hex) of the first 64 KiB as stored."""

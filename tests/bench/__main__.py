@@ -75,6 +75,14 @@ def best(samples: Sequence[Sample]) -> Sample | None:
     return Sample(fastest.seconds, fastest.wal_bytes, fastest.dead_rows, peak)
 
 
+def program(script: str) -> list[str]:
+    """The command that runs a script of ``references``."""
+    return [
+        sys.executable if script.endswith(".py") else "bash",
+        str(HERE / "references" / script),
+    ]
+
+
 def measure_work(
     server: BenchServer,
     work: Work,
@@ -96,7 +104,7 @@ def measure_work(
             if reference.once and round_ > 0:
                 continue
             note(f"{work.name}: {reference.script}, round {round_ + 1}")
-            script = ["bash", str(HERE / "references" / reference.script)]
+            script = program(reference.script)
             sample = measure(server, work.template, script, environment, work.table)
             note(f"  {sample.seconds:.2f} s")
             taken[reference.script].append(sample)
@@ -105,7 +113,10 @@ def measure_work(
         if sqlkit is not None:
             note(f"{work.name}: sqlkit, round {round_ + 1}")
             command = [*sqlkit, "load", str(file), "--into", work.table, *work.arguments]
-            sample = measure(server, work.template, command, {}, work.table)
+            if work.program is not None:
+                command = program(work.program)
+            mine_in = environment if work.program is not None else {}
+            sample = measure(server, work.template, command, mine_in, work.table)
             note(f"  {sample.seconds:.2f} s")
             mine.append(sample)
             if round_ == 0 and work.peak_bytes is None:
@@ -123,7 +134,9 @@ def judge(work: Work, taken: Mapping[str, Sequence[Sample]], mine: Sample | None
         held = None
         if reference.bar is not None and theirs is not None and mine is not None:
             held = reference.bar.holds(theirs.seconds, mine.seconds)
-        name = reference.script.removesuffix(".sh") + ("" if reference.exact else " (inexact)")
+        name = reference.script.removesuffix(".sh").removesuffix(".py") + (
+            "" if reference.exact else " (inexact)"
+        )
         bar = "-" if reference.bar is None else str(reference.bar)
         lines.append(Line(work.title, name, theirs, mine, bar, verdict(held)))
     if work.no_dead_rows:

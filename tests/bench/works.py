@@ -61,6 +61,7 @@ class Work:
     arguments: tuple[str, ...]  # of sqlkit load, after the file and --into
     references: tuple[Reference, ...]
     input: data.Prices | data.Events | data.BigPrices
+    program: str | None = None  # a script of this directory, run in place of sqlkit load
     no_dead_rows: bool = False  # a bar of its own
     peak_bytes: int | None = None  # another
     on_request: bool = False
@@ -117,6 +118,16 @@ def works(rows: int, json_rows: int) -> list[Work]:
         Work(
             "small", "load 1,000 rows", "bench_empty", PRICE,
             update, (Reference("append.sh", Bar(1, 0.7)),), data.Prices(1000),
+        ),
+        Work(
+            "rows", "200,000 dicts of Python, half of them new", "bench_loaded", PRICE,
+            (),
+            (
+                Reference("rows_executemany.py", Bar(1 / 3), once=True),
+                Reference("rows_asyncpg.py", Bar(1)),
+            ),
+            data.Prices(200_000),
+            program="rows.py",
         ),
         Work(
             "memory-200MB", "append 200 MB of CSV: memory", "bench_keyless", PRICE,
