@@ -1184,7 +1184,7 @@ def _settle(tasks: Sequence[Task[None]], stop: Callable[[], None]) -> list[BaseE
 def _copying(cursor: Cursor[Any], statement: sql.Composed) -> Iterator[Copy]:
     """COPY, which does not go on when its block ends, whatever ends it."""
     try:
-        with _copying(cursor, statement) as copy:
+        with cursor.copy(statement) as copy:
             yield copy
     finally:
         if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:

@@ -1200,7 +1200,7 @@ async def _settle(
 async def _copying(cursor: AsyncCursor[Any], statement: sql.Composed) -> AsyncIterator[AsyncCopy]:
     """COPY, which does not go on when its block ends, whatever ends it."""
     try:
-        async with _copying(cursor, statement) as copy:
+        async with cursor.copy(statement) as copy:
             yield copy
     finally:
         if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
