@@ -13,6 +13,7 @@ import psycopg
 from psycopg import Connection
 
 from sqlkit import calls as calls
+from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import (
     CallersConnection,
@@ -46,6 +47,7 @@ class Client:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._fits = False
 
     def load(
         self,
@@ -159,7 +161,7 @@ class Client:
         its own target. Nothing else can be left behind: a batch is one transaction.
         """
         try:
-            main = self._connections.main()
+            main = self._main()
             return calls.repair_runs(main, target, grace)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -194,6 +196,7 @@ class Client:
             return Loader(self._connections, options).load(sources, into)
 
         try:
+            self._main()
             return replay(
                 self._connections, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit
             )
@@ -204,15 +207,23 @@ class Client:
         """Mark open rejects of a run, all or those named, as dismissed; how many there were."""
         ids = None if reject_ids is None else list(reject_ids)
         try:
-            main = self._connections.main()
+            main = self._main()
             with main.transaction():
                 return calls.settle_rejects(main, run_id, "dismissed", ids, None)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
+    def _main(self) -> Connection[Any]:
+        """The connection that is asked, once it is known that package and schema fit together."""
+        main = self._connections.main()
+        if not self._fits:
+            check_compatible(*calls.version(main))
+            self._fits = True
+        return main
+
     def _ask(self, call: Any, *values: Any) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = call(self._connections.main(), *values)
+            found: list[dict[str, Any]] = call(self._main(), *values)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
         return found

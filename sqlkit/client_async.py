@@ -11,6 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
+from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import (
     AsyncCallersConnection,
@@ -44,6 +45,7 @@ class AsyncClient:
 
     def __init__(self, connections: AsyncConnections) -> None:
         self._connections = connections
+        self._fits = False
 
     async def load(
         self,
@@ -159,7 +161,7 @@ class AsyncClient:
         its own target. Nothing else can be left behind: a batch is one transaction.
         """
         try:
-            main = await self._connections.main()
+            main = await self._main()
             return await calls.repair_runs(main, target, grace)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -194,6 +196,7 @@ class AsyncClient:
             return await AsyncLoader(self._connections, options).load(sources, into)
 
         try:
+            await self._main()
             return await replay(
                 self._connections, run_id, load, edit_sql=edit_sql, reject_limit=reject_limit
             )
@@ -204,15 +207,23 @@ class AsyncClient:
         """Mark open rejects of a run, all or those named, as dismissed; how many there were."""
         ids = None if reject_ids is None else list(reject_ids)
         try:
-            main = await self._connections.main()
+            main = await self._main()
             async with main.transaction():
                 return await calls.settle_rejects(main, run_id, "dismissed", ids, None)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
+    async def _main(self) -> AsyncConnection[Any]:
+        """The connection that is asked, once it is known that package and schema fit together."""
+        main = await self._connections.main()
+        if not self._fits:
+            check_compatible(*await calls.version(main))
+            self._fits = True
+        return main
+
     async def _ask(self, call: Any, *values: Any) -> list[dict[str, Any]]:
         try:
-            found: list[dict[str, Any]] = await call(await self._connections.main(), *values)
+            found: list[dict[str, Any]] = await call(await self._main(), *values)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
         return found
