@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SqlkitError,
         UsageError,
     )
-    from sqlkit.results import LoadProgress, LoadResult, RowCounts, SourceResult
+    from sqlkit.results import LoadProgress, LoadResult, RefreshResult, RowCounts, SourceResult
     from sqlkit.retry import call_with_retry
     from sqlkit.retry_async import acall_with_retry
     from sqlkit.sources.base import Dialect
@@ -38,6 +38,7 @@ _HOME = {
     "Dialect": "sqlkit.sources.base",
     "LoadProgress": "sqlkit.results",
     "LoadResult": "sqlkit.results",
+    "RefreshResult": "sqlkit.results",
     "RejectLimitError": "sqlkit.errors",
     "RowCounts": "sqlkit.results",
     "SourceError": "sqlkit.errors",
@@ -59,6 +60,7 @@ __all__ = [
     "Dialect",
     "LoadProgress",
     "LoadResult",
+    "RefreshResult",
     "RejectLimitError",
     "RowCounts",
     "SourceError",

@@ -247,6 +247,44 @@ def merge_batch(
     return RowCounts(*row)
 
 
+def stage_query(connection: Connection[Any], target: str, query: str, run_id: int | None) -> str:
+    """Makes a stage that holds the rows of a query; its name as schema.table, quoted."""
+    oid: int = _value(
+        connection, "select sqlkit.stage_query(%s::regclass, %s, %s)::oid", target, query, run_id
+    )
+    found: str = _value(connection, "select sqlkit._table_name(%s::oid::regclass)", oid)
+    return found
+
+
+def refresh_batch(
+    connection: Connection[Any],
+    run_id: int,
+    stage: str,
+    strategy: str,
+    scope: list[str] | None,
+    delete_share: float | None,
+    delete_limit: int | None,
+    key: list[str] | None,
+    rows: int | None,
+) -> tuple[str, RowCounts, int]:
+    """Refreshes the target of a stage: the strategy, what became of the rows, and how many went."""
+    row = _row(
+        connection,
+        "select r.* from sqlkit.refresh_batch(%s, %s::regclass, %s, %s::name[], %s, %s, "
+        "%s::name[], %s) as r",
+        run_id,
+        stage,
+        strategy,
+        scope,
+        delete_share,
+        delete_limit,
+        key,
+        rows,
+    )
+    strategy, *counts, deleted = row
+    return strategy, RowCounts(*counts), deleted
+
+
 def claim_batch(connection: Connection[Any], source_id: int, start_offset: int) -> None:
     """Keeps a source where it stands until the transaction ends. Raises SK402."""
     _value(connection, "select sqlkit.claim_batch(%s, %s)", source_id, start_offset)

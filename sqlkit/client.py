@@ -24,8 +24,9 @@ from sqlkit.connections import (
 from sqlkit.errors import UsageError
 from sqlkit.loader import Loader, LoadOptions
 from sqlkit.model import Repaired
+from sqlkit.refresh import Refresher, RefreshOptions
 from sqlkit.rejects import RejectFile, reject_files, replay
-from sqlkit.results import LoadResult, ProgressCallback
+from sqlkit.results import LoadResult, ProgressCallback, RefreshResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
 from sqlkit.sources.rows import RowsLike, RowsSource
@@ -144,6 +145,66 @@ class Client:
             for source in found:
                 if isinstance(source, RowsSource):
                     source.close()
+
+    def refresh(
+        self,
+        target: str,
+        sources: PathLike | Source | Sequence[PathLike | Source] = (),
+        *,
+        query: str | None = None,
+        stage: str | None = None,
+        strategy: str = "mirror",
+        scope: Sequence[str] | None = None,
+        key: Sequence[str] | None = None,
+        delete_share: float | None = 0.1,
+        delete_limit: int | None = None,
+        format: str | None = None,
+        dialect: Dialect | None = None,
+        columns: Sequence[str] = (),
+        map: Mapping[str, str] | None = None,
+        leave_out: Sequence[str] = (),
+        retry_for: float = RETRY_FOR,
+        progress: ProgressCallback | None = None,
+        on_wait: WaitCallback | None = None,
+    ) -> RefreshResult:
+        """Give a table a whole new content: of files, of a query, or of a stage that was filled.
+
+        `sources`, `format`, `dialect`, `columns`, `map`, `leave_out`, `retry_for` and `on_wait` are
+        those of `load`, but no row may be refused: where one is missing it would be deleted. Of
+        rows with the same key the last one is taken.
+
+        `strategy` mirror writes the differences only. With a `scope`, columns of the target, only
+        rows are deleted whose values there occur in the new content. Nothing is done if more rows
+        would be deleted than `delete_share` (0 to 1) of those in scope, or than `delete_limit`.
+
+        Guarantees: the target changes in one transaction, which the ledger tells of; rows read are
+        the sum of inserted, updated, unchanged, ignored and duplicates; the target has as many rows
+        as before, and those inserted, without those deleted. After a failure nothing is changed.
+
+        Raises UsageError, SourceError (with source and line), or another SqlkitError with the
+        SQLSTATE: SK304 where the guard refuses.
+        """
+        given = isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence)
+        found = _find(sources, format, dialect, tuple(columns), False) if given or sources else []
+        refresher = Refresher(
+            self._connections,
+            RefreshOptions(
+                strategy=strategy,
+                scope=None if scope is None else tuple(scope),
+                key=None if key is None else tuple(key),
+                delete_share=delete_share,
+                delete_limit=delete_limit,
+            ),
+            LoadOptions(
+                columns=tuple(columns),
+                renamed=dict(map or {}),
+                left_out=tuple(leave_out),
+                retry_for=retry_for,
+            ),
+            progress,
+            on_wait,
+        )
+        return refresher.refresh(target, found, query, stage)
 
     def runs(self, run_id: int | None = None, *, limit: int = 20) -> list[dict[str, Any]]:
         """The newest runs with their counters and timings, newest first; or the one asked for."""

@@ -411,7 +411,7 @@ class Loader:
 
         self._open_run(main)
         self._patience.resumed()
-        with self._heartbeat():
+        with heartbeat(self._connections, self._run_id):
             if options.atomic:
                 with main.transaction():
                     self._load_sources(main, sources)
@@ -482,23 +482,6 @@ class Loader:
         if options.dry_run:
             raise _DryRunEnds(result)
         return result
-
-    @contextmanager
-    def _heartbeat(self) -> Iterator[None]:
-        """Tell from time to time that the program is alive, which a proxy might hide."""
-        over = Signal()
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT):
-                with suppress(psycopg.Error, SqlkitError):
-                    self._connections.beside(partial(calls.touch_run, run_id=self._run_id))
-
-        beating = Task(beat)
-        try:
-            yield
-        finally:
-            over.give()
-            beating.settle()
 
     def _load_sources(self, main: Connection[Any], sources: Sequence[Source]) -> None:
         for position, source in enumerate(sources):
@@ -1159,6 +1142,24 @@ class Loader:
                     rows_total=self._rows_total,
                 )
             )
+
+
+@contextmanager
+def heartbeat(connections: Connections, run_id: int) -> Iterator[None]:
+    """Tell from time to time that the program behind a run is alive, which a proxy might hide."""
+    over = Signal()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            with suppress(psycopg.Error, SqlkitError):
+                connections.beside(partial(calls.touch_run, run_id=run_id))
+
+    beating = Task(beat)
+    try:
+        yield
+    finally:
+        over.give()
+        beating.settle()
 
 
 def may_be_rows(code: str | None) -> bool:

@@ -411,7 +411,7 @@ class AsyncLoader:
 
         await self._open_run(main)
         self._patience.resumed()
-        async with self._heartbeat():
+        async with heartbeat_async(self._connections, self._run_id):
             if options.atomic:
                 async with main.transaction():
                     await self._load_sources(main, sources)
@@ -482,23 +482,6 @@ class AsyncLoader:
         if options.dry_run:
             raise _DryRunEnds(result)
         return result
-
-    @asynccontextmanager
-    async def _heartbeat(self) -> AsyncIterator[None]:
-        """Tell from time to time that the program is alive, which a proxy might hide."""
-        over = AsyncSignal()
-
-        async def beat() -> None:
-            while not await over.wait(HEARTBEAT):
-                with suppress(psycopg.Error, SqlkitError):
-                    await self._connections.beside(partial(calls.touch_run, run_id=self._run_id))
-
-        beating = AsyncTask(beat)
-        try:
-            yield
-        finally:
-            over.give()
-            await beating.settle()
 
     async def _load_sources(self, main: AsyncConnection[Any], sources: Sequence[Source]) -> None:
         for position, source in enumerate(sources):
@@ -1173,6 +1156,24 @@ class AsyncLoader:
                     rows_total=self._rows_total,
                 )
             )
+
+
+@asynccontextmanager
+async def heartbeat_async(connections: AsyncConnections, run_id: int) -> AsyncIterator[None]:
+    """Tell from time to time that the program behind a run is alive, which a proxy might hide."""
+    over = AsyncSignal()
+
+    async def beat() -> None:
+        while not await over.wait(HEARTBEAT):
+            with suppress(psycopg.Error, SqlkitError):
+                await connections.beside(partial(calls.touch_run, run_id=run_id))
+
+    beating = AsyncTask(beat)
+    try:
+        yield
+    finally:
+        over.give()
+        await beating.settle()
 
 
 def may_be_rows(code: str | None) -> bool:

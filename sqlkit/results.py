@@ -92,6 +92,23 @@ class LoadResult:
 
 
 @dataclass(frozen=True)
+class RefreshResult:
+    """A finished refresh: what became of the rows read, and how many rows of the target went."""
+
+    run_id: int
+    target: str
+    strategy: str
+    rows: RowCounts
+    deleted: int
+    wal_bytes: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain data, as ``sqlkit refresh --json`` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class LoadProgress:
     """How far a load has come. Rows are physical lines, which no one had to parse."""
 

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="57723b18ffaf0e015aa8ccb197c2978e96aeadce327a840933e38c6efcdee78e",
+        sha256="5194e2f1996d46b42e8cab36c0ca4bdc771ccb21c00f302731876e505501a3f5",
     )
 
 

@@ -53,7 +53,7 @@ $start_run$;
 
 comment on function sqlkit.start_run(text, regclass, text, name[], jsonb, text) is
 'Opens a run and returns its id. Close it with finish_run().
-Writes: sqlkit.run. Raises: 23514 for a kind that is not load or merge.';
+Writes: sqlkit.run. Raises: 23514 for a kind that is not load, merge or refresh.';
 
 
 create or replace function sqlkit.touch_run(p_run_id bigint)
@@ -290,7 +290,8 @@ select
     coalesce(b.seconds_decode, 0) as seconds_decode,
     coalesce(b.seconds_copy, 0) as seconds_copy,
     coalesce(b.seconds_merge, 0) as seconds_merge,
-    r.server_version
+    r.server_version,
+    coalesce(b.rows_deleted, 0) as rows_deleted
 from sqlkit.run as r
 left join (
     select
@@ -303,6 +304,7 @@ left join (
         sum(batch.rows_ignored)::bigint as rows_ignored,
         sum(batch.rows_duplicate)::bigint as rows_duplicate,
         sum(batch.rows_rejected)::bigint as rows_rejected,
+        sum(batch.rows_deleted)::bigint as rows_deleted,
         sum(batch.seconds_decode) as seconds_decode,
         sum(batch.seconds_copy) as seconds_copy,
         sum(batch.seconds_merge) as seconds_merge

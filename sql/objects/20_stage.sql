@@ -347,3 +347,32 @@ $drop_stage$;
 comment on function sqlkit.drop_stage(regclass) is
 'Drops a stage with all rows in it.
 Writes: sqlkit.stage. Locks: ACCESS EXCLUSIVE on the stage. Raises: SK208 if it is not a stage.';
+
+
+create or replace function sqlkit._stage_target(p_stage regclass)
+returns regclass
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $stage_target$
+declare
+    v_target regclass;
+begin
+    select s.target::regclass
+    into v_target
+    from sqlkit.stage as s
+    join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
+    where c.oid = p_stage;
+    if not found then
+        raise exception using
+            errcode = 'SK208',
+            message = 'there is no such stage',
+            detail = format('Relation: %s.', p_stage),
+            hint = 'Make one with sqlkit.create_stage().';
+    end if;
+    return v_target;
+end;
+$stage_target$;
+
+comment on function sqlkit._stage_target(regclass) is
+'The target that a stage was made for. Raises: SK208 if it is not a stage.';

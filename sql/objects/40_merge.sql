@@ -619,22 +619,10 @@ set search_path = pg_catalog, pg_temp
 as $merge_stage$
 declare
     v_counts sqlkit.row_counts;
-    v_target regclass;
+    v_target regclass := sqlkit._stage_target(p_stage);
     v_run_id bigint;
     v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
-    select s.target::regclass
-    into v_target
-    from sqlkit.stage as s
-    join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
-    where c.oid = p_stage;
-    if not found then
-        raise exception using
-            errcode = 'SK208',
-            message = 'there is no such stage',
-            detail = format('Relation: %s.', p_stage),
-            hint = 'Make one with sqlkit.create_stage().';
-    end if;
     v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key);
     v_counts := sqlkit.merge_batch(
         v_run_id,

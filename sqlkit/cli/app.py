@@ -39,6 +39,7 @@ COMMANDS = {
     "status": Command("server", "status", "Say which server is meant and how it stands."),
     "psql": Command("server", "psql", "Open psql on the server."),
     "load": Command("load", "load", "Load files into a table."),
+    "refresh": Command("refresh", "refresh", "Give a table a whole new content."),
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
     "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),
     "repair": Command("repair", "repair", "Put in order what dead programs left behind."),

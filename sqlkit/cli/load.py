@@ -115,13 +115,13 @@ def load(
             sources,
             into=into,
             policy=policy,
-            key=_names(key),
+            key=names_of(key),
             order_by=order_by,
             format=format,
             dialect=dialect,
-            columns=_names(columns) or (),
-            map=_mapping(map or []),
-            leave_out=_names(leave_out) or (),
+            columns=names_of(columns) or (),
+            map=parse_mapping(map or []),
+            leave_out=names_of(leave_out) or (),
             whole=whole,
             create=create,
             workers=workers,
@@ -173,7 +173,7 @@ def print_result(result: LoadResult) -> None:
     )
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
+def names_of(text: str | None) -> tuple[str, ...] | None:
     """Names separated by commas; a name that holds a comma goes in double quotes."""
     if text is None:
         return None
@@ -185,7 +185,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _mapping(pairs: list[str]) -> dict[str, str]:
+def parse_mapping(pairs: list[str]) -> dict[str, str]:
+    """Pairs of the form 'source name=column'. Raises UsageError."""
     found: dict[str, str] = {}
     for pair in pairs:
         # A column's name seldom holds '=', a header in the wild may.
@@ -207,7 +208,7 @@ def parse_limit(text: str) -> tuple[int | None, float | None]:
         return int(text), None
     except ValueError:
         raise UsageError(
-            f"{text!r} is not a limit of rejects", hint="Write a number of rows, or 1%."
+            f"{text!r} is not a limit", hint="Write a number of rows, or 1%."
         ) from None
 
 

@@ -68,6 +68,38 @@ begin
 end
 $guard$;
 
+-- changes/0008_refresh.sql
+
+-- Refresh: a target is given a whole new content. Rows may go then, which no load does.
+
+alter table sqlkit.run drop constraint run_kind_check;
+alter table sqlkit.run add constraint run_kind_check check (kind in ('load', 'merge', 'refresh'));
+
+comment on table sqlkit.run is
+'One call of load, merge or refresh. Counters are those of its batches: see sqlkit.run_summary.';
+comment on column sqlkit.run.policy is 'the policy of a load or merge, the strategy of a refresh';
+
+alter table sqlkit.batch add column rows_deleted bigint not null default 0;
+alter table sqlkit.batch add constraint batch_rows_deleted_check check (rows_deleted >= 0);
+
+comment on column sqlkit.batch.rows_deleted is
+'rows of the target that a refresh took away: they are none of those read, and not in their sum';
+
+create type sqlkit.refresh_result as (
+    strategy text,
+    rows_read bigint,
+    rows_inserted bigint,
+    rows_updated bigint,
+    rows_unchanged bigint,
+    rows_ignored bigint,
+    rows_duplicate bigint,
+    rows_deleted bigint
+);
+
+comment on type sqlkit.refresh_result is
+'What became of a refresh: read = inserted + updated + unchanged + ignored + duplicate, and the target holds as many
+rows as before, and those inserted, without those deleted.';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -179,7 +211,7 @@ $start_run$;
 
 comment on function sqlkit.start_run(text, regclass, text, name[], jsonb, text) is
 'Opens a run and returns its id. Close it with finish_run().
-Writes: sqlkit.run. Raises: 23514 for a kind that is not load or merge.';
+Writes: sqlkit.run. Raises: 23514 for a kind that is not load, merge or refresh.';
 
 
 create or replace function sqlkit.touch_run(p_run_id bigint)
@@ -416,7 +448,8 @@ select
     coalesce(b.seconds_decode, 0) as seconds_decode,
     coalesce(b.seconds_copy, 0) as seconds_copy,
     coalesce(b.seconds_merge, 0) as seconds_merge,
-    r.server_version
+    r.server_version,
+    coalesce(b.rows_deleted, 0) as rows_deleted
 from sqlkit.run as r
 left join (
     select
@@ -429,6 +462,7 @@ left join (
         sum(batch.rows_ignored)::bigint as rows_ignored,
         sum(batch.rows_duplicate)::bigint as rows_duplicate,
         sum(batch.rows_rejected)::bigint as rows_rejected,
+        sum(batch.rows_deleted)::bigint as rows_deleted,
         sum(batch.seconds_decode) as seconds_decode,
         sum(batch.seconds_copy) as seconds_copy,
         sum(batch.seconds_merge) as seconds_merge
@@ -789,6 +823,35 @@ $drop_stage$;
 comment on function sqlkit.drop_stage(regclass) is
 'Drops a stage with all rows in it.
 Writes: sqlkit.stage. Locks: ACCESS EXCLUSIVE on the stage. Raises: SK208 if it is not a stage.';
+
+
+create or replace function sqlkit._stage_target(p_stage regclass)
+returns regclass
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $stage_target$
+declare
+    v_target regclass;
+begin
+    select s.target::regclass
+    into v_target
+    from sqlkit.stage as s
+    join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
+    where c.oid = p_stage;
+    if not found then
+        raise exception using
+            errcode = 'SK208',
+            message = 'there is no such stage',
+            detail = format('Relation: %s.', p_stage),
+            hint = 'Make one with sqlkit.create_stage().';
+    end if;
+    return v_target;
+end;
+$stage_target$;
+
+comment on function sqlkit._stage_target(regclass) is
+'The target that a stage was made for. Raises: SK208 if it is not a stage.';
 
 -- objects/30_validate.sql
 
@@ -2219,22 +2282,10 @@ set search_path = pg_catalog, pg_temp
 as $merge_stage$
 declare
     v_counts sqlkit.row_counts;
-    v_target regclass;
+    v_target regclass := sqlkit._stage_target(p_stage);
     v_run_id bigint;
     v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
-    select s.target::regclass
-    into v_target
-    from sqlkit.stage as s
-    join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
-    where c.oid = p_stage;
-    if not found then
-        raise exception using
-            errcode = 'SK208',
-            message = 'there is no such stage',
-            detail = format('Relation: %s.', p_stage),
-            hint = 'Make one with sqlkit.create_stage().';
-    end if;
     v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key);
     v_counts := sqlkit.merge_batch(
         v_run_id,
@@ -3182,6 +3233,415 @@ comment on function sqlkit.check_loaded(bigint[]) is
 'Makes sure that sources are loaded to their ends: after asynchronous commits, the last thing before a run is
 closed. Raises: SK405 if one is not.';
 
+-- objects/60_refresh.sql
+
+-- Refresh: a stage holds the whole new content of a target, or of a scope of it. Three strategies bring it there;
+-- here stands what they share, and what a caller calls.
+
+create or replace function sqlkit.stage_query(
+    p_target regclass,
+    p_query text,
+    p_run_id bigint default null,
+    p_name name default null,
+    p_search_path text default current_setting('search_path')
+)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $stage_query$
+declare
+    v_query text := rtrim(p_query, E'; \n\r\t');
+    v_columns name[];
+    v_stage regclass;
+begin
+    -- The query is the caller's, and finds its tables where he would.
+    perform set_config('search_path', p_search_path, true);
+    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
+    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    select array_agg(a.attname order by a.attnum)
+    into v_columns
+    from pg_attribute as a
+    where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
+    drop table pg_temp.sqlkit_query;
+    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_run_id => p_run_id);
+    perform set_config('search_path', p_search_path, true);
+    execute format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
+    return v_stage;
+end;
+$stage_query$;
+
+comment on function sqlkit.stage_query(regclass, text, bigint, name, text) is
+'Makes a stage of the target that holds the rows of a query, whose columns are named like the target''s, and returns
+it. The query runs under p_search_path, the caller''s unless said.
+Writes: sqlkit.stage. Raises: SK201 no table, SK204 unknown column, SK205 generated column, and the query''s errors.';
+
+
+create or replace function sqlkit._refuse_deletion(
+    p_target regclass,
+    p_rows bigint,
+    p_of bigint,
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_deletion$
+begin
+    if p_rows > least(p_delete_limit, floor(p_delete_share * p_of)) then
+        raise exception using
+            errcode = 'SK304',
+            message = format('%s of %s rows would be deleted, and the limit is lower', p_rows, p_of),
+            detail = format(
+                'Target: %s; limit: %s.',
+                sqlkit._table_name(p_target),
+                concat_ws(' and ', p_delete_share * 100 || '%', p_delete_limit || ' rows')
+            ),
+            hint = 'Is the input complete? If it is, raise the limit: --max-delete 50%, p_delete_share => 0.5.';
+    end if;
+end;
+$refuse_deletion$;
+
+comment on function sqlkit._refuse_deletion(regclass, bigint, bigint, double precision, bigint) is
+'Raises SK304 if p_rows of p_of rows are more than a share (0 to 1), or more than a number of rows; a null limits
+nothing.';
+
+
+create or replace function sqlkit._refresh(
+    p_stage regclass,
+    p_target regclass,
+    p_strategy text,
+    p_key name[],
+    p_scope name[],
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refresh$
+begin
+    case p_strategy
+        when 'mirror' then
+            return sqlkit._mirror(p_stage, p_target, p_key, p_scope, p_delete_share, p_delete_limit);
+        else
+            raise exception using
+                errcode = 'SK209',
+                message = format('there is no strategy %L', p_strategy),
+                detail = format('Target: %s.', sqlkit._table_name(p_target)),
+                hint = 'Strategies are auto, truncate, swap and mirror.';
+    end case;
+end;
+$refresh$;
+
+comment on function sqlkit._refresh(regclass, regclass, text, name[], name[], double precision, bigint) is
+'Refreshes a target from a stage by a strategy. Raises: SK209 if there is no such strategy.';
+
+
+create or replace function sqlkit._record_refresh(
+    p_run_id bigint,
+    p_result sqlkit.refresh_result,
+    p_seconds double precision,
+    p_wal_bytes bigint
+)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $record_refresh$
+    insert into sqlkit.batch (
+        run_id, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_deleted,
+        seconds_merge, wal_bytes
+    )
+    values (
+        p_run_id, (p_result).rows_read, (p_result).rows_inserted, (p_result).rows_updated,
+        (p_result).rows_unchanged, (p_result).rows_ignored, (p_result).rows_duplicate, (p_result).rows_deleted,
+        p_seconds, p_wal_bytes
+    );
+$record_refresh$;
+
+comment on function sqlkit._record_refresh(bigint, sqlkit.refresh_result, double precision, bigint) is
+'Records a refresh as the one batch of its run, in the transaction that wrote its rows. Writes: sqlkit.batch.';
+
+
+create or replace function sqlkit.refresh_batch(
+    p_run_id bigint,
+    p_stage regclass,
+    p_strategy text,
+    p_scope name[] default null,
+    p_delete_share double precision default 0.1,
+    p_delete_limit bigint default null,
+    p_key name[] default null,
+    p_rows bigint default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refresh_batch$
+declare
+    v_target regclass := sqlkit._stage_target(p_stage);
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+    v_result sqlkit.refresh_result;
+begin
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    if p_rows is not null then
+        perform sqlkit.check_stages(array[p_stage], p_rows);
+    end if;
+    v_result := sqlkit._refresh(p_stage, v_target, p_strategy, p_key, p_scope, p_delete_share, p_delete_limit);
+    perform sqlkit._record_refresh(
+        p_run_id,
+        v_result,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_result;
+end;
+$refresh_batch$;
+
+comment on function sqlkit.refresh_batch(
+    bigint, regclass, text, name[], double precision, bigint, name[], bigint, text
+) is
+'Refreshes the target of a stage and records that as a batch of a run: one call, one transaction. See refresh_stage().
+p_rows, where it is said, is how many rows the stage must hold.
+Writes: the target, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
+Raises: SK404 if the stage has lost its rows, and what refresh_stage() raises.';
+
+
+create or replace function sqlkit.refresh_stage(
+    p_stage regclass,
+    p_strategy text default 'mirror',
+    p_scope name[] default null,
+    p_delete_share double precision default 0.1,
+    p_delete_limit bigint default null,
+    p_key name[] default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refresh_stage$
+declare
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+    v_run_id bigint;
+    v_result sqlkit.refresh_result;
+begin
+    v_run_id := sqlkit.start_run(
+        'refresh', sqlkit._stage_target(p_stage), p_strategy, p_key,
+        jsonb_strip_nulls(jsonb_build_object(
+            'scope', p_scope, 'delete_share', p_delete_share, 'delete_limit', p_delete_limit
+        ))
+    );
+    v_result := sqlkit.refresh_batch(
+        v_run_id, p_stage, p_strategy, p_scope, p_delete_share, p_delete_limit, p_key,
+        p_search_path => p_search_path
+    );
+    perform sqlkit.finish_run(
+        v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    execute format('truncate table %s', p_stage);
+    return v_result;
+end;
+$refresh_stage$;
+
+comment on function sqlkit.refresh_stage(
+    regclass, text, name[], double precision, bigint, name[], text
+) is
+'Gives a target the rows of a stage, and no others, empties the stage, and says what became of the rows. Of rows with
+the same key the last one is taken.
+mirror: only differences are written. With p_scope, columns of the target, only rows go whose values there occur in
+the stage: those of a store of which new data came.
+Nothing is done if more rows would go than p_delete_share (0 to 1) of those in scope, or more than p_delete_limit.
+The target''s triggers and defaults run under p_search_path, the caller''s unless said.
+Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
+Raises: SK201 to SK204, SK208, SK209, SK304, and the target''s own errors.';
+
+-- objects/62_mirror.sql
+
+-- Mirror: a target is made equal to a stage, and only differences are written. Rows that are not in the stage go
+-- first, since a new row may claim what one of them had; then the stage is merged.
+
+create or replace function sqlkit._find_unmet(p_stage regclass, p_target regclass, p_key name[], p_scope name[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- As in _find_difference(): in parallel, and in hash tables that stay in the processor's cache.
+set parallel_tuple_cost = 0
+set parallel_setup_cost = 0
+set min_parallel_table_scan_size = 0
+set work_mem = '4MB'
+as $find_unmet$
+begin
+    perform set_config(
+        'work_mem', greatest(4096, least(262144, pg_table_size(p_stage) / 1024 / 128))::text || 'kB', true
+    );
+    execute format(
+        'create temporary table sqlkit_unmet on commit drop as '
+        'select t.tableoid as sqlkit_table, t.ctid as sqlkit_ctid from %1$s%2$s as t %3$s '
+        'where not exists (select from only %4$s as s where %5$s)',
+        case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+        sqlkit._table_name(p_target),
+        sqlkit._scope_join(p_stage, p_target, p_scope),
+        sqlkit._table_name(p_stage),
+        sqlkit._key_match(p_target, p_key)
+    );
+end;
+$find_unmet$;
+
+comment on function sqlkit._find_unmet(regclass, regclass, name[], name[]) is
+'Keeps in pg_temp.sqlkit_unmet where the rows of a target lie, those in scope, whose key is not in the stage.';
+
+
+create or replace function sqlkit._scope_join(p_stage regclass, p_target regclass, p_scope name[])
+returns text
+language sql
+stable
+return (
+    -- Arrays, since in a scope nulls are equal, and unlike IS NOT DISTINCT FROM arrays can be hashed.
+    select case
+        when p_scope is null then ''
+        else format(
+            'join (select distinct %s from only %s as c) as c on %s',
+            sqlkit._column_list(p_scope, 'c.%I'),
+            sqlkit._table_name(p_stage),
+            string_agg(
+                format(
+                    case
+                        when a.attnotnull then 'c.%1$I %2$s t.%1$I'
+                        else 'array[c.%1$I] operator(pg_catalog.=) array[t.%1$I]'
+                    end,
+                    a.attname,
+                    sqlkit._operator(p_target, a.attname, '=')
+                ),
+                ' and '
+            )
+        )
+    end
+    from pg_attribute as a
+    where a.attrelid = p_target and a.attname = any(p_scope) and a.attnum > 0 and not a.attisdropped
+);
+
+comment on function sqlkit._scope_join(regclass, regclass, name[]) is
+'A join that leaves of rows t of a target those whose values in some columns occur in the stage; all without any.';
+
+
+create or replace function sqlkit._check_scope(p_stage regclass, p_target regclass, p_scope name[])
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $check_scope$
+declare
+    v_unknown text;
+begin
+    select string_agg(quote_ident(k.name), ', ' order by k.position)
+    into v_unknown
+    from unnest(p_scope) with ordinality as k (name, position)
+    where k.name is null or k.name <> all(sqlkit._staged_columns(p_stage, p_target));
+    if v_unknown is not null or cardinality(p_scope) = 0 then
+        raise exception using
+            errcode = 'SK204',
+            message = format('columns of the scope that the input does not have: %s', v_unknown),
+            detail = format(
+                'Input: %s.', sqlkit._column_list(sqlkit._staged_columns(p_stage, p_target), '%I')
+            ),
+            hint = 'Name columns that the input and the target have, such as those of the store that it is from.';
+    end if;
+end;
+$check_scope$;
+
+comment on function sqlkit._check_scope(regclass, regclass, name[]) is
+'Raises SK204 if a column of a scope is not in the stage and in the target.';
+
+
+create or replace function sqlkit._delete_unmet(p_target regclass)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Each row is fetched by its place, in the order of places.
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_memoize = off
+set work_mem = '64MB'
+as $delete_unmet$
+declare
+    v_is_plain boolean := sqlkit._is_plain(p_target);
+begin
+    if not v_is_plain then
+        -- Rows lie in many tables, where a place alone does not tell which row is meant.
+        perform set_config('enable_hashjoin', 'on', true);
+    end if;
+    return sqlkit._write(format(
+        'delete from %s%s as t using (select u.* from pg_temp.sqlkit_unmet as u order by u.sqlkit_ctid offset 0) as u '
+        'where t.ctid operator(pg_catalog.=) u.sqlkit_ctid%s',
+        case when v_is_plain then 'only ' else '' end,
+        sqlkit._table_name(p_target),
+        case when not v_is_plain then ' and t.tableoid operator(pg_catalog.=) u.sqlkit_table' end
+    ));
+end;
+$delete_unmet$;
+
+comment on function sqlkit._delete_unmet(regclass) is
+'Deletes what _find_unmet() found, and returns how many rows that were. Writes: the target.';
+
+
+create or replace function sqlkit._mirror(
+    p_stage regclass,
+    p_target regclass,
+    p_key name[],
+    p_scope name[],
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $mirror$
+declare
+    v_key name[] := sqlkit.find_key(p_target, p_key);
+    v_unmet bigint;
+    v_deleted bigint := 0;
+    v_counts sqlkit.row_counts;
+begin
+    perform sqlkit._check_policy('update', p_target, sqlkit._staged_columns(p_stage, p_target), v_key, null);
+    perform sqlkit._check_scope(p_stage, p_target, p_scope);
+    -- Readers go on; writers wait, so that what the joins saw is still true when it is written.
+    execute format('lock table %s in share row exclusive mode', p_target);
+    perform sqlkit._find_unmet(p_stage, p_target, v_key, p_scope);
+    select count(*)
+    into v_unmet
+    from pg_temp.sqlkit_unmet;
+    if v_unmet > 0 then
+        if p_delete_share < 1 or p_delete_limit is not null then
+            perform sqlkit._refuse_deletion(
+                p_target,
+                v_unmet,
+                sqlkit._count_rows(format(
+                    'select from %s%s as t %s',
+                    case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+                    sqlkit._table_name(p_target),
+                    sqlkit._scope_join(p_stage, p_target, p_scope)
+                )),
+                p_delete_share,
+                p_delete_limit
+            );
+        end if;
+        v_deleted := sqlkit._delete_unmet(p_target);
+    end if;
+    drop table pg_temp.sqlkit_unmet;
+    v_counts := sqlkit._merge(array[p_stage], p_target, 'update', v_key);
+    return (
+        'mirror'::text, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
+        v_counts.rows_ignored, v_counts.rows_duplicate, v_deleted
+    );
+end;
+$mirror$;
+
+comment on function sqlkit._mirror(regclass, regclass, name[], name[], double precision, bigint) is
+'Makes a target, or what of it is in scope, equal to a stage by writing the differences.
+Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit.
+Raises: SK202 to SK204 for what cannot be merged, SK304 if more rows would go than may.';
+
 -- objects/95_grant.sql.j2
 
 -- What the roles may do, from grants.toml. Roles are optional: those that the server does not have
@@ -3258,14 +3718,17 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'stage'),
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'execute', 'routine', '_check_policy'),
+            ('sqlkit_loader', 'execute', 'routine', '_check_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_loader', 'execute', 'routine', '_count_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_delete_repeated'),
+            ('sqlkit_loader', 'execute', 'routine', '_delete_unmet'),
             ('sqlkit_loader', 'execute', 'routine', '_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_unused_stage'),
             ('sqlkit_loader', 'execute', 'routine', '_find_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_find_unmet'),
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_loader', 'execute', 'routine', '_input_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_input_error'),
@@ -3279,14 +3742,20 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
+            ('sqlkit_loader', 'execute', 'routine', '_mirror'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
+            ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
+            ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_unique'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_deletion'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_existing'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_loader', 'execute', 'routine', '_saved_indexes'),
+            ('sqlkit_loader', 'execute', 'routine', '_scope_join'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_table_name'),
@@ -3316,8 +3785,11 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'refresh_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'repair_runs'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_rejects'),
+            ('sqlkit_loader', 'execute', 'routine', 'stage_query'),
             ('sqlkit_loader', 'execute', 'routine', 'start_run'),
             ('sqlkit_loader', 'execute', 'routine', 'touch_run'),
             ('sqlkit_loader', 'usage', 'sequence', 'stage_stage_id_seq'),
@@ -3347,14 +3819,17 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'stage'),
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'execute', 'routine', '_check_policy'),
+            ('sqlkit_admin', 'execute', 'routine', '_check_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_admin', 'execute', 'routine', '_count_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_delete_repeated'),
+            ('sqlkit_admin', 'execute', 'routine', '_delete_unmet'),
             ('sqlkit_admin', 'execute', 'routine', '_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_unused_stage'),
             ('sqlkit_admin', 'execute', 'routine', '_find_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_find_unmet'),
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_admin', 'execute', 'routine', '_input_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_input_error'),
@@ -3368,14 +3843,20 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
+            ('sqlkit_admin', 'execute', 'routine', '_mirror'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
+            ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
+            ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_unique'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_deletion'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_existing'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_admin', 'execute', 'routine', '_saved_indexes'),
+            ('sqlkit_admin', 'execute', 'routine', '_scope_join'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_table_name'),
@@ -3405,8 +3886,11 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'refresh_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'repair_runs'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_rejects'),
+            ('sqlkit_admin', 'execute', 'routine', 'stage_query'),
             ('sqlkit_admin', 'execute', 'routine', 'start_run'),
             ('sqlkit_admin', 'execute', 'routine', 'touch_run'),
             ('sqlkit_admin', 'usage', 'sequence', 'stage_stage_id_seq'),

@@ -27,6 +27,8 @@ TEMPORARY = (
     "create temporary table sqlkit_refused"
     " (line bigint, column_name name, sqlstate text, message text)",
     "create temporary table sqlkit_sound (sqlkit_line bigint)",
+    "create temporary table sqlkit_query (id integer)",
+    "create temporary table sqlkit_unmet (sqlkit_table oid, sqlkit_ctid tid)",
 )
 """Tables that functions make for themselves and then read; plpgsql_check has to find them."""
 
@@ -34,6 +36,7 @@ COMPOSING = {
     "_count_repeated",
     "_count_rows",
     "_find_difference",
+    "_find_unmet",
     "_input_error",
     "_merge",
     "_refuse_existing",
@@ -43,6 +46,7 @@ COMPOSING = {
     "create_stage",
     "empty_stages",
     "finish_first_load",
+    "stage_query",
 }
 """Functions that execute fragments which format() built from quoted names: plpgsql_check cannot
 follow that. Before a name is added here, somebody has read the function for injection."""

@@ -86,6 +86,30 @@ begin
 end;
 $function$;
 
+-- The same for a refresh.
+create function sqlkit_test.refresh(
+    p_target regclass,
+    p_rows text,
+    p_strategy text,
+    p_scope name[] default null,
+    p_delete_share double precision default 1,
+    p_columns name[] default null,
+    p_key name[] default null
+)
+returns sqlkit.refresh_result
+language plpgsql
+as $function$
+declare
+    v_stage regclass := sqlkit.create_stage(p_target, p_columns);
+    v_result sqlkit.refresh_result;
+begin
+    execute format('insert into %s %s', v_stage, p_rows);
+    v_result := sqlkit.refresh_stage(v_stage, p_strategy, p_scope, p_delete_share, p_key => p_key);
+    perform sqlkit.drop_stage(v_stage);
+    return v_result;
+end;
+$function$;
+
 -- The same counts, with their names, and only those that are not zero.
 create function sqlkit_test.shown(p_counts sqlkit.row_counts)
 returns text
@@ -95,6 +119,21 @@ return (
     select string_agg(format('%s %s', c.value, replace(c.key, 'rows_', '')), ', ')
     from json_each_text(row_to_json(p_counts)) as c
     where c.value <> '0'
+);
+
+create function sqlkit_test.shown(p_result sqlkit.refresh_result)
+returns text
+language sql
+immutable
+return (
+    select
+        concat_ws(
+            ': ',
+            (p_result).strategy,
+            string_agg(format('%s %s', c.value, replace(c.key, 'rows_', '')), ', ')
+            filter (where c.key <> 'strategy' and c.value <> '0')
+        )
+    from json_each_text(row_to_json(p_result)) as c
 );
 
 -- What a role needs of sqlkit itself to load: nothing of the target.

@@ -1,0 +1,220 @@
+-- Refresh: a stage holds the whole new content of a target, or of a scope of it. Three strategies bring it there;
+-- here stands what they share, and what a caller calls.
+
+create or replace function sqlkit.stage_query(
+    p_target regclass,
+    p_query text,
+    p_run_id bigint default null,
+    p_name name default null,
+    p_search_path text default current_setting('search_path')
+)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $stage_query$
+declare
+    v_query text := rtrim(p_query, E'; \n\r\t');
+    v_columns name[];
+    v_stage regclass;
+begin
+    -- The query is the caller's, and finds its tables where he would.
+    perform set_config('search_path', p_search_path, true);
+    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
+    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    select array_agg(a.attname order by a.attnum)
+    into v_columns
+    from pg_attribute as a
+    where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
+    drop table pg_temp.sqlkit_query;
+    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_run_id => p_run_id);
+    perform set_config('search_path', p_search_path, true);
+    execute format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
+    return v_stage;
+end;
+$stage_query$;
+
+comment on function sqlkit.stage_query(regclass, text, bigint, name, text) is
+'Makes a stage of the target that holds the rows of a query, whose columns are named like the target''s, and returns
+it. The query runs under p_search_path, the caller''s unless said.
+Writes: sqlkit.stage. Raises: SK201 no table, SK204 unknown column, SK205 generated column, and the query''s errors.';
+
+
+create or replace function sqlkit._refuse_deletion(
+    p_target regclass,
+    p_rows bigint,
+    p_of bigint,
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_deletion$
+begin
+    if p_rows > least(p_delete_limit, floor(p_delete_share * p_of)) then
+        raise exception using
+            errcode = 'SK304',
+            message = format('%s of %s rows would be deleted, and the limit is lower', p_rows, p_of),
+            detail = format(
+                'Target: %s; limit: %s.',
+                sqlkit._table_name(p_target),
+                concat_ws(' and ', p_delete_share * 100 || '%', p_delete_limit || ' rows')
+            ),
+            hint = 'Is the input complete? If it is, raise the limit: --max-delete 50%, p_delete_share => 0.5.';
+    end if;
+end;
+$refuse_deletion$;
+
+comment on function sqlkit._refuse_deletion(regclass, bigint, bigint, double precision, bigint) is
+'Raises SK304 if p_rows of p_of rows are more than a share (0 to 1), or more than a number of rows; a null limits
+nothing.';
+
+
+create or replace function sqlkit._refresh(
+    p_stage regclass,
+    p_target regclass,
+    p_strategy text,
+    p_key name[],
+    p_scope name[],
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refresh$
+begin
+    case p_strategy
+        when 'mirror' then
+            return sqlkit._mirror(p_stage, p_target, p_key, p_scope, p_delete_share, p_delete_limit);
+        else
+            raise exception using
+                errcode = 'SK209',
+                message = format('there is no strategy %L', p_strategy),
+                detail = format('Target: %s.', sqlkit._table_name(p_target)),
+                hint = 'Strategies are auto, truncate, swap and mirror.';
+    end case;
+end;
+$refresh$;
+
+comment on function sqlkit._refresh(regclass, regclass, text, name[], name[], double precision, bigint) is
+'Refreshes a target from a stage by a strategy. Raises: SK209 if there is no such strategy.';
+
+
+create or replace function sqlkit._record_refresh(
+    p_run_id bigint,
+    p_result sqlkit.refresh_result,
+    p_seconds double precision,
+    p_wal_bytes bigint
+)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $record_refresh$
+    insert into sqlkit.batch (
+        run_id, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_deleted,
+        seconds_merge, wal_bytes
+    )
+    values (
+        p_run_id, (p_result).rows_read, (p_result).rows_inserted, (p_result).rows_updated,
+        (p_result).rows_unchanged, (p_result).rows_ignored, (p_result).rows_duplicate, (p_result).rows_deleted,
+        p_seconds, p_wal_bytes
+    );
+$record_refresh$;
+
+comment on function sqlkit._record_refresh(bigint, sqlkit.refresh_result, double precision, bigint) is
+'Records a refresh as the one batch of its run, in the transaction that wrote its rows. Writes: sqlkit.batch.';
+
+
+create or replace function sqlkit.refresh_batch(
+    p_run_id bigint,
+    p_stage regclass,
+    p_strategy text,
+    p_scope name[] default null,
+    p_delete_share double precision default 0.1,
+    p_delete_limit bigint default null,
+    p_key name[] default null,
+    p_rows bigint default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refresh_batch$
+declare
+    v_target regclass := sqlkit._stage_target(p_stage);
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+    v_result sqlkit.refresh_result;
+begin
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    if p_rows is not null then
+        perform sqlkit.check_stages(array[p_stage], p_rows);
+    end if;
+    v_result := sqlkit._refresh(p_stage, v_target, p_strategy, p_key, p_scope, p_delete_share, p_delete_limit);
+    perform sqlkit._record_refresh(
+        p_run_id,
+        v_result,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_result;
+end;
+$refresh_batch$;
+
+comment on function sqlkit.refresh_batch(
+    bigint, regclass, text, name[], double precision, bigint, name[], bigint, text
+) is
+'Refreshes the target of a stage and records that as a batch of a run: one call, one transaction. See refresh_stage().
+p_rows, where it is said, is how many rows the stage must hold.
+Writes: the target, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
+Raises: SK404 if the stage has lost its rows, and what refresh_stage() raises.';
+
+
+create or replace function sqlkit.refresh_stage(
+    p_stage regclass,
+    p_strategy text default 'mirror',
+    p_scope name[] default null,
+    p_delete_share double precision default 0.1,
+    p_delete_limit bigint default null,
+    p_key name[] default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refresh_stage$
+declare
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+    v_run_id bigint;
+    v_result sqlkit.refresh_result;
+begin
+    v_run_id := sqlkit.start_run(
+        'refresh', sqlkit._stage_target(p_stage), p_strategy, p_key,
+        jsonb_strip_nulls(jsonb_build_object(
+            'scope', p_scope, 'delete_share', p_delete_share, 'delete_limit', p_delete_limit
+        ))
+    );
+    v_result := sqlkit.refresh_batch(
+        v_run_id, p_stage, p_strategy, p_scope, p_delete_share, p_delete_limit, p_key,
+        p_search_path => p_search_path
+    );
+    perform sqlkit.finish_run(
+        v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    execute format('truncate table %s', p_stage);
+    return v_result;
+end;
+$refresh_stage$;
+
+comment on function sqlkit.refresh_stage(
+    regclass, text, name[], double precision, bigint, name[], text
+) is
+'Gives a target the rows of a stage, and no others, empties the stage, and says what became of the rows. Of rows with
+the same key the last one is taken.
+mirror: only differences are written. With p_scope, columns of the target, only rows go whose values there occur in
+the stage: those of a store of which new data came.
+Nothing is done if more rows would go than p_delete_share (0 to 1) of those in scope, or more than p_delete_limit.
+The target''s triggers and defaults run under p_search_path, the caller''s unless said.
+Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
+Raises: SK201 to SK204, SK208, SK209, SK304, and the target''s own errors.';

@@ -1,0 +1,148 @@
+"""sqlkit refresh: a whole new content for a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sqlkit.cli.load import names_of, parse_limit, parse_mapping, parse_seconds
+from sqlkit.cli.progress import ProgressLine, human_bytes
+
+if TYPE_CHECKING:
+    from sqlkit.results import RefreshResult
+
+
+def refresh(
+    target: Annotated[str, typer.Argument(metavar="SCHEMA.TABLE", help="The table to refresh.")],
+    source: Annotated[
+        list[str],
+        typer.Option(
+            "--from",
+            metavar="SOURCE|QUERY|STAGE",
+            help="Files or patterns (may be repeated), a query (select, with, values or table), or "
+            "a stage (sqlkit_stage.NAME).",
+        ),
+    ],
+    strategy: Annotated[str, typer.Option(help="mirror: only differences are written.")] = "mirror",
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Delete only rows whose values in these columns occur in the new content.",
+        ),
+    ] = None,
+    max_delete: Annotated[
+        str,
+        typer.Option(
+            metavar="N|N%", help="Refuse to delete more rows, or a greater share of those in scope."
+        ),
+    ] = "10%",
+    key: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Key columns. Default: the primary key.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="csv, tsv or jsonl. Default: found out.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Default: found out.")] = None,
+    quote: Annotated[str, typer.Option(help="'' for none.")] = '"',
+    escape: Annotated[str | None, typer.Option(help="Default: the quote doubled.")] = None,
+    header: Annotated[bool, typer.Option(help="Whether the first record names columns.")] = True,
+    null: Annotated[str, typer.Option(help="The text that means null, unquoted.")] = "",
+    encoding: Annotated[
+        str | None, typer.Option(help="A Python codec, such as cp1255. Default: UTF-8, or by BOM.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Names without a header; with one, those to load."),
+    ] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'SOURCE NAME=COLUMN'", help="Rename; may be repeated."),
+    ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Columns of either side without partner; '*' for all."),
+    ] = None,
+    retry_for: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="Wait so long for a lost server while files are read."),
+    ] = "15m",
+    dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Give a table a whole new content, in one transaction.
+
+    The new content is staged first. No row of it may be refused. Whatever happens, the table holds
+    the old content or the new.
+
+    Exit codes: 0 done, 1 failed or refused, 2 wrong usage.
+    """
+    from sqlkit.client import connect
+    from sqlkit.sources.base import Dialect
+
+    dialect = Dialect(
+        delimiter=delimiter,
+        quote=quote,
+        escape=escape,
+        header=header,
+        null=null,
+        encoding=encoding,
+    )
+    limit, share = parse_limit(max_delete)
+    query, stage = _as_query(source), _as_stage(source)
+    line = ProgressLine(sys.stderr, enabled=not as_json)
+    with connect(dsn) as client, line:
+        result = client.refresh(
+            target,
+            () if query or stage else source,
+            query=query,
+            stage=stage,
+            strategy=strategy,
+            scope=names_of(scope),
+            key=names_of(key),
+            delete_share=share,
+            delete_limit=limit,
+            format=format,
+            dialect=dialect,
+            columns=names_of(columns) or (),
+            map=parse_mapping(map or []),
+            leave_out=names_of(leave_out) or (),
+            retry_for=parse_seconds(retry_for),
+            progress=line.show,
+            on_wait=lambda wait: line.note(f"waiting: {wait}"),
+        )
+    if as_json:
+        print(json.dumps(result.as_dict(), ensure_ascii=False))
+    else:
+        print_result(result)
+
+
+def _as_query(source: list[str]) -> str | None:
+    words = source[0].split(None, 1)
+    is_query = len(words) == 2 and words[0].lower() in ("select", "with", "values", "table")
+    return source[0] if len(source) == 1 and is_query else None
+
+
+def _as_stage(source: list[str]) -> str | None:
+    return source[0] if len(source) == 1 and source[0].startswith("sqlkit_stage.") else None
+
+
+def print_result(result: RefreshResult) -> None:
+    """Say in a few lines what became of a refresh."""
+    rows = result.rows
+    kept = [
+        ("inserted", rows.inserted),
+        ("updated", rows.updated),
+        ("unchanged", rows.unchanged),
+        ("ignored", rows.ignored),
+        ("duplicates", rows.duplicates),
+    ]
+    shown = ", ".join(f"{number:,} {name}" for name, number in kept if number) or "none"
+    print(f"{result.target}: {rows.read:,} rows read: {shown}; {result.deleted:,} rows deleted")
+    print(
+        f"run {result.run_id}: {result.strategy}, {result.seconds:.1f} s, "
+        f"{human_bytes(result.wal_bytes)} WAL"
+    )

@@ -1,0 +1,222 @@
+# Generated from sqlkit/refresh_async.py by python -m sqlkit.build; do not edit.
+
+"""Refreshing: a whole new content is staged, and one call brings it into the target.
+
+What is thin here is thick in SQL: see sqlkit.refresh_stage(). Files go into the stage as any load
+goes into a table, in one transaction; so does the result of a query, in the server.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
+
+from sqlkit import calls as calls
+from sqlkit._acompat import run
+from sqlkit.columns import plan_columns
+from sqlkit.compatible import check_compatible
+from sqlkit.connection import from_psycopg
+from sqlkit.connections import Connections
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.loader import Loader, LoadOptions, heartbeat
+from sqlkit.model import Target
+from sqlkit.results import ProgressCallback, RefreshResult
+from sqlkit.sources.base import Source
+from sqlkit.transient import WaitCallback
+
+STRATEGIES = ("mirror",)
+
+
+@dataclass(frozen=True)
+class RefreshOptions:
+    """How a target is refreshed; `Client.refresh` says what each means."""
+
+    strategy: str = "mirror"
+    scope: tuple[str, ...] | None = None
+    key: tuple[str, ...] | None = None
+    delete_share: float | None = 0.1
+    delete_limit: int | None = None
+
+    def check(self) -> None:
+        """Raises UsageError for options that cannot be."""
+        if self.strategy not in STRATEGIES:
+            raise UsageError(
+                f"there is no strategy {self.strategy!r}",
+                code="SK209",
+                hint=f"One of {', '.join(STRATEGIES)}.",
+            )
+        if self.delete_share is not None and not 0 <= self.delete_share <= 1:
+            raise UsageError("the share of rows to delete must lie between 0% and 100%")
+        if self.delete_limit is not None and self.delete_limit < 0:
+            raise UsageError("the number of rows to delete must be at least 0")
+
+
+class Refresher:
+    """One refresh of one target, from sources, a query or a stage. Use it once."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        options: RefreshOptions,
+        load_options: LoadOptions,
+        progress: ProgressCallback | None = None,
+        on_wait: WaitCallback | None = None,
+    ) -> None:
+        options.check()
+        self._connections = connections
+        self._options = options
+        # In the order of the sources, so that of repeated keys the last one is known.
+        self._load_options = replace(load_options, policy="append", workers=1, atomic=True)
+        self._progress = progress
+        self._on_wait = on_wait
+        self._run_id = 0
+
+    def refresh(
+        self, into: str, sources: Sequence[Source], query: str | None, stage: str | None
+    ) -> RefreshResult:
+        """Refresh a target from the one of the three that is given. Raises SqlkitError."""
+        if (len(sources) > 0) + (query is not None) + (stage is not None) != 1:
+            raise UsageError("a refresh takes files, or a query, or a stage")
+        try:
+            main = self._connections.main()
+            check_compatible(*calls.version(main))
+            if not self._connections.is_callers:
+                return self._refresh(main, into, sources, query, stage)
+            with main.transaction():
+                return self._refresh(main, into, sources, query, stage)
+        except BaseException as error:
+            self._end_badly(error)
+            if isinstance(error, psycopg.Error):
+                raise from_psycopg(error) from error
+            raise
+        finally:
+            self._connections.release()
+
+    def _refresh(
+        self,
+        main: Connection[Any],
+        into: str,
+        sources: Sequence[Source],
+        query: str | None,
+        stage: str | None,
+    ) -> RefreshResult:
+        options = self._options
+        started = time.monotonic()
+        name = calls.find_table(main, into)
+        if name is None:
+            raise SqlkitError(f"there is no table {into}", code="42P01")
+        target = calls.describe_target(main, name)
+        if not self._connections.is_callers:
+            calls.repair_runs(main, target.name)
+        wal = calls.wal_position(main)
+        self._run_id = calls.start_run(
+            main,
+            "refresh",
+            target.name,
+            options.strategy,
+            None if options.key is None else list(options.key),
+            self._as_recorded(sources),
+            f"{socket.gethostname()}:{os.getpid()}",
+        )
+        calls.attach_run(main, self._run_id)
+        rows: int | None = None
+        with heartbeat(self._connections, self._run_id):
+            if sources:
+                stage, rows = self._stage_sources(main, target, sources)
+                # The load may have lost the connection, and gone on with another.
+                main = self._connections.main()
+                calls.attach_run(main, self._run_id)
+            with main.transaction():
+                staged = stage
+                if query is not None:
+                    staged = calls.stage_query(main, target.name, query, self._run_id)
+                assert staged is not None
+                strategy, counts, deleted = calls.refresh_batch(
+                    main,
+                    self._run_id,
+                    staged,
+                    options.strategy,
+                    None if options.scope is None else list(options.scope),
+                    options.delete_share,
+                    options.delete_limit,
+                    None if options.key is None else list(options.key),
+                    rows,
+                )
+                if sources or query is not None:
+                    calls.drop_stage(main, staged)
+                else:
+                    calls.empty_stages(main, [staged])
+                wal = max(0, calls.wal_position(main) - wal)
+                if not self._connections.is_callers:
+                    calls.require_synchronous_commit(main)
+                calls.finish_run(main, self._run_id, wal_bytes=wal)
+        return RefreshResult(
+            run_id=self._run_id,
+            target=target.name,
+            strategy=strategy,
+            rows=counts,
+            deleted=deleted,
+            wal_bytes=wal,
+            seconds=time.monotonic() - started,
+        )
+
+    def _as_recorded(self, sources: Sequence[Source]) -> dict[str, Any]:
+        options = self._options
+        found: dict[str, Any] = {
+            "scope": options.scope,
+            "delete_share": options.delete_share,
+            "delete_limit": options.delete_limit,
+            "sources": [source.name for source in sources] or None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _stage_sources(
+        self, main: Connection[Any], target: Target, sources: Sequence[Source]
+    ) -> tuple[str, int]:
+        """Load the sources into a stage that has the columns of the first; how many rows."""
+        options = self._load_options
+        source = sources[0]
+        encoding = calls.server_encoding(main)
+        reader = run(partial(source.open, database_encoding=encoding))
+        try:
+            plan = plan_columns(
+                source.name,
+                reader.columns,
+                target.name,
+                target.columns,
+                renamed=options.renamed,
+                chosen=options.columns,
+                left_out=options.left_out,
+                passes_through=source.passes_through,
+                declares_columns=source.declares_columns,
+            )
+        finally:
+            run(reader.close)
+        columns = [column for column in plan.staged if column not in plan.left_out]
+        stage = calls.create_stage(main, target.name, columns, [], self._run_id)
+        loader = Loader(self._connections, options, self._progress, self._on_wait)
+        result = loader.load(sources, stage)
+        return stage, result.rows.read
+
+    def _end_badly(self, error: BaseException) -> None:
+        """Note the failure in the ledger, and drop the stage, if the server is there to be told."""
+        if not self._run_id or self._connections.is_callers:
+            return
+        known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+        code = known.code if isinstance(known, SqlkitError) else "SK000"
+        message = known.message if isinstance(known, SqlkitError) else type(error).__name__
+        with suppress(psycopg.Error, SqlkitError):
+            main = self._connections.main()
+            if main.info.transaction_status == TransactionStatus.IDLE:
+                calls.finish_run(main, self._run_id, code, message)
+                calls.drop_stages(main, self._run_id)

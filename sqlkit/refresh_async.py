@@ -1,0 +1,220 @@
+"""Refreshing: a whole new content is staged, and one call brings it into the target.
+
+What is thin here is thick in SQL: see sqlkit.refresh_stage(). Files go into the stage as any load
+goes into a table, in one transaction; so does the result of a query, in the server.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+from sqlkit import calls_async as calls
+from sqlkit._acompat import run_async
+from sqlkit.columns import plan_columns
+from sqlkit.compatible import check_compatible
+from sqlkit.connection import from_psycopg
+from sqlkit.connections_async import AsyncConnections
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.loader_async import AsyncLoader, LoadOptions, heartbeat_async
+from sqlkit.model import Target
+from sqlkit.results import ProgressCallback, RefreshResult
+from sqlkit.sources.base import Source
+from sqlkit.transient import WaitCallback
+
+STRATEGIES = ("mirror",)
+
+
+@dataclass(frozen=True)
+class RefreshOptions:
+    """How a target is refreshed; `AsyncClient.refresh` says what each means."""
+
+    strategy: str = "mirror"
+    scope: tuple[str, ...] | None = None
+    key: tuple[str, ...] | None = None
+    delete_share: float | None = 0.1
+    delete_limit: int | None = None
+
+    def check(self) -> None:
+        """Raises UsageError for options that cannot be."""
+        if self.strategy not in STRATEGIES:
+            raise UsageError(
+                f"there is no strategy {self.strategy!r}",
+                code="SK209",
+                hint=f"One of {', '.join(STRATEGIES)}.",
+            )
+        if self.delete_share is not None and not 0 <= self.delete_share <= 1:
+            raise UsageError("the share of rows to delete must lie between 0% and 100%")
+        if self.delete_limit is not None and self.delete_limit < 0:
+            raise UsageError("the number of rows to delete must be at least 0")
+
+
+class AsyncRefresher:
+    """One refresh of one target, from sources, a query or a stage. Use it once."""
+
+    def __init__(
+        self,
+        connections: AsyncConnections,
+        options: RefreshOptions,
+        load_options: LoadOptions,
+        progress: ProgressCallback | None = None,
+        on_wait: WaitCallback | None = None,
+    ) -> None:
+        options.check()
+        self._connections = connections
+        self._options = options
+        # In the order of the sources, so that of repeated keys the last one is known.
+        self._load_options = replace(load_options, policy="append", workers=1, atomic=True)
+        self._progress = progress
+        self._on_wait = on_wait
+        self._run_id = 0
+
+    async def refresh(
+        self, into: str, sources: Sequence[Source], query: str | None, stage: str | None
+    ) -> RefreshResult:
+        """Refresh a target from the one of the three that is given. Raises SqlkitError."""
+        if (len(sources) > 0) + (query is not None) + (stage is not None) != 1:
+            raise UsageError("a refresh takes files, or a query, or a stage")
+        try:
+            main = await self._connections.main()
+            check_compatible(*await calls.version(main))
+            if not self._connections.is_callers:
+                return await self._refresh(main, into, sources, query, stage)
+            async with main.transaction():
+                return await self._refresh(main, into, sources, query, stage)
+        except BaseException as error:
+            await self._end_badly(error)
+            if isinstance(error, psycopg.Error):
+                raise from_psycopg(error) from error
+            raise
+        finally:
+            await self._connections.release()
+
+    async def _refresh(
+        self,
+        main: AsyncConnection[Any],
+        into: str,
+        sources: Sequence[Source],
+        query: str | None,
+        stage: str | None,
+    ) -> RefreshResult:
+        options = self._options
+        started = time.monotonic()
+        name = await calls.find_table(main, into)
+        if name is None:
+            raise SqlkitError(f"there is no table {into}", code="42P01")
+        target = await calls.describe_target(main, name)
+        if not self._connections.is_callers:
+            await calls.repair_runs(main, target.name)
+        wal = await calls.wal_position(main)
+        self._run_id = await calls.start_run(
+            main,
+            "refresh",
+            target.name,
+            options.strategy,
+            None if options.key is None else list(options.key),
+            self._as_recorded(sources),
+            f"{socket.gethostname()}:{os.getpid()}",
+        )
+        await calls.attach_run(main, self._run_id)
+        rows: int | None = None
+        async with heartbeat_async(self._connections, self._run_id):
+            if sources:
+                stage, rows = await self._stage_sources(main, target, sources)
+                # The load may have lost the connection, and gone on with another.
+                main = await self._connections.main()
+                await calls.attach_run(main, self._run_id)
+            async with main.transaction():
+                staged = stage
+                if query is not None:
+                    staged = await calls.stage_query(main, target.name, query, self._run_id)
+                assert staged is not None
+                strategy, counts, deleted = await calls.refresh_batch(
+                    main,
+                    self._run_id,
+                    staged,
+                    options.strategy,
+                    None if options.scope is None else list(options.scope),
+                    options.delete_share,
+                    options.delete_limit,
+                    None if options.key is None else list(options.key),
+                    rows,
+                )
+                if sources or query is not None:
+                    await calls.drop_stage(main, staged)
+                else:
+                    await calls.empty_stages(main, [staged])
+                wal = max(0, await calls.wal_position(main) - wal)
+                if not self._connections.is_callers:
+                    await calls.require_synchronous_commit(main)
+                await calls.finish_run(main, self._run_id, wal_bytes=wal)
+        return RefreshResult(
+            run_id=self._run_id,
+            target=target.name,
+            strategy=strategy,
+            rows=counts,
+            deleted=deleted,
+            wal_bytes=wal,
+            seconds=time.monotonic() - started,
+        )
+
+    def _as_recorded(self, sources: Sequence[Source]) -> dict[str, Any]:
+        options = self._options
+        found: dict[str, Any] = {
+            "scope": options.scope,
+            "delete_share": options.delete_share,
+            "delete_limit": options.delete_limit,
+            "sources": [source.name for source in sources] or None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    async def _stage_sources(
+        self, main: AsyncConnection[Any], target: Target, sources: Sequence[Source]
+    ) -> tuple[str, int]:
+        """Load the sources into a stage that has the columns of the first; how many rows."""
+        options = self._load_options
+        source = sources[0]
+        encoding = await calls.server_encoding(main)
+        reader = await run_async(partial(source.open, database_encoding=encoding))
+        try:
+            plan = plan_columns(
+                source.name,
+                reader.columns,
+                target.name,
+                target.columns,
+                renamed=options.renamed,
+                chosen=options.columns,
+                left_out=options.left_out,
+                passes_through=source.passes_through,
+                declares_columns=source.declares_columns,
+            )
+        finally:
+            await run_async(reader.close)
+        columns = [column for column in plan.staged if column not in plan.left_out]
+        stage = await calls.create_stage(main, target.name, columns, [], self._run_id)
+        loader = AsyncLoader(self._connections, options, self._progress, self._on_wait)
+        result = await loader.load(sources, stage)
+        return stage, result.rows.read
+
+    async def _end_badly(self, error: BaseException) -> None:
+        """Note the failure in the ledger, and drop the stage, if the server is there to be told."""
+        if not self._run_id or self._connections.is_callers:
+            return
+        known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+        code = known.code if isinstance(known, SqlkitError) else "SK000"
+        message = known.message if isinstance(known, SqlkitError) else type(error).__name__
+        with suppress(psycopg.Error, SqlkitError):
+            main = await self._connections.main()
+            if main.info.transaction_status == TransactionStatus.IDLE:
+                await calls.finish_run(main, self._run_id, code, message)
+                await calls.drop_stages(main, self._run_id)

@@ -1,0 +1,123 @@
+"""sqlkit refresh, beside what the strategies do: where the rows come from, and what fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import sqlkit as api
+from tests.conftest import RunSqlkit
+
+
+@pytest.fixture
+def item(connection: psycopg.Connection) -> None:
+    connection.execute(
+        "create table item (id integer primary key, name text, made date default '2020-02-02')"
+    )
+    connection.execute("insert into item select n, 'name ' || n from generate_series(1, 20) as n")
+    connection.execute("create table feed as select id, name from item where id <> 7")
+
+
+def test_from_a_query(
+    item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    done = sqlkit("refresh", "item", "--from", "select * from feed", "--dsn", dsn, "--json")
+    told = json.loads(done.stdout)
+    assert (told["strategy"], told["deleted"], told["rows"]["unchanged"]) == ("mirror", 1, 19)
+    assert connection.execute("select count(*) from item where id = 7").fetchone() == (0,)
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+
+
+def test_from_a_stage_that_stays(
+    item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    connection.execute("select sqlkit.create_stage('item', p_name => 'item_today')")
+    connection.execute("insert into sqlkit_stage.item_today select * from item where id <> 3")
+    done = sqlkit("refresh", "item", "--from", "sqlkit_stage.item_today", "--dsn", dsn)
+    assert "19 rows read: 19 unchanged; 1 rows deleted" in done.stdout
+    assert connection.execute("select count(*) from sqlkit_stage.item_today").fetchone() == (0,)
+
+
+def test_from_several_files_of_some_columns(
+    item: None, connection: psycopg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    """What the files do not have keeps its value, or gets its default; the last row wins."""
+    connection.execute("update item set made = '2021-01-01'")
+    (tmp_path / "1.csv").write_text(
+        "id,title,extra\n" + "".join(f"{n},name {n},\n" for n in range(1, 19))
+    )
+    (tmp_path / "2.csv").write_text("id,title,extra\n18,other,\n30,new,\n")
+    with api.connect(dsn) as client:
+        result = client.refresh(
+            "item",
+            [tmp_path / "1.csv", tmp_path / "2.csv"],
+            map={"title": "name"},
+            leave_out=["extra"],
+        )
+    assert (result.rows.inserted, result.rows.updated, result.rows.duplicates, result.deleted) == (
+        1,
+        1,
+        1,
+        2,
+    )
+    assert connection.execute(
+        "select name, made::text from item where id in (18, 30) order by id"
+    ).fetchall() == [
+        ("other", "2021-01-01"),
+        ("new", "2020-02-02"),
+    ]
+
+
+def test_a_refused_row_refuses_the_refresh(
+    item: None, connection: psycopg.Connection, dsn: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.csv").write_text("id,name\n1,a\nx,b\n")
+    with api.connect(dsn) as client, pytest.raises(api.RejectLimitError):
+        client.refresh("item", tmp_path / "bad.csv", delete_share=None)
+    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select state from sqlkit.run where kind = 'refresh'").fetchone() == (
+        "failed",
+    )
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+
+
+def test_within_the_callers_transaction(
+    item: None, connection: psycopg.Connection, dsn: str
+) -> None:
+    with psycopg.connect(dsn) as mine:
+        with api.connect(mine) as client:
+            result = client.refresh("item", query="select * from feed")
+        assert result.deleted == 1
+        assert connection.execute("select count(*) from item").fetchone() == (20,)
+        mine.rollback()
+    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select count(*) from sqlkit.run").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--from", "select 1 as id", "--strategy", "magic"), "SK209"),
+        (("--from", "select 1 as id", "--max-delete", "lots"), "SK001"),
+        (("--from", "select 1 as id", "--scope", "shop"), "SK204"),
+        (("--from", "select 1 as id"), "SK304"),
+        (("--from", "nothing.csv"), "SK102"),
+        (("--from", "sqlkit_stage.nothing"), "42P01"),
+    ],
+)
+def test_what_fails_says_why(
+    item: None,
+    connection: psycopg.Connection,
+    dsn: str,
+    sqlkit: RunSqlkit,
+    arguments: tuple[str, ...],
+    code: str,
+) -> None:
+    done = sqlkit("refresh", "item", *arguments, "--dsn", dsn, "--json")
+    assert done.returncode in (1, 2)
+    assert json.loads(done.stdout)["error"]["code"] == code
+    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
