@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="5194e2f1996d46b42e8cab36c0ca4bdc771ccb21c00f302731876e505501a3f5",
+        sha256="a5bea3d7a57c5739de38f9a0d3c9392845fe55b3398a6815fe7e93229a6d81cc",
     )
 
 

@@ -3642,6 +3642,708 @@ comment on function sqlkit._mirror(regclass, regclass, name[], name[], double pr
 Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit.
 Raises: SK202 to SK204 for what cannot be merged, SK304 if more rows would go than may.';
 
+-- objects/80_maintain_bloat.sql
+
+-- Bloat: how much smaller a table, its TOAST or a btree index would be if it were written anew. The estimate
+-- reads statistics and no data; the measure reads everything.
+--
+-- What a new copy would need follows from how PostgreSQL lays rows out: the alignment of each column after those
+-- before it, the bitmap of nulls, the fillfactor, the room that is left at the end of a page because the next row
+-- does not fit there, and, in an index, the keys that repeat and are stored once (deduplication).
+
+create or replace function sqlkit._packed_row(
+    p_relation regclass,
+    out data_bytes double precision,
+    out null_share double precision,
+    out is_even boolean,
+    out unknown_columns integer
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $packed_row$
+declare
+    -- Where the next column may begin: at v_rest, plus any multiple of v_step. Starts at a multiple of 8.
+    v_step integer := 8;
+    v_rest integer := 0;
+    v_after_step integer;
+    v_after_rest integer;
+    v_width double precision;
+    v_align integer;
+    v_common integer;
+    v_padding double precision;
+    v_varying double precision := 0;
+    r_column record;
+begin
+    data_bytes := 0;
+    null_share := 0;
+    is_even := true;
+    unknown_columns := 0;
+    for r_column in
+        select
+            x.attlen,
+            case x.attalign when 'd' then 8 when 'i' then 4 when 's' then 2 else 1 end as alignment,
+            x.attstorage <> 'p' as may_be_short,
+            case
+                when x.attisdropped then 1
+                else coalesce(s.null_frac, 0)
+            end::double precision as null_frac,
+            s.avg_width,
+            s.attname is null as is_unknown
+        from pg_attribute as x
+        left join pg_index as i on i.indexrelid = x.attrelid
+        -- An index takes the statistics of the table's column, those of an expression are its own.
+        left join pg_attribute as c
+            on c.attrelid = coalesce(i.indrelid, x.attrelid)
+            and c.attnum = case when i.indexrelid is null then x.attnum else i.indkey[x.attnum - 1] end
+            and c.attnum > 0
+        join pg_class as r on r.oid = coalesce(c.attrelid, x.attrelid)
+        join pg_namespace as n on n.oid = r.relnamespace
+        left join pg_stats as s
+            on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited
+            and s.attname = coalesce(c.attname, x.attname)
+        where x.attrelid = p_relation and x.attnum > 0
+        order by x.attnum
+    loop
+        null_share := 1 - (1 - null_share) * (1 - r_column.null_frac);
+        continue when r_column.null_frac = 1;
+        -- A name takes 64 bytes in a table, and as many as it has in an index, which no statistics tell.
+        if r_column.attlen = -2 or (r_column.attlen = -1 and r_column.is_unknown) then
+            unknown_columns := unknown_columns + 1;
+            continue;
+        end if;
+        v_width := case when r_column.attlen > 0 then r_column.attlen else r_column.avg_width end;
+        -- Up to 126 bytes a value of variable length has a short header, which is not aligned; a pointer
+        -- into TOAST neither.
+        v_align := case
+            when r_column.attlen = -1 and r_column.may_be_short and v_width <= 127 then 1
+            else r_column.alignment
+        end;
+        v_common := least(v_align, v_step);
+        v_padding := (v_align - v_common) / 2.0 + (v_common - v_rest % v_common) % v_common;
+        data_bytes := data_bytes + (1 - r_column.null_frac) * (v_padding + v_width);
+        v_after_step := greatest(v_align, v_step);
+        v_after_rest := case when v_step >= v_align then (v_rest + v_padding::integer) % v_step else 0 end;
+        if r_column.attlen > 0 then
+            v_after_rest := (v_after_rest + r_column.attlen) % v_after_step;
+        else
+            v_after_step := 1;
+            v_after_rest := 0;
+            v_varying := v_varying + v_width * (1 - r_column.null_frac);
+            is_even := false;
+        end if;
+        if r_column.null_frac > 0 then
+            -- In some rows it is not there: what can be said is what holds with it and without it.
+            is_even := false;
+            v_after_step := least(v_step, v_after_step);
+            while v_rest % v_after_step <> v_after_rest % v_after_step loop
+                v_after_step := v_after_step / 2;
+            end loop;
+            v_after_rest := v_after_rest % v_after_step;
+        end if;
+        v_step := v_after_step;
+        v_rest := v_after_rest;
+    end loop;
+    data_bytes := case
+        when v_step > 1 then data_bytes + (8 - v_step) / 2.0 + (v_step - v_rest % v_step) % v_step
+        -- Lengths are taken to lie within a fifth of their average.
+        else (
+            select avg(8 * ceil((data_bytes + 0.05 * k.step * v_varying) / 8))
+            from generate_series(-4, 4) as k (step)
+        )
+    end;
+end;
+$packed_row$;
+
+comment on function sqlkit._packed_row(regclass) is
+'What the columns of a row of a table or an entry of an index take on average, by statistics: bytes with all
+alignment up to a multiple of 8, the share of rows that hold a null, whether all rows are equally long, and of how
+many columns of variable length nothing is known.';
+
+
+create or replace function sqlkit._fillfactor(p_relation regclass)
+returns integer
+language sql
+stable
+begin atomic
+select
+    coalesce(
+        (
+            select o.option_value::integer
+            from pg_options_to_table(c.reloptions) as o
+            where o.option_name = 'fillfactor'
+        ),
+        case when c.relkind = 'i' then 90 else 100 end
+    ) as fillfactor
+from pg_class as c
+where c.oid = p_relation;
+end;
+
+comment on function sqlkit._fillfactor(regclass) is 'How full the pages of a table or btree index are made, in percent.';
+
+
+create or replace function sqlkit._heap_bytes(
+    p_relation regclass,
+    p_rows double precision,
+    p_row_bytes double precision,
+    p_is_even boolean
+)
+returns double precision
+language sql
+stable
+begin atomic
+select
+    s.block_bytes * ceil(
+        p_rows / case
+            when p_is_even then greatest(1, floor(s.fitting))
+            -- Rows of many lengths leave room for half a row, on average.
+            else greatest(1, s.fitting - 0.5)
+        end
+    )::double precision
+from (
+    select
+        current_setting('block_size')::integer as block_bytes,
+        (
+            current_setting('block_size')::integer * sqlkit._fillfactor(p_relation) / 100.0 - 24
+        ) / (p_row_bytes + 4) as fitting
+) as s;
+end;
+
+comment on function sqlkit._heap_bytes(regclass, double precision, double precision, boolean) is
+'Bytes of a table''s pages, newly written, for so many rows of so many bytes with their headers.';
+
+
+create or replace function sqlkit._deduplicates(p_index regclass)
+returns boolean
+language sql
+stable
+begin atomic
+select
+    not i.indisunique
+    -- A column that is only included turns it off.
+    and i.indnkeyatts = i.indnatts
+    and not exists (
+        select
+        from pg_options_to_table(c.reloptions) as o
+        where o.option_name = 'deduplicate_items' and not o.option_value::boolean
+    )
+    and not exists (
+        select
+        from unnest(i.indclass::oid[], i.indcollation::oid[]) as k (class_oid, collation_oid)
+        join pg_opclass as o on o.oid = k.class_oid
+        left join pg_amproc as p
+            on p.amprocfamily = o.opcfamily and p.amprocnum = 4
+            and p.amproclefttype = o.opcintype and p.amprocrighttype = o.opcintype
+        left join pg_collation as l on l.oid = k.collation_oid
+        where
+            p.oid is null
+            or (p.amproc::oid = 'btvarstrequalimage'::regproc::oid and not l.collisdeterministic)
+    )
+from pg_index as i
+join pg_class as c on c.oid = i.indexrelid
+where i.indexrelid = p_index;
+end;
+
+comment on function sqlkit._deduplicates(regclass) is
+'Whether a btree index, newly built, stores a repeated key once with a list of places.';
+
+
+create or replace function sqlkit._posting_bytes(p_key_bytes double precision, p_rows double precision)
+returns double precision
+language sql
+immutable
+return case
+    when p_rows <= 1 or p_key_bytes > 700 then greatest(p_rows, 1) * (p_key_bytes + 4)
+    else
+        -- Lists are of 812 bytes at most. Where a key has few rows on average, some have one and need no list.
+        ceil(p_rows / floor((812 - p_key_bytes) / 6)) * (p_key_bytes + 4)
+        + 6 * (p_rows - exp(greatest(1 - p_rows, -50)) / 2)
+        + 3.5 * (1 - exp(greatest(1 - p_rows, -50)) / 2)
+end;
+
+comment on function sqlkit._posting_bytes(double precision, double precision) is
+'Bytes of a btree index for one key of so many bytes (with its header) that so many rows have, deduplicated.';
+
+
+create or replace function sqlkit._repeated_keys(
+    p_index regclass,
+    p_rows double precision,
+    out keys double precision,
+    out is_guessed boolean,
+    out common_shares double precision[]
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $repeated_keys$
+declare
+    v_columns integer := 0;
+    v_product double precision := 1;
+    v_most double precision := 1;
+    v_known double precision;
+    r_column record;
+begin
+    is_guessed := false;
+    for r_column in
+        select
+            coalesce(s.n_distinct, -1) as n_distinct,
+            coalesce(s.null_frac, 0)::double precision as null_frac,
+            s.most_common_freqs::double precision[] as shares,
+            s.attname is null as is_unknown
+        from pg_attribute as x
+        join pg_index as i on i.indexrelid = x.attrelid
+        left join pg_attribute as c
+            on c.attrelid = i.indrelid and c.attnum = i.indkey[x.attnum - 1] and c.attnum > 0
+        join pg_class as r on r.oid = coalesce(c.attrelid, x.attrelid)
+        join pg_namespace as n on n.oid = r.relnamespace
+        left join pg_stats as s
+            on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited
+            and s.attname = coalesce(c.attname, x.attname)
+        where x.attrelid = p_index and x.attnum > 0
+    loop
+        v_columns := v_columns + 1;
+        v_known := greatest(
+            1,
+            case when r_column.n_distinct < 0 then -r_column.n_distinct * p_rows else r_column.n_distinct end
+            + case when r_column.null_frac > 0 then 1 else 0 end
+        );
+        v_product := v_product * v_known;
+        v_most := greatest(v_most, v_known);
+        common_shares := r_column.shares || case when r_column.null_frac > 0 then r_column.null_frac end;
+        is_guessed := is_guessed or r_column.is_unknown;
+    end loop;
+    if v_columns = 1 then
+        keys := least(v_product, p_rows);
+        return;
+    end if;
+    common_shares := null;
+    -- CREATE STATISTICS (ndistinct) on the same columns knows; otherwise they are taken for independent.
+    select max(d.value::double precision)
+    into keys
+    from pg_index as i
+    join pg_statistic_ext as e on e.stxrelid = i.indrelid
+    join pg_namespace as n on n.oid = e.stxnamespace
+    join pg_stats_ext as s on s.statistics_schemaname = n.nspname and s.statistics_name = e.stxname
+    cross join lateral json_each_text(s.n_distinct::text::json) as d (key, value)
+    where
+        i.indexrelid = p_index
+        and not s.inherited
+        and string_to_array(d.key, ', ')::smallint[] @> i.indkey::smallint[]
+        and string_to_array(d.key, ', ')::smallint[] <@ i.indkey::smallint[];
+    if keys is null then
+        is_guessed := is_guessed or v_most < p_rows * 0.9;
+        keys := greatest(v_most, v_product * (1 - exp(greatest(-p_rows / v_product, -50))));
+    end if;
+    keys := greatest(1, least(keys, p_rows));
+end;
+$repeated_keys$;
+
+comment on function sqlkit._repeated_keys(regclass, double precision) is
+'How many different keys an index of so many rows has, by statistics; whether that is a guess, as it is for several
+columns without CREATE STATISTICS; and, for one column, the shares of rows that the most common keys have.';
+
+
+create or replace function sqlkit._btree_bytes(
+    p_index regclass,
+    p_rows double precision,
+    out bytes double precision,
+    out unknown_columns integer,
+    out is_guessed boolean
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $btree_bytes$
+declare
+    v_block double precision := current_setting('block_size')::integer;
+    v_row record;
+    v_repeated record;
+    v_key_bytes double precision;
+    v_entry_bytes double precision;
+    v_content double precision;
+    v_room double precision;
+    v_item_bytes double precision;
+    v_common_keys double precision;
+    v_common_rows double precision;
+    v_other_keys double precision;
+    v_leaves double precision;
+begin
+    v_row := sqlkit._packed_row(p_index);
+    unknown_columns := v_row.unknown_columns;
+    is_guessed := false;
+    -- 8 bytes of header, as many again where a null needs a bitmap, and 4 in the page's list of entries.
+    v_key_bytes := 8 + 8 * v_row.null_share + v_row.data_bytes;
+    v_entry_bytes := v_key_bytes + 4;
+    v_content := p_rows * v_entry_bytes;
+    v_item_bytes := v_entry_bytes;
+    if sqlkit._deduplicates(p_index) and p_rows > 0 then
+        v_repeated := sqlkit._repeated_keys(p_index, p_rows);
+        is_guessed := v_repeated.is_guessed;
+        select
+            coalesce(count(*), 0),
+            coalesce(sum(k.share), 0) * p_rows,
+            coalesce(sum(sqlkit._posting_bytes(v_key_bytes, k.share * p_rows)), 0)
+        into v_common_keys, v_common_rows, v_content
+        from unnest(v_repeated.common_shares) as k (share)
+        where k.share is not null;
+        v_other_keys := greatest(v_repeated.keys - v_common_keys, 1);
+        if p_rows > v_common_rows then
+            v_content := v_content
+                + v_other_keys * sqlkit._posting_bytes(v_key_bytes, (p_rows - v_common_rows) / v_other_keys);
+        end if;
+        v_item_bytes := least(812, v_content / v_repeated.keys);
+        v_row.is_even := v_row.is_even and v_repeated.keys >= p_rows * 0.999;
+    end if;
+    -- A leaf is full as soon as less than its share is free: of 8192 bytes 24 are header, 16 links, and 8 go to
+    -- the entry that stands for the next page.
+    v_room := v_block * sqlkit._fillfactor(p_index) / 100 - 48;
+    v_leaves := ceil(
+        case
+            when v_row.is_even then p_rows / greatest(1, floor(v_room / v_entry_bytes))
+            -- Entries of many lengths leave room for half of one, on average.
+            else v_content / greatest(v_item_bytes, v_room - v_item_bytes / 2)
+        end
+    );
+    -- Above them pages with one entry a page, filled to 70 percent; and the page that says where the root is.
+    bytes := v_block * (
+        1 + v_leaves + case
+            when v_leaves > 1 then ceil(v_leaves / greatest(1, 0.7 * (v_block - 40) / v_entry_bytes - 1))
+            else 0
+        end
+    );
+end;
+$btree_bytes$;
+
+comment on function sqlkit._btree_bytes(regclass, double precision) is
+'Bytes of a btree index, newly built, over so many rows, by statistics; of how many columns of variable length
+nothing is known; and whether the number of keys that repeat was guessed.';
+
+
+create or replace function sqlkit._toast_bytes(
+    p_table regclass,
+    p_chunks double precision,
+    p_rows double precision,
+    out bytes double precision
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $toast_bytes$
+declare
+    v_block double precision := current_setting('block_size')::integer;
+    -- As large as four of them fill a page.
+    v_chunk double precision := floor((v_block - 24 - 16) / 4 / 8) * 8 - 36;
+    v_values double precision;
+    v_chunks_per_value double precision;
+    v_value_bytes double precision;
+begin
+    select sum(p_rows * (1 - coalesce(s.null_frac, 0)))
+    into v_values
+    from pg_attribute as a
+    join pg_class as r on r.oid = a.attrelid
+    join pg_namespace as n on n.oid = r.relnamespace
+    left join pg_stats as s
+        on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited and s.attname = a.attname
+    where
+        a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attstorage in ('x', 'e')
+        -- A pointer takes 18 bytes: where values are shorter on average, few of them can be pointers.
+        and coalesce(s.avg_width, 18) >= 17;
+    v_chunks_per_value := greatest(1, p_chunks / greatest(1, least(v_values, p_chunks)));
+    -- Values go out of line from about 1,900 bytes on, one chunk; of several the last is half full on average.
+    v_value_bytes := case
+        when v_chunks_per_value < 2 then v_chunk * (0.97 + 0.53 * (v_chunks_per_value - 1))
+        else v_chunk * (v_chunks_per_value - 0.5)
+    end;
+    bytes := v_block * ceil(
+        p_chunks * (40 + v_value_bytes / v_chunks_per_value) / (v_block - 24)
+    );
+end;
+$toast_bytes$;
+
+comment on function sqlkit._toast_bytes(regclass, double precision, double precision) is
+'Bytes of a table''s TOAST, newly written, for so many chunks of values of so many rows. Nothing says how long the
+values are but how many chunks they have.';
+
+
+create or replace function sqlkit._live_rows(p_relation regclass)
+returns double precision
+language sql
+stable
+begin atomic
+select
+    case
+        -- Counted on since the statistics were made, or forgotten in a crash.
+        when pg_stat_get_live_tuples(c.oid) > 0 then pg_stat_get_live_tuples(c.oid)
+        when c.reltuples >= 0 then c.reltuples
+    end::double precision as live_rows
+from pg_class as c
+where c.oid = p_relation;
+end;
+
+comment on function sqlkit._live_rows(regclass) is
+'How many rows a table has, by statistics; null if nobody has ever counted.';
+
+
+create or replace function sqlkit._estimate_bloat(
+    p_relation regclass,
+    p_table regclass,
+    out live_rows double precision,
+    out needed_bytes bigint,
+    out confidence text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $estimate_bloat$
+declare
+    v_relation pg_class;
+    v_table pg_class;
+    v_share double precision := 1;
+    v_changed double precision;
+    v_unknown integer := 0;
+    v_is_guessed boolean := false;
+    v_row record;
+    v_index record;
+begin
+    select c.* into v_relation from pg_class as c where c.oid = p_relation;
+    select c.* into v_table from pg_class as c where c.oid = p_table;
+    live_rows := sqlkit._live_rows(p_table);
+    if live_rows is null then
+        confidence := 'none';
+        return;
+    end if;
+    v_changed := pg_stat_get_mod_since_analyze(p_table) / greatest(1, live_rows);
+    if v_relation.relkind = 'i' then
+        -- A partial index has a share of the rows, which was counted together with those of the table.
+        if v_relation.reltuples >= 0 and v_table.reltuples > 0 and exists (
+            select from pg_index as i where i.indexrelid = p_relation and i.indpred is not null
+        ) then
+            v_share := least(1, v_relation.reltuples / v_table.reltuples);
+        end if;
+        live_rows := live_rows * v_share;
+        v_index := sqlkit._btree_bytes(p_relation, live_rows);
+        needed_bytes := v_index.bytes;
+        v_unknown := v_index.unknown_columns;
+        v_is_guessed := v_index.is_guessed;
+    elsif v_relation.relkind = 't' then
+        needed_bytes := sqlkit._toast_bytes(p_table, coalesce(sqlkit._live_rows(p_relation), 0), live_rows);
+        live_rows := sqlkit._live_rows(p_relation);
+        v_is_guessed := true;
+    else
+        v_row := sqlkit._packed_row(p_table);
+        v_unknown := v_row.unknown_columns;
+        needed_bytes := sqlkit._heap_bytes(
+            p_table,
+            live_rows,
+            -- The header, and a bitmap where there is a null and the bits do not fit in the header.
+            24 + v_row.null_share * 8 * ceil(greatest(0, v_relation.relnatts - 8) / 64.0) + v_row.data_bytes,
+            v_row.is_even and v_relation.relnatts > 0
+        );
+    end if;
+    if v_unknown > 0 or live_rows is null then
+        needed_bytes := null;
+    end if;
+    confidence := case
+        when needed_bytes is null then 'none'
+        when v_changed > 0.5 then 'low'
+        when v_is_guessed or v_changed > 0.1 then 'medium'
+        else 'high'
+    end;
+end;
+$estimate_bloat$;
+
+comment on function sqlkit._estimate_bloat(regclass, regclass) is
+'For a table, its TOAST, or a btree index of it: its rows, the bytes that it would need if it were written anew, by
+statistics, and how much that is to be trusted: high, medium (several columns guessed to be independent, lengths in
+TOAST, a tenth of the rows changed since), low (half of the rows changed), none (no statistics that the caller may
+see, an index on a name).';
+
+
+create or replace view sqlkit.bloat as
+select
+    t.table_oid::regclass as table_name,
+    t.relation,
+    t.kind,
+    t.total_bytes,
+    t.total_bytes - w.bloat_bytes as needed_bytes,
+    w.bloat_bytes,
+    w.bloat_bytes::double precision / nullif(t.total_bytes, 0) as bloat_ratio,
+    e.live_rows::bigint as live_rows,
+    e.confidence,
+    t.analyzed_at,
+    clock_timestamp() - t.analyzed_at as statistics_age
+from (
+    select
+        c.oid as table_oid,
+        k.relation::regclass as relation,
+        k.kind,
+        pg_relation_size(k.relation) as total_bytes,
+        greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) as analyzed_at
+    from pg_class as c
+    cross join lateral (
+        select
+            c.oid as relation,
+            'table' as kind
+        union all
+        select
+            c.reltoastrelid,
+            'toast'
+        where c.reltoastrelid <> 0
+        union all
+        select
+            i.indexrelid,
+            'index'
+        from pg_index as i
+        join pg_class as x on x.oid = i.indexrelid
+        join pg_am as a on a.oid = x.relam
+        where i.indrelid = c.oid and x.relkind = 'i' and a.amname = 'btree'
+    ) as k
+    where
+        c.relkind in ('r', 'm')
+        and c.relpersistence <> 't'
+        and c.relnamespace <> 'pg_catalog'::regnamespace
+        and c.relnamespace <> 'information_schema'::regnamespace
+) as t
+cross join lateral sqlkit._estimate_bloat(t.relation, t.table_oid) as e
+cross join lateral (
+    select case when e.needed_bytes is not null then greatest(t.total_bytes - e.needed_bytes, 0) end as bloat_bytes
+) as w;
+
+comment on view sqlkit.bloat is
+'How much of each table, TOAST and btree index would be gone if it were written anew, estimated by statistics alone:
+total_bytes, needed_bytes and their difference. confidence is high, medium, low or none, analyzed_at when the
+statistics were made. It is none, and the estimate null, where there are no statistics or they are hidden, as
+those of tables are that one may not read. sqlkit.measure_bloat() measures.';
+
+
+create or replace function sqlkit.measure_bloat(p_relation regclass)
+returns table (
+    relation regclass,
+    kind text,
+    total_bytes bigint,
+    needed_bytes bigint,
+    bloat_bytes bigint,
+    bloat_ratio double precision,
+    live_rows bigint,
+    dead_bytes bigint,
+    free_bytes bigint
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $measure_bloat$
+declare
+    v_schema name;
+    v_block double precision := current_setting('block_size')::integer;
+    v_row record;
+    v_row_bytes double precision;
+    v_leaves bigint;
+    v_inner bigint;
+    v_gone bigint;
+    v_density double precision;
+    v_estimated record;
+    r_relation record;
+begin
+    select n.nspname
+    into v_schema
+    from pg_extension as e
+    join pg_namespace as n on n.oid = e.extnamespace
+    where e.extname = 'pgstattuple';
+    if not found then
+        raise exception using
+            errcode = 'SK701',
+            message = 'the extension pgstattuple is not installed in this database',
+            detail = 'Bloat is measured by it.',
+            hint = 'create extension pgstattuple; or take the estimate: select * from sqlkit.bloat.';
+    end if;
+    for r_relation in
+        select
+            c.oid::regclass as relation,
+            c.relkind,
+            coalesce(t.oid, i.indrelid, c.oid)::regclass as table_name
+        from pg_class as c
+        left join pg_index as i on i.indexrelid = c.oid
+        left join pg_class as t on t.reltoastrelid = c.oid
+        where
+            c.oid = p_relation
+            or c.oid = (select r.reltoastrelid from pg_class as r where r.oid = p_relation)
+            or i.indrelid = p_relation
+        order by c.relkind = 'i', c.oid
+    loop
+        relation := r_relation.relation;
+        total_bytes := pg_relation_size(relation);
+        if r_relation.relkind in ('r', 'm', 't') then
+            kind := case r_relation.relkind when 't' then 'toast' else 'table' end;
+            execute format(
+                'select t.tuple_count, t.tuple_len::float8 / nullif(t.tuple_count, 0), t.dead_tuple_len, t.free_space '
+                'from %I.pgstattuple($1) as t',
+                v_schema
+            )
+            into live_rows, v_row_bytes, dead_bytes, free_bytes
+            using relation;
+            v_row := sqlkit._packed_row(relation);
+            needed_bytes := case
+                when live_rows = 0 then 0
+                when kind = 'toast' then
+                    v_block * ceil(live_rows * (v_row_bytes + 8) / (v_block - 24))
+                else sqlkit._heap_bytes(
+                    relation,
+                    live_rows,
+                    -- Rows are counted without what fills them up to a multiple of 8, and with what they hold
+                    -- of dropped columns.
+                    case
+                        when v_row.unknown_columns = 0 and exists (
+                            select from pg_attribute as a where a.attrelid = relation and a.attisdropped
+                        ) then 24 + v_row.data_bytes
+                        when v_row.is_even then ceil(v_row_bytes / 8) * 8
+                        else v_row_bytes + 3.5
+                    end,
+                    v_row.is_even
+                )
+            end;
+        elsif exists (
+            select
+            from pg_class as c
+            join pg_am as a on a.oid = c.relam
+            where c.oid = relation and a.amname = 'btree' and c.relkind = 'i'
+        ) then
+            kind := 'index';
+            execute format(
+                'select t.leaf_pages, t.internal_pages, t.deleted_pages + t.empty_pages, '
+                'coalesce(nullif(t.avg_leaf_density, ''NaN''), 0) from %I.pgstatindex($1) as t',
+                v_schema
+            )
+            into v_leaves, v_inner, v_gone, v_density
+            using relation;
+            live_rows := null;
+            dead_bytes := v_block * v_gone;
+            free_bytes := v_block * v_leaves * (1 - v_density / 100);
+            needed_bytes := v_block * (1 + ceil((v_leaves + v_inner) * v_density / sqlkit._fillfactor(relation)));
+            -- Keys that came one by one are not all stored once, as they would be. How often they repeat is not
+            -- measured: that is for the statistics to say.
+            if sqlkit._deduplicates(relation) then
+                v_estimated := sqlkit._estimate_bloat(relation, r_relation.table_name);
+                if v_estimated.confidence in ('high', 'medium') then
+                    needed_bytes := least(needed_bytes, v_estimated.needed_bytes);
+                end if;
+            end if;
+        else
+            continue;
+        end if;
+        needed_bytes := least(needed_bytes, total_bytes);
+        bloat_bytes := total_bytes - needed_bytes;
+        bloat_ratio := bloat_bytes::double precision / nullif(total_bytes, 0);
+        return next;
+    end loop;
+end;
+$measure_bloat$;
+
+comment on function sqlkit.measure_bloat(regclass) is
+'Bloat of a table with its TOAST and btree indexes, or of one of these, measured by the extension pgstattuple, which
+reads all of it. needed_bytes is what writing anew would take: dead rows gone, pages as full as fillfactor says,
+keys that repeat stored once as far as statistics know of them.
+Writes: nothing. Locks: ACCESS SHARE. Raises: SK701 without pgstattuple, 42501 without the right to scan
+(pg_stat_scan_tables).';
+
 -- objects/95_grant.sql.j2
 
 -- What the roles may do, from grants.toml. Roles are optional: those that the server does not have
@@ -3689,9 +4391,20 @@ begin
             ('sqlkit_reader', 'select', 'table', 'batch'),
             ('sqlkit_reader', 'select', 'table', 'stage'),
             ('sqlkit_reader', 'select', 'table', 'run_summary'),
+            ('sqlkit_reader', 'select', 'table', 'bloat'),
             ('sqlkit_reader', 'execute', 'routine', 'version'),
             ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_reader', 'execute', 'routine', 'channel'),
+            ('sqlkit_reader', 'execute', 'routine', '_estimate_bloat'),
+            ('sqlkit_reader', 'execute', 'routine', '_packed_row'),
+            ('sqlkit_reader', 'execute', 'routine', '_heap_bytes'),
+            ('sqlkit_reader', 'execute', 'routine', '_fillfactor'),
+            ('sqlkit_reader', 'execute', 'routine', '_deduplicates'),
+            ('sqlkit_reader', 'execute', 'routine', '_posting_bytes'),
+            ('sqlkit_reader', 'execute', 'routine', '_repeated_keys'),
+            ('sqlkit_reader', 'execute', 'routine', '_btree_bytes'),
+            ('sqlkit_reader', 'execute', 'routine', '_toast_bytes'),
+            ('sqlkit_reader', 'execute', 'routine', '_live_rows'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit'),
             ('sqlkit_loader', 'select', 'table', 'deployment'),
             ('sqlkit_loader', 'select', 'table', 'run'),
@@ -3699,9 +4412,20 @@ begin
             ('sqlkit_loader', 'select', 'table', 'batch'),
             ('sqlkit_loader', 'select', 'table', 'stage'),
             ('sqlkit_loader', 'select', 'table', 'run_summary'),
+            ('sqlkit_loader', 'select', 'table', 'bloat'),
             ('sqlkit_loader', 'execute', 'routine', 'version'),
             ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
+            ('sqlkit_loader', 'execute', 'routine', '_estimate_bloat'),
+            ('sqlkit_loader', 'execute', 'routine', '_packed_row'),
+            ('sqlkit_loader', 'execute', 'routine', '_heap_bytes'),
+            ('sqlkit_loader', 'execute', 'routine', '_fillfactor'),
+            ('sqlkit_loader', 'execute', 'routine', '_deduplicates'),
+            ('sqlkit_loader', 'execute', 'routine', '_posting_bytes'),
+            ('sqlkit_loader', 'execute', 'routine', '_repeated_keys'),
+            ('sqlkit_loader', 'execute', 'routine', '_btree_bytes'),
+            ('sqlkit_loader', 'execute', 'routine', '_toast_bytes'),
+            ('sqlkit_loader', 'execute', 'routine', '_live_rows'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'create', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'select', 'table', 'reject'),
@@ -3780,6 +4504,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
+            ('sqlkit_loader', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
@@ -3800,9 +4525,20 @@ begin
             ('sqlkit_admin', 'select', 'table', 'batch'),
             ('sqlkit_admin', 'select', 'table', 'stage'),
             ('sqlkit_admin', 'select', 'table', 'run_summary'),
+            ('sqlkit_admin', 'select', 'table', 'bloat'),
             ('sqlkit_admin', 'execute', 'routine', 'version'),
             ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
+            ('sqlkit_admin', 'execute', 'routine', '_estimate_bloat'),
+            ('sqlkit_admin', 'execute', 'routine', '_packed_row'),
+            ('sqlkit_admin', 'execute', 'routine', '_heap_bytes'),
+            ('sqlkit_admin', 'execute', 'routine', '_fillfactor'),
+            ('sqlkit_admin', 'execute', 'routine', '_deduplicates'),
+            ('sqlkit_admin', 'execute', 'routine', '_posting_bytes'),
+            ('sqlkit_admin', 'execute', 'routine', '_repeated_keys'),
+            ('sqlkit_admin', 'execute', 'routine', '_btree_bytes'),
+            ('sqlkit_admin', 'execute', 'routine', '_toast_bytes'),
+            ('sqlkit_admin', 'execute', 'routine', '_live_rows'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'create', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'select', 'table', 'reject'),
@@ -3881,6 +4617,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
+            ('sqlkit_admin', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
@@ -3894,14 +4631,17 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'start_run'),
             ('sqlkit_admin', 'execute', 'routine', 'touch_run'),
             ('sqlkit_admin', 'usage', 'sequence', 'stage_stage_id_seq'),
+            ('sqlkit_admin', 'insert', 'table', 'bloat'),
             ('sqlkit_admin', 'insert', 'table', 'deployment'),
             ('sqlkit_admin', 'insert', 'table', 'reject_summary'),
             ('sqlkit_admin', 'insert', 'table', 'run_summary'),
             ('sqlkit_admin', 'update', 'table', 'batch'),
+            ('sqlkit_admin', 'update', 'table', 'bloat'),
             ('sqlkit_admin', 'update', 'table', 'deployment'),
             ('sqlkit_admin', 'update', 'table', 'reject_summary'),
             ('sqlkit_admin', 'update', 'table', 'run_summary'),
             ('sqlkit_admin', 'delete', 'table', 'batch'),
+            ('sqlkit_admin', 'delete', 'table', 'bloat'),
             ('sqlkit_admin', 'delete', 'table', 'deployment'),
             ('sqlkit_admin', 'delete', 'table', 'reject_summary'),
             ('sqlkit_admin', 'delete', 'table', 'run'),

@@ -1,0 +1,1 @@
+"""Maintenance: bloat, findings, the plan and its execution, monitoring."""

@@ -1,0 +1,56 @@
+-- deployer: makes an extension that only pg_stat_scan_tables may use
+begin;
+select plan(7);
+
+create table price (id integer primary key, note text);
+insert into price select
+    i,
+    repeat('x', 50)
+from generate_series(1, 4000) as i;
+select throws_ok(
+    $$select * from sqlkit.measure_bloat('price')$$, 'SK701', null, 'without pgstattuple it says so'
+);
+create schema "Exten sions";
+create extension pgstattuple schema "Exten sions";
+select is(
+    (
+        select array_agg(m.kind order by m.kind)
+        from sqlkit.measure_bloat('price') as m
+        where coalesce(m.bloat_ratio, 0) < 0.1
+    ),
+    '{index,table,toast}',
+    'a table, its TOAST and its indexes, wherever the extension lies'
+);
+delete from price
+where id > 1000;
+select ok(
+    (
+        select m.bloat_ratio between 0.7 and 0.8 and m.live_rows = 1000 and m.dead_bytes > 100000
+        from sqlkit.measure_bloat('price') as m
+        where m.kind = 'table'
+    ),
+    'three quarters are dead'
+);
+select is(
+    (select array_agg(m.relation::text) from sqlkit.measure_bloat('price_pkey') as m),
+    '{price_pkey}',
+    'an index alone'
+);
+create table nothing (id integer primary key);
+select is(
+    (select array_agg(m.bloat_bytes order by m.kind) from sqlkit.measure_bloat('nothing') as m),
+    '{0,0}',
+    'an empty table and its index have none'
+);
+create index price_hash on price using hash (id);
+select is_empty($$select * from sqlkit.measure_bloat('price_hash')$$, 'an index that is no btree is passed over');
+select sqlkit_test.create_plain_role() as role \gset
+select sqlkit_test.grant_sqlkit(:'role');
+select set_config('role', :'role', true);
+select throws_ok(
+    $$select * from sqlkit.measure_bloat('price')$$, '42501', null, 'who may not scan is told by PostgreSQL'
+);
+reset role;
+
+select * from finish();
+rollback;
