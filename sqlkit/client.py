@@ -82,16 +82,18 @@ class Client:
         `sources` are paths, patterns, '-' for standard input, or sources made before, loaded in
         this order; or rows: an iterable or async iterable of mappings, of objects with fields
         (dataclasses, pydantic, attrs, msgspec, named tuples), or of tuples, for which `columns`
-        names what they hold. Rows are taken in another thread, each once; `sqlkit.rows` gives them
-        a name and a total. `into` is the table, as SQL names it. `policy` says what happens to a
-        row whose key exists: append, ignore, update, newer (by the column `order_by`), fill or
-        error; the `key` is the primary key unless it names the columns of another unique index.
+        names what they hold; or a table or stream of pandas, polars, Arrow and their like. Rows are
+        taken in another thread, each once; `sqlkit.rows` gives them a name and a total. `into` is
+        the table, as SQL names it. `policy` says what happens to a row whose key exists: append,
+        ignore, update, newer (by the column `order_by`), fill or error; the `key` is the primary
+        key unless it names the columns of another unique index.
 
-        `format` (csv, tsv, jsonl) and `dialect` are found out from the files where they are not
-        given. `columns` names the columns of a file without header, or those to load of one that
-        has a header; `map` renames columns of the source; `leave_out` names columns of either
-        side that have no partner ('*': all). `whole` is the json(b) column that takes each line of
-        JSON lines whole. `create` makes the table, if it is not there, from the first rows.
+        `format` (csv, tsv, jsonl, parquet, arrow) and `dialect` are found out from the files where
+        they are not given. `columns` names the columns of a file without header, or those to load
+        of one that has a header; `map` renames columns of the source; `leave_out` names columns of
+        either side that have no partner ('*': all). `whole` is the json(b) column that takes each
+        line of JSON lines whole. `create` makes the table, if it is not there, from the types that
+        the source tells, or from the first rows.
 
         `workers` streams COPY at once; without `use_copy` plain INSERTs of many rows are used in
         its place, which is there to be compared with. `batch_bytes` (decoded) are committed at a
@@ -143,7 +145,7 @@ class Client:
             return loader.load(found, into)
         finally:
             for source in found:
-                if isinstance(source, RowsSource):
+                if hasattr(source, "close"):
                     source.close()
 
     def refresh(
@@ -303,6 +305,10 @@ def _find(
 ) -> list[Source]:
     if isinstance(sources, str | os.PathLike) or _is_source(sources):
         sources = [sources]
+    elif hasattr(sources, "__arrow_c_stream__"):
+        from sqlkit.sources.arrow import ArrowStreamSource
+
+        sources = [ArrowStreamSource(sources)]
     elif not (isinstance(sources, Sequence) and (not sources or _names_source(sources[0]))):
         sources = [make_rows(sources, columns=columns)]
     dialect = dialect or Dialect()

@@ -35,7 +35,7 @@ def load(
         str | None, typer.Option(metavar="COLUMN", help="With newer: the greater value wins.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="csv, tsv or jsonl. Default: found out.")
+        str | None, typer.Option(help="csv, tsv, jsonl, parquet or arrow. Default: found out.")
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Default: found out.")] = None,
     quote: Annotated[str, typer.Option(help="'' for none.")] = '"',
@@ -86,8 +86,8 @@ def load(
     """Load files into a table, exactly once, at the speed of COPY.
 
     Formats: CSV and TSV in any dialect, JSON lines; plain or in gzip, zstd, bzip2, xz or zip,
-    recognised by content. Rows that the table holds unchanged are not written. A file that was
-    loaded before is skipped, one that was half loaded continues.
+    recognised by content; Parquet, Arrow and Feather. Rows that the table holds unchanged are not
+    written. A file that was loaded before is skipped, one that was half loaded continues.
 
     Exit codes: 0 all loaded, 1 failed, 2 wrong usage, 3 loaded with rejects within the limit,
     4 refused because the limit was passed.

@@ -124,7 +124,7 @@ _FOREIGN = (
     (b"\x1f\x9d", "a compress (.Z) archive", "decompress it first: zcat FILE | sqlkit load -"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     (b"Rar!\x1a\x07", "a rar archive", "unpack it first"),
-    (b"PAR1", "a Parquet file", "convert it to CSV first"),
+    (b"PAR1", "a Parquet file within a stream", "store it in a file by itself and name that"),
     (b"SQLite format 3\x00", "an SQLite database", "export the table as CSV first"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", "save it as CSV first"),
     (b"%PDF-", "a PDF document", "rows cannot be read from it"),

@@ -22,7 +22,7 @@ from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource, check_dialect
 from sqlkit.sources.stored import StoredFile, open_regular, open_zip
 
-FORMATS = ("csv", "tsv", "jsonl")
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow")
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -31,6 +31,12 @@ _SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
 }
 _JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -150,14 +156,18 @@ def _holds_rows(member: str, attributes: int) -> bool:
 
 
 def format_of(file: StoredFile) -> str:
-    """csv, tsv or jsonl: by name, else by content."""
+    """One of `FORMATS`: by name, else by content."""
     name = file.path if file.member is None else file.member
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     while suffixes and (suffixes[-1] in COMPRESSION_SUFFIXES or suffixes[-1] == ".zip"):
         suffixes.pop()
     if suffixes and (known := _SUFFIXES.get(suffixes[-1])):
         return known
-    return "jsonl" if _JSON_START.match(file.peek()) else "csv"
+    head = file.peek()
+    for magic, format in ((b"PAR1", "parquet"), (b"ARROW1", "arrow")):
+        if head.startswith(magic):
+            return format
+    return "jsonl" if _JSON_START.match(head) else "csv"
 
 
 def _source(file: StoredFile, format: str | None, dialect: Dialect, whole: bool) -> Source:
@@ -168,4 +178,8 @@ def _source(file: StoredFile, format: str | None, dialect: Dialect, whole: bool)
         return JsonLinesSource(
             file, encoding=dialect.encoding, whole=whole, columns=dialect.columns
         )
+    if chosen in ("parquet", "arrow"):
+        from sqlkit.sources.arrow import ArrowFileSource
+
+        return ArrowFileSource(file, format=chosen)
     return DelimitedSource(file, dialect, format=chosen)

@@ -16,9 +16,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import itertools
-import time
 import uuid
-from collections import deque
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -36,20 +34,16 @@ from typing import Any
 import psycopg
 
 from sqlkit.errors import SourceError, SqlkitError, UsageError
-from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
-from sqlkit.sources.spool import Block, Spool
+from sqlkit.sources.base import ResumePoint, WantedColumn
+from sqlkit.sources.blocks import Block, BlockReader
+from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import (
-    ROWS,
     BadRow,
     BadValue,
     encode_columns,
     fields_of,
     single_rows,
 )
-
-SAFE_AFTER = 60.0
-"""Seconds after which a commit that did not wait for the disk is there for sure (three times
-wal_writer_delay, which is at most 10 s, and as much again)."""
 
 FIRST_ROWS = 100
 MOST_ROWS = 5_000
@@ -112,7 +106,6 @@ class RowsSource:
         self._rows = rows
         self._is_at_end = False
         self._take: Callable[[int], list[Any]] | None = None
-        self._committed: deque[tuple[float, int]] = deque()
         check_iterable(rows)
 
     def __repr__(self) -> str:
@@ -160,7 +153,7 @@ class RowsSource:
 
     def _make(
         self, line: int, wanted: Sequence[WantedColumn], ignored: frozenset[str] | None
-    ) -> Block | None:
+    ) -> Made | None:
         rows, self.first = self.first or self.take(self._block_rows), []
         if not rows:
             return None
@@ -173,7 +166,7 @@ class RowsSource:
         # As many rows as make a block of the size that is wanted, growing by steps.
         fitting = len(rows) * BLOCK_BYTES // max(1, len(data))
         self._block_rows = max(1, min(fitting, 8 * self._block_rows, MOST_ROWS))
-        return Block(data, len(rows), bad)
+        return Made(data, len(rows), bad)
 
     def _one_by_one(
         self,
@@ -202,12 +195,8 @@ class RowsSource:
 
     def forget(self, offset: int) -> None:
         """What stands before `offset` is committed, and kept until a crash cannot undo that."""
-        now = time.monotonic()
-        self._committed.append((now, offset))
-        while self._committed[0][0] < now - SAFE_AFTER:
-            _, offset = self._committed.popleft()
-            if self.spool is not None:
-                self.spool.forget(offset)
+        if self.spool is not None:
+            self.spool.forget_later(offset)
 
     def close(self) -> None:
         """The load is over."""
@@ -231,31 +220,20 @@ def rows(
     return RowsSource(rows, columns=columns, name=name, total=total)
 
 
-class RowsReader:
+class RowsReader(BlockReader[Made]):
     """Rows from Python, opened (see `base.Reader`)."""
 
-    column_types: Mapping[str, str]
-    copy_format: CopyFormat = ROWS
-    single_format: CopyFormat = ROWS
-
     def __init__(self, source: RowsSource, resume: ResumePoint | None) -> None:
-        self._source = source
-        self._resume = resume
-        self.columns = source.columns
+        super().__init__(resume)
         assert source.shape is not None
+        self._source = source
+        self.columns = source.columns
         self.column_types = source.shape.types
-        self.progress = Progress()
-        self._is_at_end = False
-
-    @property
-    def layout(self) -> dict[str, Any]:
-        """How refused rows are written: as JSON lines."""
-        return {"format": "jsonl", "whole": False, "encoding": "utf-8"}
 
     @property
     def fingerprint(self) -> str | None:
         """That of the source, once all of it was read."""
-        return self._source.fingerprint() if self._is_at_end else None
+        return self._source.fingerprint() if self.is_at_end else None
 
     def sample(self, rows: int) -> list[tuple[str | None, ...]]:
         """The first rows as text, null as None, without consuming them."""
@@ -271,84 +249,25 @@ class RowsReader:
             found.append(tuple(fields_of(text[:-1])))
         return found
 
-    def pieces(
-        self,
-        wanted: Sequence[WantedColumn],
-        piece_bytes: int,
-        ignored: frozenset[str] | None = None,
-    ) -> Iterator[Piece]:
-        """The rows in order, about `piece_bytes` bytes at a time; raises for the first bad one."""
-
-        def good(first_line: int, block: Block) -> bytes:
-            for bad in block.bad:
-                raise SourceError(
-                    bad.error.message,
-                    source=self._source.name,
-                    line=bad.line,
-                    code=bad.error.code,
-                    detail=bad.raw[:200].decode(),
-                    hint=bad.error.hint,
-                )
-            return block.data
-
-        return self._pieces(tuple(wanted), piece_bytes, ignored, good)
-
-    def single_records(
-        self,
-        wanted: Sequence[WantedColumn],
-        piece_bytes: int,
-        ignored: frozenset[str] | None = None,
-    ) -> Iterator[Piece]:
-        """The same pieces for a stage of text, bad rows too: see `singly`."""
-
-        def singly(first_line: int, block: Block) -> bytes:
-            return b"".join(single_rows(block.data, first_line, wanted, block.bad))
-
-        return self._pieces(tuple(wanted), piece_bytes, ignored, singly)
-
-    def _pieces(
+    def _blocks(
         self,
         wanted: tuple[WantedColumn, ...],
-        piece_bytes: int,
         ignored: frozenset[str] | None,
-        make: Callable[[int, Block], bytes],
-    ) -> Iterator[Piece]:
-        start = self._resume.offset if self._resume else 0
-        began = time.perf_counter()
-        parts: list[bytes] = []
-        first = last = size = 0
-        end = start
-        for offset, line, block in self._source.spooled(wanted, ignored).blocks(start):
-            parts.append(make(line, block))
-            first, last = first or line, line + block.rows - 1
-            end = offset + max(1, len(block.data))
-            size += len(block.data)
-            if size >= piece_bytes:
-                yield self._piece(parts, first, last, start, end, began)
-                began = time.perf_counter()
-                parts, first, size, start = [], 0, 0, end
-        self._is_at_end = True
-        if parts:
-            yield self._piece(parts, first, last, start, end, began)
+        piece_bytes: int,
+    ) -> Iterator[Block[Made]]:
+        return self._source.spooled(wanted, ignored).blocks(self._start)
 
-    def _piece(
-        self, parts: list[bytes], first: int, last: int, start: int, end: int, began: float
-    ) -> Piece:
-        seconds = time.perf_counter() - began
-        self.progress.decoded_bytes += end - start
-        self.progress.seconds += seconds
-        return Piece(
-            data=b"".join(parts),
-            first_line=first,
-            last_line=last,
-            start=start,
-            end=end,
-            resume=ResumePoint(end, last + 1, 0, _NOTHING),
-            seconds=seconds,
-        )
+    def _rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
+        for bad in block.content.bad:
+            raise bad.as_error(self._source.name)
+        return block.content.data
 
-    def close(self) -> None:
-        """Nothing is open: what is kept belongs to the source."""
+    def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
+        made = block.content
+        return b"".join(single_rows(made.data, block.line, wanted, made.bad))
+
+    def _resume_at(self, offset: int, line: int) -> ResumePoint:
+        return ResumePoint(offset, line, 0, _NOTHING)
 
 
 class Shape:

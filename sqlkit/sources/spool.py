@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from sqlkit.sources.blocks import Block
 from sqlkit.sources.text_rows import BadRow
+
+SAFE_AFTER = 60.0
+"""Seconds after which a commit that did not wait for the disk is there for sure (three times
+wal_writer_delay, which is at most 10 s, and as much again)."""
 
 SEGMENT = 64 << 20  # bytes in one file; it is removed as soon as all of it is committed
 
 
 @dataclass
-class Block:
-    """Rows that were read together, as COPY takes them; `bad` are those that are none."""
+class Made:
+    """Rows that were read together, as bytes; `bad` are those that are none."""
 
     data: bytes
     rows: int  # bad ones too
@@ -36,6 +43,9 @@ class _Kept:
     segment: _Segment
     position: int  # in the segment
 
+    def block(self, made: Made) -> Block[Made]:
+        return Block(self.start, self.start + max(1, self.size), self.first_line, self.rows, made)
+
 
 @dataclass
 class _Segment:
@@ -51,7 +61,7 @@ class Spool:
     makes it. One thread at a time: another waits.
     """
 
-    def __init__(self, make: Callable[[int], Block | None]) -> None:
+    def __init__(self, make: Callable[[int], Made | None]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._blocks: list[_Kept] = []
@@ -59,19 +69,20 @@ class Spool:
         self._end = 0
         self._line = 1
         self._is_complete = False
+        self._committed: deque[tuple[float, int]] = deque()
         self._error: BaseException | None = None
 
-    def blocks(self, offset: int) -> Iterator[tuple[int, int, Block]]:
-        """Offset, first line and block, from the one that begins at `offset` on."""
+    def blocks(self, offset: int) -> Iterator[Block[Made]]:
+        """All blocks from the one that begins at `offset` on."""
         while True:
             with self._lock:
                 found = self._at(offset) or self._next()
             if found is None:
                 return
-            if found[0] != offset:
+            if found.start != offset:
                 raise RuntimeError(f"offset {offset} was forgotten, or lies within a block")
             yield found
-            offset = found[0] + max(1, len(found[2].data))
+            offset = found.end
 
     def forget(self, offset: int) -> None:
         """What stands before `offset` will not be asked for again."""
@@ -81,6 +92,13 @@ class Spool:
                 gone.kept -= 1
                 if not gone.kept and gone is not self._segment:
                     gone.file.close()
+
+    def forget_later(self, offset: int) -> None:
+        """What stands before `offset` is committed: it is kept until a crash cannot undo that."""
+        now = time.monotonic()
+        self._committed.append((now, offset))
+        while self._committed[0][0] < now - SAFE_AFTER:
+            self.forget(self._committed.popleft()[1])
 
     def close(self) -> None:
         """Remove all that is kept."""
@@ -93,7 +111,7 @@ class Spool:
     def __del__(self) -> None:
         self.close()
 
-    def _at(self, offset: int) -> tuple[int, int, Block] | None:
+    def _at(self, offset: int) -> Block[Made] | None:
         low, high = 0, len(self._blocks)
         while low < high:
             middle = (low + high) // 2
@@ -106,9 +124,9 @@ class Spool:
         kept = self._blocks[low]
         kept.segment.file.seek(kept.position)
         data = kept.segment.file.read(kept.size)
-        return kept.start, kept.first_line, Block(data, kept.rows, kept.bad)
+        return kept.block(Made(data, kept.rows, kept.bad))
 
-    def _next(self) -> tuple[int, int, Block] | None:
+    def _next(self) -> Block[Made] | None:
         if self._error is not None:
             raise self._error  # an iterator that has failed looks like one that has ended
         if self._is_complete:
@@ -134,4 +152,4 @@ class Spool:
         self._blocks.append(kept)
         self._end += max(1, kept.size)
         self._line += block.rows
-        return kept.start, kept.first_line, block
+        return kept.block(block)

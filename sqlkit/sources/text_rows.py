@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import SourceError, SqlkitError
 from sqlkit.sources.base import CopyFormat, WantedColumn
 from sqlkit.sources.copied import text_fields, unescaped
 from sqlkit.sources.singly import BadRecord, TextRows
@@ -214,7 +214,18 @@ class BadRow:
         except Exception:  # noqa: BLE001  (a broken object may raise anything)
             self.raw = repr(type(value)).encode()
         self.record = BadRecord(error.sqlstate, error.message)
-        self.error = error
+        self._error = error
+
+    def as_error(self, source: str) -> SourceError:
+        """The error that a row is, where none may be bad."""
+        return SourceError(
+            self._error.message,
+            source=source,
+            line=self.line,
+            code=self._error.code,
+            detail=self.raw[:200].decode(errors="replace"),
+            hint=self._error.hint,
+        )
 
 
 def raw_of(row: bytes, wanted: Sequence[WantedColumn]) -> bytes:

@@ -62,6 +62,13 @@ class Events:
 
 
 @dataclass(frozen=True)
+class ParquetPrices:
+    """A Parquet file of the rows of a price file."""
+
+    prices: Prices
+
+
+@dataclass(frozen=True)
 class BigPrices:
     """A price file of at least this many bytes decoded; its keys repeat."""
 
@@ -174,12 +181,42 @@ def _write(path: Path, header: str, lines: Callable[[], Iterator[str]]) -> Path:
     return path
 
 
-def make(cache: Path, spec: Prices | Events | BigPrices) -> Path:
+def parquet_file(cache: Path, spec: Prices) -> Path:
+    """The Parquet file for `spec`, with the types of the table."""
+    path = cache / spec.name.replace(".csv.gz", ".parquet")
+    if not path.exists():
+        import pyarrow as pa
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        types = {
+            "product_id": pa.int32(),
+            "supplier_id": pa.int32(),
+            "store_id": pa.int32(),
+            "price": pa.decimal128(10, 2),
+            "observed_at": pa.timestamp("us", "UTC"),
+        }
+        table = pyarrow.csv.read_csv(
+            price_file(cache, spec),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=types),
+        )
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        pyarrow.parquet.write_table(table, partial, row_group_size=100_000)
+        partial.replace(path)
+    return path
+
+
+Input = Prices | Events | BigPrices | ParquetPrices
+
+
+def make(cache: Path, spec: Input) -> Path:
     """The file for `spec` in the cache directory, written where it is not there yet."""
     if isinstance(spec, Prices):
         return price_file(cache, spec)
     if isinstance(spec, Events):
         return event_file(cache, spec.rows)
+    if isinstance(spec, ParquetPrices):
+        return parquet_file(cache, spec.prices)
     return big_price_file(cache, spec.decoded_bytes)
 
 

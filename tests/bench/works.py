@@ -60,7 +60,7 @@ class Work:
     table: str
     arguments: tuple[str, ...]  # of sqlkit load, after the file and --into
     references: tuple[Reference, ...]
-    input: data.Prices | data.Events | data.BigPrices
+    input: data.Input
     program: str | None = None  # a script of this directory, run in place of sqlkit load
     no_dead_rows: bool = False  # a bar of its own
     peak_bytes: int | None = None  # another
@@ -128,6 +128,11 @@ def works(rows: int, json_rows: int) -> list[Work]:
             ),
             data.Prices(200_000),
             program="rows.py",
+        ),
+        Work(
+            "parquet", "1,000,000 rows of Parquet, 10% changed", "bench_loaded", PRICE,
+            update, (Reference("parquet_adbc.py", Bar(1.2)),),
+            data.ParquetPrices(data.Prices(rows // 2, changed=0.1)),
         ),
         Work(
             "memory-200MB", "append 200 MB of CSV: memory", "bench_keyless", PRICE,
