@@ -492,6 +492,113 @@ async def settle_rejects(
     return found
 
 
+async def detect_conflicts(
+    connection: AsyncConnection[Any], rule: str, full: bool, part: int = 1, parts: int = 1
+) -> dict[str, Any]:
+    """Finds what a rule has for contradictory; what is new. Raises SK802, SK803."""
+    found = await _value(
+        connection,
+        "select pg_catalog.to_json(sqlkit.detect_conflicts(%s, %s, %s, %s))::text",
+        rule,
+        full,
+        part,
+        parts,
+    )
+    counts: dict[str, Any] = json.loads(found)
+    return counts
+
+
+async def mark_detection(connection: AsyncConnection[Any], rule: str) -> str:
+    """How far a detection in parts will have come. Raises SK802."""
+    mark: str = await _value(connection, "select sqlkit.mark_detection(%s)::text", rule)
+    return mark
+
+
+async def finish_detection(connection: AsyncConnection[Any], rule: str, mark: str) -> None:
+    """All parts of a detection are done. Raises SK802."""
+    await _value(connection, "select sqlkit.finish_detection(%s, %s::jsonb)", rule, mark)
+
+
+async def open_conflicts(connection: AsyncConnection[Any], rule: str) -> int:
+    """How many conflicts of a rule are open."""
+    found: int = await _value(
+        connection, "select s.pairs_open from sqlkit.conflict_summary as s where s.name = %s", rule
+    )
+    return found
+
+
+async def conflict_rules(connection: AsyncConnection[Any]) -> list[dict[str, Any]]:
+    """The rules by name, each with the numbers of its conflicts."""
+    rows = await _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(s) order by s.name), '[]')::text "
+        "from sqlkit.conflict_summary as s",
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def conflicts_of(
+    connection: AsyncConnection[Any], rule: str | None, state: str | None, limit: int | None
+) -> list[dict[str, Any]]:
+    """Conflicts, the newest last."""
+    rows = await _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg("
+        "pg_catalog.to_json(s) order by s.conflict_id), '[]')::text "
+        "from (select r.name as rule, r.kind, r.target, r.other, c.conflict_id, c.resource, "
+        "c.first_key, c.second_key, c.measure, c.facts, c.state, c.found_at, c.changed_at, "
+        "c.changed_by, c.gone_at, c.note from sqlkit.conflict as c "
+        "join sqlkit.conflict_rule as r on r.conflict_rule_id = c.conflict_rule_id "
+        "where (%s::text is null or r.name = %s) and (%s::text is null or c.state = %s) "
+        "order by c.conflict_id limit %s) as s",
+        rule,
+        rule,
+        state,
+        state,
+        limit,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def conflict_events(
+    connection: AsyncConnection[Any], conflict_id: int
+) -> list[dict[str, Any]]:
+    """What happened to a conflict, in order."""
+    rows = await _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg("
+        "pg_catalog.to_json(e) order by e.conflict_event_id), '[]')::text "
+        "from sqlkit.conflict_event as e where e.conflict_id = %s",
+        conflict_id,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def settle_conflicts(
+    connection: AsyncConnection[Any], conflict_ids: list[int], state: str, note: str | None
+) -> int:
+    """Says what became of conflicts; for how many that is new. Raises SK804."""
+    found: int = await _value(
+        connection,
+        "select sqlkit.settle_conflicts(%s::bigint[], %s, %s)",
+        conflict_ids,
+        state,
+        note,
+    )
+    return found
+
+
+async def flag_conflicts(connection: AsyncConnection[Any], rule: str, column: str) -> int:
+    """Writes into a column which rows are in an open conflict; how many rows were written."""
+    found: int = await _value(
+        connection, "select (sqlkit.flag_conflicts(%s, %s)).rows_updated", rule, column
+    )
+    return found
+
+
 async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
     await _value(connection, "select pg_catalog.set_config(%s, %s, true)", setting, value)

@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from sqlkit import calls as calls
 from sqlkit.compatible import check_compatible
+from sqlkit.conflicts import detect_in_parts
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import (
     CallersConnection,
@@ -283,6 +284,69 @@ class Client:
             check_compatible(*calls.version(main))
             self._fits = True
         return main
+
+    def conflict_rules(self) -> list[dict[str, Any]]:
+        """The conflict rules, each with the numbers of its conflicts: open, settled, gone."""
+        return self._ask(calls.conflict_rules)
+
+    def detect_conflicts(
+        self, rule: str, *, full: bool = False, workers: int = 1
+    ) -> dict[str, Any]:
+        """Find what a rule has for contradictory and record it; what is new, how many are open.
+
+        Only what was touched since the last detection is looked at, unless `full`. With several
+        `workers` everything is, by parts of the resources, each in a transaction of its own.
+
+        Raises SqlkitError: SK702 no such rule, SK703 its key is not unique.
+        """
+        try:
+            main = self._main()
+            if workers > 1 and not self._connections.is_single:
+                return detect_in_parts(self._connections, rule, workers)
+            with main.transaction():
+                return calls.detect_conflicts(main, rule, full)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def conflicts(
+        self, rule: str | None = None, *, state: str | None = "open", limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Conflicts of a rule, or of all: keys, resource, measure, what the rows said, state.
+
+        `state` is open, resolved, ignored or None for all.
+        """
+        return self._ask(calls.conflicts_of, rule, state, limit)
+
+    def conflict_history(self, conflict_id: int) -> list[dict[str, Any]]:
+        """What happened to a conflict since it was found, in order."""
+        return self._ask(calls.conflict_events, conflict_id)
+
+    def settle_conflicts(
+        self, conflict_ids: Sequence[int], state: str, *, note: str | None = None
+    ) -> int:
+        """Say what became of conflicts: resolved, ignored or open; for how many that is new.
+
+        It holds until their rows change. Raises SqlkitError SK704 for ids that are not there.
+        """
+        try:
+            main = self._main()
+            with main.transaction():
+                return calls.settle_conflicts(main, list(conflict_ids), state, note)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def flag_conflicts(self, rule: str, column: str) -> int:
+        """Write into a column of the rule's table which rows are in an open conflict.
+
+        A boolean says whether, an integer in how many, another number how much. Returns how many
+        rows were written: those that did not say so already.
+        """
+        try:
+            main = self._main()
+            with main.transaction():
+                return calls.flag_conflicts(main, rule, column)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
 
     def _ask(self, call: Any, *values: Any) -> list[dict[str, Any]]:
         try:

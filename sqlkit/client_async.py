@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
 from sqlkit.compatible import check_compatible
+from sqlkit.conflicts_async import detect_in_parts
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import (
     AsyncCallersConnection,
@@ -283,6 +284,69 @@ class AsyncClient:
             check_compatible(*await calls.version(main))
             self._fits = True
         return main
+
+    async def conflict_rules(self) -> list[dict[str, Any]]:
+        """The conflict rules, each with the numbers of its conflicts: open, settled, gone."""
+        return await self._ask(calls.conflict_rules)
+
+    async def detect_conflicts(
+        self, rule: str, *, full: bool = False, workers: int = 1
+    ) -> dict[str, Any]:
+        """Find what a rule has for contradictory and record it; what is new, how many are open.
+
+        Only what was touched since the last detection is looked at, unless `full`. With several
+        `workers` everything is, by parts of the resources, each in a transaction of its own.
+
+        Raises SqlkitError: SK802 no such rule, SK803 its key is not unique.
+        """
+        try:
+            main = await self._main()
+            if workers > 1 and not self._connections.is_single:
+                return await detect_in_parts(self._connections, rule, workers)
+            async with main.transaction():
+                return await calls.detect_conflicts(main, rule, full)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def conflicts(
+        self, rule: str | None = None, *, state: str | None = "open", limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Conflicts of a rule, or of all: keys, resource, measure, what the rows said, state.
+
+        `state` is open, resolved, ignored or None for all.
+        """
+        return await self._ask(calls.conflicts_of, rule, state, limit)
+
+    async def conflict_history(self, conflict_id: int) -> list[dict[str, Any]]:
+        """What happened to a conflict since it was found, in order."""
+        return await self._ask(calls.conflict_events, conflict_id)
+
+    async def settle_conflicts(
+        self, conflict_ids: Sequence[int], state: str, *, note: str | None = None
+    ) -> int:
+        """Say what became of conflicts: resolved, ignored or open; for how many that is new.
+
+        It holds until their rows change. Raises SqlkitError SK804 for ids that are not there.
+        """
+        try:
+            main = await self._main()
+            async with main.transaction():
+                return await calls.settle_conflicts(main, list(conflict_ids), state, note)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def flag_conflicts(self, rule: str, column: str) -> int:
+        """Write into a column of the rule's table which rows are in an open conflict.
+
+        A boolean says whether, an integer in how many, another number how much. Returns how many
+        rows were written: those that did not say so already.
+        """
+        try:
+            main = await self._main()
+            async with main.transaction():
+                return await calls.flag_conflicts(main, rule, column)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
 
     async def _ask(self, call: Any, *values: Any) -> list[dict[str, Any]]:
         try:

@@ -43,6 +43,7 @@ COMMANDS = {
     "refresh": Command("refresh", "refresh", "Give a table a whole new content."),
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
     "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),
+    "conflicts": Command("conflicts", "conflicts", "Find rows that contradict each other."),
     "repair": Command("repair", "repair", "Put in order what dead programs left behind."),
     "migrate": Command("migrate", "migrate", "Deploy, upgrade, verify and remove sqlkit's SQL."),
     "extension": Command("extension", "extension", "Deploy sqlkit as an extension instead."),

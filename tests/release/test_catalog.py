@@ -29,14 +29,20 @@ TEMPORARY = (
     "create temporary table sqlkit_sound (sqlkit_line bigint)",
     "create temporary table sqlkit_query (id integer)",
     "create temporary table sqlkit_unmet (sqlkit_table oid, sqlkit_ctid tid)",
+    "create temporary table sqlkit_touched (resource jsonb)",
+    "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
+    " changed_at timestamptz, resource jsonb, first_key jsonb, second_key jsonb,"
+    " measure double precision, facts jsonb)",
 )
 """Tables that functions make for themselves and then read; plpgsql_check has to find them."""
 
 COMPOSING = {
     "_count_repeated",
     "_count_rows",
+    "_define_rule",
     "_find_difference",
     "_find_unmet",
+    "_find_touched",
     "_input_error",
     "_merge",
     "_refuse_existing",
@@ -44,9 +50,12 @@ COMPOSING = {
     "_refuse_where",
     "_write",
     "create_stage",
+    "detect_conflicts",
     "empty_stages",
     "finish_first_load",
     "stage_query",
+    "flag_conflicts",
+    "mark_detection",
 }
 """Functions that execute fragments which format() built from quoted names: plpgsql_check cannot
 follow that. Before a name is added here, somebody has read the function for injection."""
@@ -326,7 +335,7 @@ def test_readers_see_every_relation_that_holds_no_rows_of_the_users(
         """,
     )
     # They hold raw text of rows; what is added to this set, readers do not see.
-    not_for_readers = {"reject", "reject_summary"}
+    not_for_readers = {"reject", "reject_summary", "conflict", "conflict_event"}
     assert relations - set(grants["sqlkit_reader"]["select"]) <= not_for_readers
 
 

@@ -1,0 +1,295 @@
+"""Conflicts in real data, against a sweep in Python; by transactions; in parts; from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import sqlkit as api
+from sqlkit.demo import FILES, find_data
+from tests.conftest import Database, RunSqlkit
+from tests.real_data import real_data
+
+Interval = tuple[str, datetime, datetime, str]  # resource, begin, end, key
+
+
+def sweep(intervals: Iterable[Interval]) -> set[frozenset[str]]:
+    """Keys of intervals [begin, end) of one resource that overlap, by walking along the time."""
+    of_resource = defaultdict(list)
+    for resource, begin, end, key in intervals:
+        if begin < end:
+            of_resource[resource].append((begin, end, key))
+    found = set()
+    for rows in of_resource.values():
+        going_on: list[tuple[datetime, str]] = []
+        for begin, end, key in sorted(rows):
+            going_on = [(until, other) for until, other in going_on if until > begin]
+            found |= {frozenset((key, other)) for _, other in going_on}
+            going_on.append((end, key))
+    return found
+
+
+def copy(connection: psycopg.Connection, table: str, rows: Iterable[Iterable[object]]) -> None:
+    with connection.cursor().copy(f"copy {table} from stdin".encode()) as stream:
+        for row in rows:
+            stream.write_row(tuple(row))
+
+
+def pairs(connection: psycopg.Connection, rule: str) -> set[frozenset[str]]:
+    found = connection.execute(
+        """
+        select first_key ->> 'id', second_key ->> 'id'
+        from sqlkit.conflict join sqlkit.conflict_rule using (conflict_rule_id)
+        where name = %s and state = 'open'
+        """,
+        [rule],
+    ).fetchall()
+    assert len({frozenset(row) for row in found}) == len(found)
+    return {frozenset(row) for row in found}
+
+
+def read_flights() -> Iterator[Interval]:
+    """Flights of known aircraft that arrived, from take-off to landing as far as it is known."""
+    archive = zipfile.ZipFile(find_data() / FILES["flight"])
+    with archive, archive.open(archive.namelist()[0]) as file:
+        for number, row in enumerate(csv.DictReader(io.TextIOWrapper(file, "utf-8"))):
+            if row["tailnum"] in ("", "NA") or row["air_time"] in ("", "NA"):
+                continue
+            begin = datetime.fromisoformat(row["time_hour"]) + timedelta(
+                minutes=float(row["minute"]) + float(row["dep_delay"])
+            )
+            end = begin + timedelta(minutes=float(row["air_time"]))
+            yield row["tailnum"], begin, end, str(number)
+
+
+@pytest.mark.slow
+def test_116_times_an_aircraft_flies_twice_at_once(connection: psycopg.Connection) -> None:
+    flights = list(read_flights())
+    connection.execute(
+        "create table flight (tailnum text, takes_off timestamptz, lands timestamptz, id text)"
+    )
+    copy(connection, "flight", flights)
+    connection.execute("alter table flight add primary key (id)")
+    connection.execute(
+        "select sqlkit.define_overlap('twice', 'flight', array['tailnum'], 'takes_off', 'lands')"
+    )
+    connection.execute("select sqlkit.detect_conflicts('twice')")
+    found = pairs(connection, "twice")
+    assert len(found) == 116
+    assert found == sweep(flights)
+
+
+def test_machines_that_do_two_things_at_once(connection: psycopg.Connection) -> None:
+    """Times with their zones, rows that last for nothing, rows that are there twice."""
+    with gzip.open(real_data("intervals", "Production.csv.gz"), "rt", encoding="utf-8") as file:
+        work = [
+            (
+                row["Resource"],
+                datetime.fromisoformat(row["start_timestamp"]),
+                datetime.fromisoformat(row["time:timestamp"]),
+                str(number),
+            )
+            for number, row in enumerate(csv.DictReader(file))
+            if row["Activity"] not in ("Start", "End")
+        ]
+    connection.execute(
+        "create table work"
+        " (machine text, starts timestamptz, ends timestamptz, id text primary key)"
+    )
+    copy(connection, "work", work)
+    connection.execute(
+        "select sqlkit.define_overlap('machine', 'work', array['machine'], 'starts', 'ends')"
+    )
+    connection.execute("select sqlkit.detect_conflicts('machine')")
+    wanted = sweep(work)
+    assert len(wanted) > 1000
+    assert pairs(connection, "machine") == wanted
+    assert (connection.execute("select sqlkit.detect_conflicts('machine', true)").fetchone()) == (
+        (f"(0,0,0,{len(wanted)},t)",)
+    )
+
+
+@pytest.fixture
+def visits(database: Database) -> Iterator[psycopg.Connection]:
+    """2,000 visits of 100 carers, 20 an hour apart each, and a rule that found nothing yet."""
+    with database.connect() as connection:
+        connection.execute(
+            "create table visit (id integer primary key, carer integer, at int4range)"
+        )
+        connection.execute(
+            "insert into visit select g, g %% 100, int4range(g / 100 * 60, g / 100 * 60 + 60)"
+            " from generate_series(0, 1999) as g",
+            [],
+        )
+        connection.execute(
+            "select sqlkit.define_overlap('r', 'visit', array['carer'], p_range => 'at')"
+        )
+        assert detect(connection) == (0, 0, 0, 0, True)
+        yield connection
+
+
+def detect(connection: psycopg.Connection, full: bool = False) -> tuple[object, ...]:
+    row = connection.execute("select * from sqlkit.detect_conflicts('r', %s)", [full]).fetchone()
+    assert row is not None
+    return row
+
+
+def wait_for_horizon(connection: psycopg.Connection) -> None:
+    """Until no transaction runs that began before now: other tests' are on the server too."""
+    now = "select pg_current_xact_id()::text::bigint"
+    past = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint > %s"
+    number = connection.execute(now.encode()).fetchone()
+    assert number is not None
+    for _ in range(600):
+        if connection.execute(past.encode(), number).fetchone() == (True,):
+            return
+        connection.execute("select pg_sleep(0.05)")
+    raise AssertionError("a transaction goes on for half a minute")
+
+
+@pytest.mark.every_version
+def test_only_resources_that_were_touched_are_looked_at(visits: psycopg.Connection) -> None:
+    visits.execute("update visit set at = int4range(0, 70) where id in (0, 1)")
+    assert detect(visits) == (2, 0, 0, 2, False)
+    wait_for_horizon(visits)
+    detect(visits)
+    # Forgotten by hand: only who looks at their carer finds them again.
+    visits.execute("delete from sqlkit.conflict")
+    assert detect(visits) == (0, 0, 0, 0, False)
+    visits.execute("update visit set carer = carer where id = 1901")
+    assert detect(visits) == (1, 0, 0, 1, False)
+    assert detect(visits, full=True) == (1, 0, 0, 2, True)
+
+
+@pytest.mark.every_version
+def test_what_was_not_committed_yet_is_looked_at_the_next_time(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    """Even what a subtransaction wrote, whose number nobody lists among those that run."""
+    with database.connect() as slow:
+        with slow.transaction():
+            slow.execute("select pg_current_xact_id()")
+            with slow.transaction():
+                slow.execute("update visit set at = int4range(0, 70) where id = 5")
+            visits.execute("update visit set at = int4range(0, 70) where id = 6")
+            assert detect(visits) == (1, 0, 0, 1, False)
+        assert detect(visits) == (1, 0, 0, 2, False)
+
+
+@pytest.mark.every_version
+def test_rows_of_another_server_are_all_looked_at(visits: psycopg.Connection) -> None:
+    """A dump that was restored elsewhere: transaction numbers mean nothing there."""
+    visits.execute("delete from visit where id < 100")
+    visits.execute(
+        "update sqlkit.conflict_rule set mark = mark || jsonb_build_object('server', '1')"
+    )
+    assert detect(visits)[-1] is True
+    assert detect(visits)[-1] is False
+
+
+def test_two_detections_at_once_find_a_pair_once(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    visits.execute("update visit set at = int4range(0, 70) where id < 50")
+    with database.connect() as other, api.connect(database.dsn) as client:
+        with other.transaction():
+            assert detect(other)[0] == 50
+            visits.execute("set lock_timeout = '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                detect(visits)
+        assert client.detect_conflicts("r", full=True)["pairs_opened"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_parts_find_what_the_whole_does(
+    visits: psycopg.Connection, database: Database, workers: int
+) -> None:
+    visits.execute("update visit set at = int4range(lower(at), upper(at) + 1) where id < 1900")
+    with api.connect(database.dsn) as client:
+        counts = client.detect_conflicts("r", full=True, workers=workers)
+        assert counts["pairs_opened"] == counts["pairs_open"] == 1900
+        assert client.detect_conflicts("r") == {
+            **dict.fromkeys(("pairs_opened", "pairs_changed", "pairs_closed"), 0),
+            "pairs_open": 1900,
+            "is_full": False,
+        }
+
+
+def test_parts_side_by_side_in_one_thread(visits: psycopg.Connection, database: Database) -> None:
+    visits.execute("update visit set at = int4range(lower(at), upper(at) + 1) where id < 1900")
+
+    async def work() -> dict[str, object]:
+        async with api.aconnect(database.dsn) as client:
+            return await client.detect_conflicts("r", workers=2)
+
+    assert asyncio.run(work())["pairs_open"] == 1900
+
+
+def test_from_the_shell(visits: psycopg.Connection, dsn: str, sqlkit: RunSqlkit) -> None:
+    visits.execute("alter table visit add column is_bad boolean")
+    visits.execute("update visit set at = int4range(0, 70) where id in (0, 1)")
+
+    def run(*arguments: str, code: int = 0) -> str:
+        done = sqlkit("conflicts", *arguments, env={"SQLKIT_DSN": dsn})
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    assert run("detect", code=3) == "r: 2 open; 2 new, 0 changed, 0 gone\n"
+    first, second = json.loads(run("--json"))
+    assert first["first_key"] == {"id": 0}
+    assert run("flag", "r", "is_bad") == "2,000 rows written\n"
+    assert run("resolve", str(second["conflict_id"])) == "1 resolved\n"
+    assert run("ignore", str(first["conflict_id"]), "--note", "as agreed") == "1 ignored\n"
+    assert run("list", "r", "--state", "ignored").endswith(
+        "r: public.visit id=0 and id=100 of carer=0: overlap by 10, ignored (as agreed)\n"
+    )
+    assert run("detect", "--full", "--workers", "2") == "r: 0 open; 0 new, 0 changed, 0 gone\n"
+    assert "(as agreed)" in run("history", str(first["conflict_id"]))
+    failed = sqlkit("conflicts", "detect", "no", "--json", env={"SQLKIT_DSN": dsn})
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["error"]["code"] == "SK802"
+
+
+def test_a_view_and_a_partitioned_table(database: Database, tmp_path: Path) -> None:
+    """A view is a filter, and computes what a rule needs; partitions tell what was touched."""
+    with database.connect() as connection:
+        connection.execute(
+            """
+            create table visit (
+                id integer, day date, carer integer, minutes int4range, primary key (id, day)
+            ) partition by range (day);
+            create table visit_1 partition of visit for values from (minvalue) to ('2026-02-01');
+            create table visit_2 partition of visit for values from ('2026-02-01') to (maxvalue);
+            insert into visit values (1, '2026-01-31', 7, '[0,9)'), (2, '2026-02-01', 7, '[5,6)');
+            create view cancelled_not as select * from visit where not isempty(minutes);
+            select sqlkit.define_overlap('r', 'visit', array['carer'], p_range => 'minutes');
+            select sqlkit.define_overlap(
+                'v', 'cancelled_not', array['carer'], p_range => 'minutes',
+                p_key => array['id', 'day']
+            );
+            """
+        )
+        assert detect(connection) == (1, 0, 0, 1, True)
+        connection.execute("insert into visit values (3, '2026-02-02', 7, '[5,6)')")
+        assert detect(connection) == (2, 0, 0, 3, False)
+        for _ in range(2):  # a view does not tell what was touched
+            row = connection.execute(
+                "select pairs_open, is_full from sqlkit.detect_conflicts('v')"
+            ).fetchone()
+            assert row == (3, True)
+        with pytest.raises(psycopg.DatabaseError, match="not a table"):
+            connection.execute(
+                sql.SQL("select sqlkit.flag_conflicts('v', {})").format(sql.Literal("carer"))
+            )
