@@ -487,7 +487,7 @@ def settle_rejects(
 def detect_conflicts(
     connection: Connection[Any], rule: str, full: bool, part: int = 1, parts: int = 1
 ) -> dict[str, Any]:
-    """Finds what a rule has for contradictory; what is new. Raises SK702, SK703."""
+    """Finds what a rule has for contradictory; what is new. Raises SK802, SK803."""
     found = _value(
         connection,
         "select pg_catalog.to_json(sqlkit.detect_conflicts(%s, %s, %s, %s))::text",
@@ -501,13 +501,13 @@ def detect_conflicts(
 
 
 def mark_detection(connection: Connection[Any], rule: str) -> str:
-    """How far a detection in parts will have come. Raises SK702."""
+    """How far a detection in parts will have come. Raises SK802."""
     mark: str = _value(connection, "select sqlkit.mark_detection(%s)::text", rule)
     return mark
 
 
 def finish_detection(connection: Connection[Any], rule: str, mark: str) -> None:
-    """All parts of a detection are done. Raises SK702."""
+    """All parts of a detection are done. Raises SK802."""
     _value(connection, "select sqlkit.finish_detection(%s, %s::jsonb)", rule, mark)
 
 
@@ -570,7 +570,7 @@ def conflict_events(connection: Connection[Any], conflict_id: int) -> list[dict[
 def settle_conflicts(
     connection: Connection[Any], conflict_ids: list[int], state: str, note: str | None
 ) -> int:
-    """Says what became of conflicts; for how many that is new. Raises SK704."""
+    """Says what became of conflicts; for how many that is new. Raises SK804."""
     found: int = _value(
         connection,
         "select sqlkit.settle_conflicts(%s::bigint[], %s, %s)",

@@ -297,7 +297,7 @@ class Client:
         Only what was touched since the last detection is looked at, unless `full`. With several
         `workers` everything is, by parts of the resources, each in a transaction of its own.
 
-        Raises SqlkitError: SK702 no such rule, SK703 its key is not unique.
+        Raises SqlkitError: SK802 no such rule, SK803 its key is not unique.
         """
         try:
             main = self._main()
@@ -326,7 +326,7 @@ class Client:
     ) -> int:
         """Say what became of conflicts: resolved, ignored or open; for how many that is new.
 
-        It holds until their rows change. Raises SqlkitError SK704 for ids that are not there.
+        It holds until their rows change. Raises SqlkitError SK804 for ids that are not there.
         """
         try:
             main = self._main()

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="a5bea3d7a57c5739de38f9a0d3c9392845fe55b3398a6815fe7e93229a6d81cc",
+        sha256="643d6e958de61dac09d557eb9a65ea3dc7cfe3e08d24705df37c6fdb0b1da732",
     )
 
 
