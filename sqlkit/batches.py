@@ -4,11 +4,55 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import Any
 
 from sqlkit._acompat import Lock, Prefetch, run
 from sqlkit.model import SourceRange
 from sqlkit.sources.base import Piece, ResumePoint
+from sqlkit.sources.screen import Screening
+
+REJECTS_IN_MEMORY = 1 << 20
+
+Refused = list[Any]
+"""A refused row: first and last line, raw text, column, SQLSTATE, message."""
+
+
+class RejectSpool:
+    """The refused rows of a batch, until it is recorded: on disk if they are many."""
+
+    def __init__(self) -> None:
+        self._file: SpooledTemporaryFile[bytes] | None = None
+        self.count = 0
+
+    def add(self, rows: Sequence[Refused]) -> None:
+        """Some more."""
+        if not rows:
+            return
+        if self._file is None:
+            self._file = SpooledTemporaryFile(REJECTS_IN_MEMORY)  # noqa: SIM115 - see `close`
+        self._file.write(json.dumps(rows).encode() + b"\n")
+        self.count += len(rows)
+
+    def chunks(self) -> Iterator[str]:
+        """All of them, some at a time, each a JSON list of lists."""
+        if self._file is not None:
+            self._file.seek(0)
+            for line in self._file:
+                yield line.decode()
+
+    def close(self) -> None:
+        """Forget them."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __del__(self) -> None:
+        # Of a batch that failed, nobody asks for them.
+        self.close()
 
 
 @dataclass
@@ -27,6 +71,7 @@ class Batch:
     seconds_copy: float = 0.0
     stages: list[str] = field(default_factory=list)
     pieces: list[dict[str, int]] = field(default_factory=list)
+    rejects: RejectSpool = field(default_factory=RejectSpool)
 
     @property
     def is_empty(self) -> bool:
@@ -58,13 +103,22 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A piece of a batch, its number in it, and, where the source is screened, what is in doubt."""
+
+    order: int
+    piece: Piece
+    screening: Screening | None
+
+
 class Feed:
     """Deals the pieces of a source out, batch by batch; several streams may ask at once."""
 
-    def __init__(self, pieces: Prefetch[Piece]) -> None:
+    def __init__(self, pieces: Prefetch[Piece] | Prefetch[Screening]) -> None:
         self._pieces = pieces
         self._lock = Lock()
-        self._held: tuple[Piece, bool] | None = None
+        self._held: tuple[Piece | Screening, bool] | None = None
         self._failed = False
         self.exhausted = False
 
@@ -82,8 +136,8 @@ class Feed:
         """True if no piece follows the next one."""
         return self._held is None or self._held[1]
 
-    def take(self, batch: Batch) -> tuple[int, Piece] | None:
-        """The next piece of a batch and its number in it; None where the batch is complete."""
+    def take(self, batch: Batch) -> Taken | None:
+        """The next piece of a batch; None where the batch is complete."""
         with self._lock:
             if self._failed or self.exhausted or batch.bytes >= batch.limit:
                 return None
@@ -92,14 +146,16 @@ class Feed:
             if found is None:
                 self.exhausted = batch.is_last = True
                 return None
-            piece, is_last = found
+            item, is_last = found
+            screening = item if isinstance(item, Screening) else None
+            piece = item.piece if isinstance(item, Screening) else item
             self.exhausted = batch.is_last = is_last
             batch.last = piece
             batch.bytes += len(piece.data)
             batch.lines += piece.last_line - piece.first_line + 1
             batch.seconds_decode += piece.seconds
             batch.taken += 1
-            return batch.taken - 1, piece
+            return Taken(batch.taken - 1, piece, screening)
 
     def fail(self) -> None:
         """No stream gets any piece from now on."""

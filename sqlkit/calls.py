@@ -226,12 +226,16 @@ def merge_batch(
     pieces: list[dict[str, int]],
     seconds_decode: float,
     seconds_copy: float,
+    rows_rejected: int,
+    reject_limit: int | None,
+    reject_share: float | None,
 ) -> RowCounts:
-    """Merges the stages of a batch into the target and records the batch."""
+    """Merges the stages of a batch and records it; says what became of its rows."""
     row = _row(
         connection,
-        f"select m.* from sqlkit.merge_batch(%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "  # noqa: S608
-        "%s, %s::name[], %s::name, %s::jsonb, %s, %s) as m",
+        "select m.* from sqlkit.merge_screened_batch("  # noqa: S608 - the range has no values
+        f"%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "
+        "%s, %s::name[], %s::name, %s::jsonb, %s, %s, %s, %s, %s) as m",
         run_id,
         source_id,
         *astuple(piece),
@@ -243,6 +247,9 @@ def merge_batch(
         json.dumps(pieces),
         seconds_decode,
         seconds_copy,
+        rows_rejected,
+        reject_limit,
+        reject_share,
     )
     return RowCounts(*row)
 
@@ -283,6 +290,85 @@ def refresh_batch(
     )
     strategy, *counts, deleted = row
     return strategy, RowCounts(*counts), deleted
+
+
+def plan_screen(
+    connection: Connection[Any],
+    target: str,
+    columns: list[str],
+    left_out: list[str],
+    policy: str,
+    key: list[str] | None,
+) -> dict[str, Any]:
+    """What screening for a target takes; part of it is for the client, all of it for the server."""
+    plan = _value(
+        connection,
+        "select sqlkit.plan_screen(%s::regclass, %s::name[], %s::name[], %s, %s::name[])::text",
+        target,
+        columns,
+        left_out,
+        policy,
+        key,
+    )
+    found: dict[str, Any] = json.loads(plan)
+    return found
+
+
+def begin_screen(connection: Connection[Any], plan: str) -> None:
+    """Makes room for the next piece, until the transaction ends."""
+    _value(connection, "select sqlkit.begin_screen(%s::jsonb)", plan)
+
+
+def screen_text(connection: Connection[Any], plan: str) -> list[list[Any]]:
+    """Of the records in doubt, the bad ones: lines, raw text, column, SQLSTATE, message."""
+    found = _value(connection, "select sqlkit.screen_text(%s::jsonb)::text", plan)
+    rows: list[list[Any]] = json.loads(found)
+    return rows
+
+
+def screen_rows(connection: Connection[Any], plan: str) -> list[list[Any]]:
+    """The rows that break constraints: number from 1, column, SQLSTATE, message."""
+    found = _value(connection, "select sqlkit.screen_rows(%s::jsonb)::text", plan)
+    rows: list[list[Any]] = json.loads(found)
+    return rows
+
+
+def check_reject_limit(
+    connection: Connection[Any],
+    run_id: int,
+    rows_read: int,
+    rows_rejected: int,
+    reject_limit: int | None,
+    reject_share: float | None,
+) -> None:
+    """Raises SK301 if a batch that is not recorded yet has too many rejects for its run."""
+    _value(
+        connection,
+        "select sqlkit.check_reject_limit(%s, %s, %s, %s, %s)",
+        run_id,
+        rows_read,
+        rows_rejected,
+        reject_limit,
+        reject_share,
+    )
+
+
+def keep_rejects(
+    connection: Connection[Any],
+    run_id: int,
+    source_id: int,
+    start_offset: int,
+    rejects: str,
+) -> None:
+    """Records rows that were kept away from a recorded batch, as a JSON list of lists."""
+    _value(
+        connection,
+        "select sqlkit.keep_rejects(%s, %s, %s, %s::jsonb)",
+        run_id,
+        source_id,
+        start_offset,
+        rejects,
+    )
 
 
 def claim_batch(connection: Connection[Any], source_id: int, start_offset: int) -> None:

@@ -230,12 +230,16 @@ async def merge_batch(
     pieces: list[dict[str, int]],
     seconds_decode: float,
     seconds_copy: float,
+    rows_rejected: int,
+    reject_limit: int | None,
+    reject_share: float | None,
 ) -> RowCounts:
-    """Merges the stages of a batch into the target and records the batch."""
+    """Merges the stages of a batch and records it; says what became of its rows."""
     row = await _row(
         connection,
-        f"select m.* from sqlkit.merge_batch(%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "  # noqa: S608
-        "%s, %s::name[], %s::name, %s::jsonb, %s, %s) as m",
+        "select m.* from sqlkit.merge_screened_batch("  # noqa: S608 - the range has no values
+        f"%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "
+        "%s, %s::name[], %s::name, %s::jsonb, %s, %s, %s, %s, %s) as m",
         run_id,
         source_id,
         *astuple(piece),
@@ -247,6 +251,9 @@ async def merge_batch(
         json.dumps(pieces),
         seconds_decode,
         seconds_copy,
+        rows_rejected,
+        reject_limit,
+        reject_share,
     )
     return RowCounts(*row)
 
@@ -289,6 +296,85 @@ async def refresh_batch(
     )
     strategy, *counts, deleted = row
     return strategy, RowCounts(*counts), deleted
+
+
+async def plan_screen(
+    connection: AsyncConnection[Any],
+    target: str,
+    columns: list[str],
+    left_out: list[str],
+    policy: str,
+    key: list[str] | None,
+) -> dict[str, Any]:
+    """What screening for a target takes; part of it is for the client, all of it for the server."""
+    plan = await _value(
+        connection,
+        "select sqlkit.plan_screen(%s::regclass, %s::name[], %s::name[], %s, %s::name[])::text",
+        target,
+        columns,
+        left_out,
+        policy,
+        key,
+    )
+    found: dict[str, Any] = json.loads(plan)
+    return found
+
+
+async def begin_screen(connection: AsyncConnection[Any], plan: str) -> None:
+    """Makes room for the next piece, until the transaction ends."""
+    await _value(connection, "select sqlkit.begin_screen(%s::jsonb)", plan)
+
+
+async def screen_text(connection: AsyncConnection[Any], plan: str) -> list[list[Any]]:
+    """Of the records in doubt, the bad ones: lines, raw text, column, SQLSTATE, message."""
+    found = await _value(connection, "select sqlkit.screen_text(%s::jsonb)::text", plan)
+    rows: list[list[Any]] = json.loads(found)
+    return rows
+
+
+async def screen_rows(connection: AsyncConnection[Any], plan: str) -> list[list[Any]]:
+    """The rows that break constraints: number from 1, column, SQLSTATE, message."""
+    found = await _value(connection, "select sqlkit.screen_rows(%s::jsonb)::text", plan)
+    rows: list[list[Any]] = json.loads(found)
+    return rows
+
+
+async def check_reject_limit(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    rows_read: int,
+    rows_rejected: int,
+    reject_limit: int | None,
+    reject_share: float | None,
+) -> None:
+    """Raises SK301 if a batch that is not recorded yet has too many rejects for its run."""
+    await _value(
+        connection,
+        "select sqlkit.check_reject_limit(%s, %s, %s, %s, %s)",
+        run_id,
+        rows_read,
+        rows_rejected,
+        reject_limit,
+        reject_share,
+    )
+
+
+async def keep_rejects(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    source_id: int,
+    start_offset: int,
+    rejects: str,
+) -> None:
+    """Records rows that were kept away from a recorded batch, as a JSON list of lists."""
+    await _value(
+        connection,
+        "select sqlkit.keep_rejects(%s, %s, %s, %s::jsonb)",
+        run_id,
+        source_id,
+        start_offset,
+        rejects,
+    )
 
 
 async def claim_batch(connection: AsyncConnection[Any], source_id: int, start_offset: int) -> None:

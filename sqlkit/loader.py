@@ -11,6 +11,11 @@ Two ways need no stage: policy append COPYs into the target, with all streams at
 cannot wait for each other, and the first large batch for an empty table goes to the bare heap,
 whose indexes are built afterwards.
 
+Rows that are bad are no reason to slow down. The first one ends the fast way; from then on the
+pieces of that source are screened, and COPY takes what is left of them, by the same ways as before.
+Only what screening does not find (unique keys, exclusion, triggers), or rows past the limit, whose
+whole batch is to be told, take the batch through a stage of text.
+
 An error that passes by itself ends an attempt, not the load: all connections are given up, and
 after a while the next attempt reads the ledger and goes on from there. So it does not matter when
 the error struck: what the ledger holds was committed with its rows, and all else was not.
@@ -18,14 +23,17 @@ the error struck: what the ledger holds was committed with its rows, and all els
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -34,7 +42,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import Event, Lock, Prefetch, Signal, Task, run
-from sqlkit.batches import Batch, Feed
+from sqlkit.batches import Batch, Feed, Refused, Taken
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_copy, from_psycopg
@@ -52,8 +60,9 @@ from sqlkit.results import (
     SourceResult,
 )
 from sqlkit.retry import pause
-from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
+from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, ScreeningReader, Source
 from sqlkit.sources.copied import rows_of
+from sqlkit.sources.screen import ScreenedColumn, Screening, Sieve
 from sqlkit.transient import REASONS, RETRY_FOR, Patience, WaitCallback, Waiting, reason_to_wait
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
@@ -96,10 +105,16 @@ TEXT_COLUMNS = (
 )
 """What stands before the columns of a record in a stage of text."""
 
+LIMIT_PASSED = "SK301"
+
 ROW_CLASSES = ("22", "23", "27", "44", "54")
 ROW_CODES = ("P0001", "42601", "0A000", "SK107", "SK114", "SK115", "SK116", "SK117", "SK118")
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
 triggers that raise, values of little languages such as tsvector, lines that are no JSON object."""
+
+ONE_VALUE = ("22", "SK1", "23502", "42601", "0A000", "54")
+CONSTRAINT = ("23514", "23503")
+"""Beginnings of those that screening finds by looking at values, and at constraints too."""
 
 _USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
 
@@ -235,6 +250,28 @@ class _Queue:
             event.set()
 
 
+class _Care(IntEnum):
+    """How carefully a source is read."""
+
+    NONE = 0
+    """Pieces go to COPY as they are."""
+    VALUES = 1
+    """Pieces are screened: records that are no rows, and values that are none, are kept away."""
+    CONSTRAINTS = 2
+    """So are rows that break a CHECK or foreign key."""
+    SINGLY = 3
+    """The next batch goes through a stage of text, where all that is wrong with it is found."""
+
+
+@dataclass(frozen=True)
+class _Screen:
+    """How pieces are screened."""
+
+    plan: str
+    with_constraints: bool
+    codec: str  # of the raw text
+
+
 @dataclass
 class _Open:
     """A source that is being read."""
@@ -244,6 +281,12 @@ class _Open:
     reader: Reader
     plan: ColumnPlan
     feed: Feed
+    screen: _Screen | None = None
+
+    @property
+    def copy_format(self) -> CopyFormat:
+        """How COPY reads the pieces."""
+        return self.reader.copy_format if self.screen is None else self.reader.single_format
 
 
 class Loader:
@@ -276,6 +319,7 @@ class Loader:
         self._bytes_total: int | None = None
         self._rows_total: int | None = None
         self._is_whole = False
+        self._can_screen = False  # the reader of the source in hand
         self._sampled: Reader | None = None  # of standard input, before it is loaded
         # What outlives an attempt.
         self._main: Connection[Any] | None = None
@@ -538,7 +582,7 @@ class Loader:
             self._fingerprints[position] = run(source.fingerprint) if source.repeatable else None
         # What an earlier attempt has begun is to be continued, and not begun once more.
         again = self._options.again and position not in self._source_ids
-        is_careful = False
+        care = _Care.NONE
         while True:
             state = calls.open_source(
                 main,
@@ -556,40 +600,62 @@ class Loader:
             if not source.repeatable:
                 self._read_once.add(position)
             try:
-                if is_careful:
-                    is_careful = self._read_carefully(main, source, state)
+                if care == _Care.SINGLY:
+                    if not self._read_singly(main, source, state):
+                        care = _Care.NONE
                 else:
-                    self._read(main, source, state)
+                    self._read(main, source, state, care)
             except (psycopg.Error, SqlkitError) as error:
                 # What the batches in hand have staged is of no use any more.
                 if main.info.transaction_status in _USABLE:
                     self._drop_stages(main)
-                if _code(error) == BATCH_TAKEN:
+                code = _code(error)
+                if code == BATCH_TAKEN:
                     # Another process is loading the same source: go on from where it is now.
                     continue
-                if is_careful or not source.repeatable or not may_be_rows(_code(error)):
+                if care == _Care.SINGLY or not source.repeatable:
                     raise
-                # Some rows are bad: find them all, in the batch that could not be loaded.
-                is_careful = True
+                if not may_be_rows(code) and code != LIMIT_PASSED:
+                    raise
+                # Some rows are bad: keep them away, or find all that is wrong with their batch.
+                care = self._more_care(care, code or "")
             else:
                 if not source.repeatable:
                     break
 
-    def _read(self, main: Connection[Any], source: Source, state: SourceState) -> None:
+    def _more_care(self, care: _Care, code: str) -> _Care:
+        """How to go on after an error that lies in rows."""
+        options = self._options
+        if (
+            code == LIMIT_PASSED
+            or (options.reject_limit == 0 and options.reject_share is None)
+            # Another connection does not see what this one has not committed.
+            or (options.atomic or self._is_whole or self._connections.is_single)
+            or not self._can_screen
+        ):
+            return _Care.SINGLY
+        wanted = _Care.SINGLY
+        if code.startswith(ONE_VALUE):
+            wanted = _Care.VALUES
+        elif code in CONSTRAINT:
+            wanted = _Care.CONSTRAINTS
+        return wanted if wanted > care else _Care(care + 1)
+
+    def _read(self, main: Connection[Any], source: Source, state: SourceState, care: _Care) -> None:
         """Read a source from where the ledger says to its end."""
-        with self._opened(source, state) as opened:
+        with self._opened(main, source, state, care) as opened:
             self._batches(main, opened, _begins(state))
 
-    def _read_carefully(self, main: Connection[Any], source: Source, state: SourceState) -> bool:
+    def _read_singly(self, main: Connection[Any], source: Source, state: SourceState) -> bool:
         """Load the next batch record by record; True if some were bad, and more may be."""
-        with self._opened(source, state, is_careful=True) as opened:
+        with self._opened(main, source, state, _Care.SINGLY) as opened:
             batch = opened.feed.begin(self._batch_number, self._batch_bytes(), _begins(state))
             self._batch_number += 1
-            return self._load_carefully(main, opened, batch)
+            return self._load_singly(main, opened, batch)
 
     @contextmanager
     def _opened(
-        self, source: Source, state: SourceState, *, is_careful: bool = False
+        self, main: Connection[Any], source: Source, state: SourceState, care: _Care
     ) -> Iterator[_Open]:
         """A source, opened where the ledger says, and read ahead."""
         reader, self._sampled = self._sampled, None
@@ -601,7 +667,8 @@ class Loader:
                     resume=_begins(state) if state.next_offset else None,
                 )
             )
-        prefetch: Prefetch[Piece] | None = None
+        self._can_screen = isinstance(reader, ScreeningReader)
+        prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
             plan = plan_columns(
                 source.name,
@@ -615,17 +682,55 @@ class Loader:
                 declares_columns=source.declares_columns,
             )
             self._check_plan(source, plan)
-            read = reader.single_records if is_careful else reader.pieces
-            prefetch = Prefetch(
-                read(plan.wanted, self._piece_bytes(), plan.ignored), ahead=self._streams
-            )
-            yield _Open(source, state.source_id, reader, plan, Feed(prefetch))
+            screen = None
+            if care == _Care.NONE:
+                pieces = reader.pieces(plan.wanted, self._piece_bytes(), plan.ignored)
+                prefetch = Prefetch(pieces, ahead=self._streams)
+            else:
+                # Rejects are written as a file again in the way of their source.
+                calls.describe_source(main, state.source_id, reader.layout)
+                if care == _Care.SINGLY or not isinstance(reader, ScreeningReader):
+                    pieces = reader.single_records(plan.wanted, self._piece_bytes(), plan.ignored)
+                    prefetch = Prefetch(pieces, ahead=self._streams)
+                else:
+                    sieve, screen = self._screen_for(main, source, reader, plan, care)
+                    screenings = reader.screenings(
+                        plan.wanted, self._piece_bytes(), plan.ignored, sieve
+                    )
+                    prefetch = Prefetch(screenings, ahead=self._streams)
+            yield _Open(source, state.source_id, reader, plan, Feed(prefetch), screen)
         finally:
             if prefetch is not None:
                 run(prefetch.close)
             self._tally.bytes_read += reader.progress.stored_bytes
             self._tally.bytes_decoded += reader.progress.decoded_bytes
             run(reader.close)
+
+    def _screen_for(
+        self,
+        main: Connection[Any],
+        source: Source,
+        reader: ScreeningReader,
+        plan: ColumnPlan,
+        care: _Care,
+    ) -> tuple[Sieve, _Screen]:
+        """What is to be looked at in the client, and what the server is asked."""
+        found = calls.plan_screen(
+            main,
+            self._target.name,
+            list(plan.staged),
+            list(plan.left_out),
+            self._options.policy,
+            self._key,
+        )
+        columns = [
+            # A reader that takes JSON apart writes nothing else there; one of CSV takes any text.
+            ScreenedColumn(**told, is_json=wanted.is_json and not source.declares_columns)
+            for told, wanted in zip(found["columns"], plan.wanted, strict=True)
+        ]
+        with_constraints = care == _Care.CONSTRAINTS and found["constraints"] is not None
+        sieve = Sieve(columns, reader.single_format)
+        return sieve, _Screen(json.dumps(found), with_constraints, reader.codec)
 
     def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
         """The policy's columns must be in the input; the merge checks it too, but not every way
@@ -771,7 +876,7 @@ class Loader:
         connection: Connection[Any],
         opened: _Open,
         batch: Batch,
-        taken: tuple[int, Piece] | None,
+        taken: Taken | None,
         turn: Event,
         queue: _Queue,
     ) -> None:
@@ -779,15 +884,17 @@ class Loader:
         with self._batch_transaction(connection):
             rows = 0
             if taken is not None:
-                rows = self._copy_piece(connection, opened, self._target.name, taken[1])
-                self._tell(opened, taken[1], "copy")
+                piece = self._screened(connection, opened, batch, taken)
+                rows = self._copy_piece(connection, opened, self._target.name, piece)
+                self._tell(opened, piece, "copy")
             batch.seconds_copy = time.monotonic() - started
             turn.wait()
             if queue.has_failed:
                 raise _Abandoned
             position = calls.wal_position(connection)
             wal, queue.wal = position - queue.wal, position
-            self._record(connection, opened, batch, RowCounts(read=rows, inserted=rows), 0.0, wal)
+            counts = RowCounts(read=rows, inserted=rows)
+            self._record(connection, opened, batch, counts, 0.0, wal)
         self._forget(opened, batch)
 
     def _append(self, main: Connection[Any], opened: _Open, batch: Batch) -> None:
@@ -850,24 +957,72 @@ class Loader:
         self, main: Connection[Any], opened: _Open, batch: Batch, *, freeze: bool
     ) -> int:
         """COPY a batch into the target itself, in one go; the number of rows."""
-        format = opened.reader.copy_format
+        format = opened.copy_format
         statement = _copy_statement(self._target.name, opened.plan.staged, format, freeze=freeze)
         started = time.monotonic()
         cursor = main.cursor()
         first_line = 0
+        # Screening goes on while COPY reads, and needs a connection that is not busy with that.
+        screener = main if opened.screen is None else self._connections.stream(0)
+        next_piece = partial(self._next_piece, screener, opened, batch)
+        ahead = Task(next_piece)
         try:
             with _copying(cursor, statement) as copy:
                 _write(copy, format.head)
-                while (taken := opened.feed.take(batch)) is not None:
+                while (piece := ahead.result()) is not None:
+                    ahead = Task(next_piece)
                     # Not where the batch begins: its first record stands below the header.
-                    first_line = first_line or taken[1].first_line
-                    _write(copy, taken[1].data)
-                    self._tell(opened, taken[1], "copy")
+                    first_line = first_line or piece.first_line
+                    _write(copy, piece.data)
+                    self._tell(opened, piece, "copy")
                 _write(copy, format.tail)
         except psycopg.Error as error:
             raise self._located(error, opened, self._target.name, first_line) from error
+        finally:
+            ahead.settle()
         batch.seconds_copy = time.monotonic() - started
         return cursor.rowcount
+
+    def _next_piece(self, connection: Connection[Any], opened: _Open, batch: Batch) -> Piece | None:
+        taken = opened.feed.take(batch)
+        return None if taken is None else self._screened(connection, opened, batch, taken)
+
+    def _screened(
+        self, connection: Connection[Any], opened: _Open, batch: Batch, taken: Taken
+    ) -> Piece:
+        """A piece without its bad rows, which are noted with the batch."""
+        screening, screen = taken.screening, opened.screen
+        if screening is None or screen is None:
+            return taken.piece
+        piece, place = screening.piece, screening.place
+        if not screening.singles and not screen.with_constraints:
+            return piece
+        rejects: list[Refused] = []
+        bad: set[int] = set()
+        format = opened.reader.single_format
+        with connection.transaction():
+            calls.begin_screen(connection, screen.plan)
+            if screening.singles:
+                columns = TEXT_COLUMNS + opened.plan.staged
+                _copy(connection, "sqlkit_text", columns, format, screening.singles)
+                rejects = calls.screen_text(connection, screen.plan)
+                rows = {place(row)[0]: row for row in screening.doubtful}
+                bad = {rows[reject[0]] for reject in rejects if reject[0] in rows}
+            if screen.with_constraints:
+                sound = [row for row in range(screening.rows) if row not in bad]
+                data = screening.without(bad)
+                _copy(connection, "sqlkit_typed", opened.plan.staged, format, data)
+                for number, column, code, message in calls.screen_rows(connection, screen.plan):
+                    row = sound[number - 1]
+                    first, last, raw = place(row)
+                    text = raw.decode(screen.codec)
+                    rejects.append([first, last, text, column, code, message])
+                    bad.add(row)
+        batch.rejects.add(sorted(rejects, key=itemgetter(0)))
+        limit = self._options.reject_limit
+        if limit is not None and self._tally.rows.rejected + batch.rejects.count > limit:
+            raise SqlkitError("the limit of rejects was passed", code=LIMIT_PASSED)
+        return replace(piece, data=screening.without(bad))
 
     def _record(
         self,
@@ -878,6 +1033,11 @@ class Loader:
         seconds_merge: float,
         wal: int,
     ) -> None:
+        options, rejected = self._options, batch.rejects.count
+        counts = counts + RowCounts(read=rejected, rejected=rejected)
+        calls.check_reject_limit(
+            main, self._run_id, counts.read, rejected, options.reject_limit, options.reject_share
+        )
         calls.record_batch(
             main,
             self._run_id,
@@ -889,7 +1049,16 @@ class Loader:
             seconds_merge,
             wal,
         )
+        self._keep_rejects(main, opened, batch)
         self._tally.add(batch, counts, seconds_merge)
+
+    def _keep_rejects(self, connection: Connection[Any], opened: _Open, batch: Batch) -> None:
+        """Record what was kept away from a batch, in its transaction."""
+        for chunk in batch.rejects.chunks():
+            calls.keep_rejects(
+                connection, self._run_id, opened.source_id, batch.begins.offset, chunk
+            )
+        batch.rejects.close()
 
     def _forget(self, opened: _Open, batch: Batch) -> None:
         """A batch is committed: it will not be read again, unless it is but part of a whole."""
@@ -926,11 +1095,11 @@ class Loader:
                 batch.stages.append(stage)
                 position = batch.stages.index(stage)
                 while taken is not None:
-                    order, piece = taken
+                    piece = self._screened(connection, opened, batch, taken)
                     rows = self._copy_piece(
                         connection, opened, stage, piece, freeze=not self._connections.is_single
                     )
-                    batch.pieces.append({"stage": position, "piece": order, "rows": rows})
+                    batch.pieces.append({"stage": position, "piece": taken.order, "rows": rows})
                     self._tell(opened, piece, "copy")
                     taken = opened.feed.take(batch)
         except BaseException:
@@ -946,7 +1115,7 @@ class Loader:
         *,
         freeze: bool = False,
     ) -> int:
-        format = opened.reader.copy_format
+        format = opened.copy_format
         statement = _copy_statement(stage, opened.plan.staged, format, freeze=freeze)
         cursor = connection.cursor()
         try:
@@ -1008,13 +1177,17 @@ class Loader:
                 batch.pieces,
                 batch.seconds_decode,
                 batch.seconds_copy,
+                batch.rejects.count,
+                self._options.reject_limit,
+                self._options.reject_share,
             )
+            self._keep_rejects(main, opened, batch)
         self._tally.add(batch, counts, time.monotonic() - started)
         self._forget(opened, batch)
         if batch.last is not None:
             self._tell(opened, batch.last, "merge")
 
-    def _load_carefully(self, main: Connection[Any], opened: _Open, batch: Batch) -> bool:
+    def _load_singly(self, main: Connection[Any], opened: _Open, batch: Batch) -> bool:
         """Load a batch through a stage of text; True if rows of it were refused.
 
         Raises RejectLimitError, with nothing of the batch in the target, if these are too many.
@@ -1032,8 +1205,8 @@ class Loader:
                 cursor = main.cursor()
                 with _copying(cursor, statement) as copy:
                     while (taken := opened.feed.take(batch)) is not None:
-                        _write(copy, taken[1].data)
-                        self._tell(opened, taken[1], "copy")
+                        _write(copy, taken.piece.data)
+                        self._tell(opened, taken.piece, "copy")
             except psycopg.Error as error:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started
@@ -1192,6 +1365,19 @@ def _copying(cursor: Cursor[Any], statement: sql.Composed) -> Iterator[Copy]:
             # Interrupted at the very moment when it began: psycopg does not end it then, and the
             # server would keep its locks and wait for rows.
             cursor.connection.close()
+
+
+def _copy(
+    connection: Connection[Any],
+    table: str,
+    columns: Sequence[str],
+    format: CopyFormat,
+    data: bytes,
+) -> None:
+    """COPY into a temporary table of the session."""
+    statement = _copy_statement(f"pg_temp.{table}", columns, format)
+    with _copying(connection.cursor(), statement) as copy:
+        _write(copy, data)
 
 
 def _write(copy: Copy, data: bytes) -> None:

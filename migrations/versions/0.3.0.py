@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="643d6e958de61dac09d557eb9a65ea3dc7cfe3e08d24705df37c6fdb0b1da732",
+        sha256="54f66f20811d57dab966cefd9558e043bd3b0fc4b5b0f7545b0b80495b68a854",
     )
 
 

@@ -186,21 +186,16 @@ comment on function sqlkit._input_checks(regclass, name[]) is
 what is wrong with a row that does.';
 
 
-create or replace function sqlkit._refuse_input(p_stage regclass, p_target regclass, p_columns name[])
-returns void
+create or replace function sqlkit._input_errors(p_stage text, p_target regclass, p_columns name[])
+returns text
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
-as $refuse_input$
+as $input_errors$
 declare
     v_doubts text;
     v_errors text;
 begin
-    execute format(
-        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
-        'select s.sqlkit_first_line, null, s.sqlkit_sqlstate, s.sqlkit_message '
-        'from %s as s where s.sqlkit_sqlstate is not null',
-        p_stage
-    );
     select
         string_agg(c.doubt, ' or ' order by c.ordinality),
         string_agg(
@@ -213,19 +208,40 @@ begin
         )
     into v_doubts, v_errors
     from sqlkit._input_checks(p_target, p_columns) with ordinality as c;
-    if v_doubts is null then
-        return;
-    end if;
+    return format(
+        'select s.sqlkit_first_line as line, null::name as column_name, s.sqlkit_sqlstate as sqlstate, '
+        's.sqlkit_message as message from %s as s where s.sqlkit_sqlstate is not null',
+        p_stage
+    )
     -- Of several columns at fault the first is named.
-    execute format(
-        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
-        'select s.sqlkit_first_line, e.column_name, e.sqlstate, e.message from %s as s cross join lateral ('
-        'select e.* from (%s) as e (position, column_name, sqlstate, message) order by e.position limit 1) as e '
-        'where s.sqlkit_sqlstate is null and (%s)',
-        p_stage,
-        v_errors,
-        v_doubts
+    || coalesce(
+        format(
+            ' union all select s.sqlkit_first_line, e.column_name, e.sqlstate, e.message '
+            'from %s as s cross join lateral ('
+            'select e.* from (%s) as e (position, column_name, sqlstate, message) order by e.position limit 1) as e '
+            'where s.sqlkit_sqlstate is null and (%s)',
+            p_stage,
+            v_errors,
+            v_doubts
+        ),
+        ''
     );
+end;
+$input_errors$;
+
+comment on function sqlkit._input_errors(text, regclass, name[]) is
+'A query for the rows of a text stage (line, column_name, sqlstate, message) that are malformed or whose values
+their columns cannot take.';
+
+
+create or replace function sqlkit._refuse_input(p_stage regclass, p_target regclass, p_columns name[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_input$
+begin
+    execute 'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
+        || sqlkit._input_errors(p_stage::text, p_target, p_columns);
 end;
 $refuse_input$;
 
@@ -234,21 +250,23 @@ comment on function sqlkit._refuse_input(regclass, regclass, name[]) is
 cannot take.';
 
 
-create or replace function sqlkit._refuse_by_constraint(
+create or replace function sqlkit._constraint_checks(
     p_target regclass,
     p_columns name[],
     p_policy text,
     p_key name[]
 )
-returns void
+returns table (condition text, column_name name, error_code text, message text, is_of_one_row boolean)
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
-as $refuse_by_constraint$
+as $constraint_checks$
 declare
     v_table text := sqlkit._table_name(p_target);
     r_check record;
 begin
     -- NOT NULL. Under policy fill a null leaves what is there.
+    is_of_one_row := true;
     for r_check in
         select a.attname
         from pg_attribute as a
@@ -259,12 +277,11 @@ begin
             and a.attgenerated = ''
             and (p_policy <> 'fill' or a.attname = any (p_key))
     loop
-        perform sqlkit._refuse_where(
-            format('s.%I is null', r_check.attname),
-            r_check.attname,
-            '23502',
-            format('null value in column %I of %s', r_check.attname, v_table)
-        );
+        condition := format('s.%I is null', r_check.attname);
+        column_name := r_check.attname;
+        error_code := '23502';
+        message := format('null value in column %I of %s', r_check.attname, v_table);
+        return next;
     end loop;
 
     -- CHECK, where all columns that it looks at are in the batch.
@@ -286,17 +303,16 @@ begin
                 where a.attrelid = p_target and a.attnum = any (c.conkey) and a.attname <> all (p_columns)
             )
     loop
-        perform sqlkit._refuse_where(
-            format(
-                'not coalesce((select %s from (select %s) as %I), true)',
-                r_check.expression,
-                sqlkit._column_list(p_columns, 's.%1$I as %1$I'),
-                (select c.relname from pg_class as c where c.oid = p_target)
-            ),
-            r_check.column_name,
-            '23514',
-            format('violates check constraint %I of %s', r_check.conname, v_table)
+        condition := format(
+            'not coalesce((select %s from (select %s) as %I), true)',
+            r_check.expression,
+            sqlkit._column_list(p_columns, 's.%1$I as %1$I'),
+            (select c.relname from pg_class as c where c.oid = p_target)
         );
+        column_name := r_check.column_name;
+        error_code := '23514';
+        message := format('violates check constraint %I of %s', r_check.conname, v_table);
+        return next;
     end loop;
 
     -- FOREIGN KEY: no such row, and, where a table refers to itself, none on its way either.
@@ -340,22 +356,49 @@ begin
             and f.is_staged
             and (c.confrelid <> c.conrelid or f.is_own_staged)
     loop
-        perform sqlkit._refuse_where(
-            format(
-                '%s and not exists (select from %s as r where %s)%s',
-                r_check.present,
-                r_check.referenced,
-                r_check.match,
-                case
-                    when r_check.is_own
-                        then format(' and not exists (select from pg_temp.sqlkit_sound as o where %s)', r_check.own_match)
-                    else ''
-                end
-            ),
-            r_check.column_name,
-            '23503',
-            format('violates foreign key %I of %s: no such row in %s', r_check.conname, v_table, r_check.referenced)
+        condition := format(
+            '%s and not exists (select from %s as r where %s)%s',
+            r_check.present,
+            r_check.referenced,
+            r_check.match,
+            case
+                when r_check.is_own
+                    then format(' and not exists (select from pg_temp.sqlkit_sound as o where %s)', r_check.own_match)
+                else ''
+            end
         );
+        column_name := r_check.column_name;
+        error_code := '23503';
+        message := format('violates foreign key %I of %s: no such row in %s', r_check.conname, v_table, r_check.referenced);
+        is_of_one_row := not r_check.is_own;
+        return next;
+    end loop;
+end;
+$constraint_checks$;
+
+comment on function sqlkit._constraint_checks(regclass, name[], text, name[]) is
+'The conditions under which a row s breaks a NOT NULL, CHECK or foreign key constraint of the target, and how to say
+so. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
+
+
+create or replace function sqlkit._refuse_by_constraint(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_by_constraint$
+declare
+    r_check record;
+begin
+    for r_check in
+        select c.*
+        from sqlkit._constraint_checks(p_target, p_columns, p_policy, p_key) as c
+    loop
+        perform sqlkit._refuse_where(r_check.condition, r_check.column_name, r_check.error_code, r_check.message);
     end loop;
 end;
 $refuse_by_constraint$;

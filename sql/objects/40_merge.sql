@@ -550,6 +550,74 @@ Raises: SK201 to SK207 for what cannot be merged, SK302 and SK303 under policy e
 target''s own constraints and triggers raise.';
 
 
+create or replace function sqlkit.merge_screened_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stages regclass[],
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_pieces jsonb default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_rows_rejected bigint default 0,
+    p_limit bigint default null,
+    p_share double precision default null,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_screened_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    -- First of all, since whoever else loads this source must wait here and not redo the work.
+    if p_source_id is not null then
+        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
+    end if;
+    perform sqlkit.check_reject_limit(
+        p_run_id,
+        p_rows_rejected + coalesce(
+            (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)), 0
+        )::bigint,
+        p_rows_rejected,
+        p_limit,
+        p_share
+    );
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
+    v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
+    v_counts.rows_rejected := p_rows_rejected;
+    perform sqlkit.record_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        v_counts,
+        p_seconds_decode,
+        p_seconds_copy,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_counts;
+end;
+$merge_screened_batch$;
+
+comment on function sqlkit.merge_screened_batch(
+    bigint, bigint, sqlkit.source_range, regclass[], regclass, text, name[], name, jsonb, double precision,
+    double precision, bigint, bigint, double precision, text
+) is
+'Merges the stages of a batch like merge_batch(), from which p_rows_rejected rows were kept away as it was
+screened; they are counted, and sqlkit.keep_rejects() says what they were, in the same transaction.
+Writes: the target, sqlkit.batch, sqlkit.source. Locks: as merge_batch(). Raises: SK301 if the run now has more
+rejects than p_limit or p_share (0 to 1) of its rows, and what merge_batch() raises.';
+
+
 create or replace function sqlkit.merge_batch(
     p_run_id bigint,
     p_source_id bigint,
@@ -569,28 +637,21 @@ returns sqlkit.row_counts
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $merge_batch$
-declare
-    v_counts sqlkit.row_counts;
-    v_start timestamptz := clock_timestamp();
-    v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
-    -- First of all, since whoever else loads this source must wait here and not redo the work.
-    if p_source_id is not null then
-        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
-    end if;
-    perform set_config('sqlkit.search_path', p_search_path, true);
-    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
-    perform sqlkit.record_batch(
+    return sqlkit.merge_screened_batch(
         p_run_id,
         p_source_id,
         p_range,
-        v_counts,
+        p_stages,
+        p_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_pieces,
         p_seconds_decode,
         p_seconds_copy,
-        extract(epoch from clock_timestamp() - v_start),
-        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+        p_search_path => p_search_path
     );
-    return v_counts;
 end;
 $merge_batch$;
 

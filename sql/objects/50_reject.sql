@@ -79,11 +79,13 @@ exclusion constraints, unique indexes on expressions. Writes: the target.';
 create or replace function sqlkit._is_limit_passed(
     p_run_id bigint,
     p_rows_read bigint,
+    p_rows_rejected bigint,
     p_limit bigint,
     p_share double precision
 )
 returns boolean
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
 as $is_limit_passed$
 declare
@@ -91,7 +93,7 @@ declare
     v_read bigint;
 begin
     select
-        coalesce(sum(b.rows_rejected), 0) + (select count(*) from pg_temp.sqlkit_refused),
+        coalesce(sum(b.rows_rejected), 0) + p_rows_rejected,
         coalesce(sum(b.rows_read), 0) + p_rows_read
     into v_rejected, v_read
     from sqlkit.batch as b
@@ -100,9 +102,9 @@ begin
 end;
 $is_limit_passed$;
 
-comment on function sqlkit._is_limit_passed(bigint, bigint, bigint, double precision) is
-'True if the rows refused in a run, with those of pg_temp.sqlkit_refused, are more than the limit: a number of
-rows, or a share of the rows read, or either.';
+comment on function sqlkit._is_limit_passed(bigint, bigint, bigint, bigint, double precision) is
+'True if the rows refused in a run, with those of a batch that is not recorded yet, are more than the limit: a
+number of rows, or a share of the rows read, or either.';
 
 
 create or replace function sqlkit._keep_rejects(
@@ -187,7 +189,9 @@ begin
             message text
         ) on commit drop;
         perform sqlkit._refuse_input(p_stage, p_target, v_columns);
-        v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        v_is_passed := sqlkit._is_limit_passed(
+            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+        );
         -- Past the limit as it is: look on all the same, so that everything is told at once.
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
@@ -206,14 +210,18 @@ begin
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
-        v_is_passed := v_is_passed or sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        v_is_passed := v_is_passed or sqlkit._is_limit_passed(
+            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+        );
         if not v_is_passed then
             -- A constraint that waits for the commit would refuse the batch as a whole.
             set constraints all immediate;
             v_counts := sqlkit._merge_isolated(
                 p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806
             );
-            v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+            v_is_passed := sqlkit._is_limit_passed(
+            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+        );
         end if;
         if v_is_passed then
             select jsonb_agg(to_jsonb(r))

@@ -1441,21 +1441,16 @@ comment on function sqlkit._input_checks(regclass, name[]) is
 what is wrong with a row that does.';
 
 
-create or replace function sqlkit._refuse_input(p_stage regclass, p_target regclass, p_columns name[])
-returns void
+create or replace function sqlkit._input_errors(p_stage text, p_target regclass, p_columns name[])
+returns text
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
-as $refuse_input$
+as $input_errors$
 declare
     v_doubts text;
     v_errors text;
 begin
-    execute format(
-        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
-        'select s.sqlkit_first_line, null, s.sqlkit_sqlstate, s.sqlkit_message '
-        'from %s as s where s.sqlkit_sqlstate is not null',
-        p_stage
-    );
     select
         string_agg(c.doubt, ' or ' order by c.ordinality),
         string_agg(
@@ -1468,19 +1463,40 @@ begin
         )
     into v_doubts, v_errors
     from sqlkit._input_checks(p_target, p_columns) with ordinality as c;
-    if v_doubts is null then
-        return;
-    end if;
+    return format(
+        'select s.sqlkit_first_line as line, null::name as column_name, s.sqlkit_sqlstate as sqlstate, '
+        's.sqlkit_message as message from %s as s where s.sqlkit_sqlstate is not null',
+        p_stage
+    )
     -- Of several columns at fault the first is named.
-    execute format(
-        'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
-        'select s.sqlkit_first_line, e.column_name, e.sqlstate, e.message from %s as s cross join lateral ('
-        'select e.* from (%s) as e (position, column_name, sqlstate, message) order by e.position limit 1) as e '
-        'where s.sqlkit_sqlstate is null and (%s)',
-        p_stage,
-        v_errors,
-        v_doubts
+    || coalesce(
+        format(
+            ' union all select s.sqlkit_first_line, e.column_name, e.sqlstate, e.message '
+            'from %s as s cross join lateral ('
+            'select e.* from (%s) as e (position, column_name, sqlstate, message) order by e.position limit 1) as e '
+            'where s.sqlkit_sqlstate is null and (%s)',
+            p_stage,
+            v_errors,
+            v_doubts
+        ),
+        ''
     );
+end;
+$input_errors$;
+
+comment on function sqlkit._input_errors(text, regclass, name[]) is
+'A query for the rows of a text stage (line, column_name, sqlstate, message) that are malformed or whose values
+their columns cannot take.';
+
+
+create or replace function sqlkit._refuse_input(p_stage regclass, p_target regclass, p_columns name[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_input$
+begin
+    execute 'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
+        || sqlkit._input_errors(p_stage::text, p_target, p_columns);
 end;
 $refuse_input$;
 
@@ -1489,21 +1505,23 @@ comment on function sqlkit._refuse_input(regclass, regclass, name[]) is
 cannot take.';
 
 
-create or replace function sqlkit._refuse_by_constraint(
+create or replace function sqlkit._constraint_checks(
     p_target regclass,
     p_columns name[],
     p_policy text,
     p_key name[]
 )
-returns void
+returns table (condition text, column_name name, error_code text, message text, is_of_one_row boolean)
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
-as $refuse_by_constraint$
+as $constraint_checks$
 declare
     v_table text := sqlkit._table_name(p_target);
     r_check record;
 begin
     -- NOT NULL. Under policy fill a null leaves what is there.
+    is_of_one_row := true;
     for r_check in
         select a.attname
         from pg_attribute as a
@@ -1514,12 +1532,11 @@ begin
             and a.attgenerated = ''
             and (p_policy <> 'fill' or a.attname = any (p_key))
     loop
-        perform sqlkit._refuse_where(
-            format('s.%I is null', r_check.attname),
-            r_check.attname,
-            '23502',
-            format('null value in column %I of %s', r_check.attname, v_table)
-        );
+        condition := format('s.%I is null', r_check.attname);
+        column_name := r_check.attname;
+        error_code := '23502';
+        message := format('null value in column %I of %s', r_check.attname, v_table);
+        return next;
     end loop;
 
     -- CHECK, where all columns that it looks at are in the batch.
@@ -1541,17 +1558,16 @@ begin
                 where a.attrelid = p_target and a.attnum = any (c.conkey) and a.attname <> all (p_columns)
             )
     loop
-        perform sqlkit._refuse_where(
-            format(
-                'not coalesce((select %s from (select %s) as %I), true)',
-                r_check.expression,
-                sqlkit._column_list(p_columns, 's.%1$I as %1$I'),
-                (select c.relname from pg_class as c where c.oid = p_target)
-            ),
-            r_check.column_name,
-            '23514',
-            format('violates check constraint %I of %s', r_check.conname, v_table)
+        condition := format(
+            'not coalesce((select %s from (select %s) as %I), true)',
+            r_check.expression,
+            sqlkit._column_list(p_columns, 's.%1$I as %1$I'),
+            (select c.relname from pg_class as c where c.oid = p_target)
         );
+        column_name := r_check.column_name;
+        error_code := '23514';
+        message := format('violates check constraint %I of %s', r_check.conname, v_table);
+        return next;
     end loop;
 
     -- FOREIGN KEY: no such row, and, where a table refers to itself, none on its way either.
@@ -1595,22 +1611,49 @@ begin
             and f.is_staged
             and (c.confrelid <> c.conrelid or f.is_own_staged)
     loop
-        perform sqlkit._refuse_where(
-            format(
-                '%s and not exists (select from %s as r where %s)%s',
-                r_check.present,
-                r_check.referenced,
-                r_check.match,
-                case
-                    when r_check.is_own
-                        then format(' and not exists (select from pg_temp.sqlkit_sound as o where %s)', r_check.own_match)
-                    else ''
-                end
-            ),
-            r_check.column_name,
-            '23503',
-            format('violates foreign key %I of %s: no such row in %s', r_check.conname, v_table, r_check.referenced)
+        condition := format(
+            '%s and not exists (select from %s as r where %s)%s',
+            r_check.present,
+            r_check.referenced,
+            r_check.match,
+            case
+                when r_check.is_own
+                    then format(' and not exists (select from pg_temp.sqlkit_sound as o where %s)', r_check.own_match)
+                else ''
+            end
         );
+        column_name := r_check.column_name;
+        error_code := '23503';
+        message := format('violates foreign key %I of %s: no such row in %s', r_check.conname, v_table, r_check.referenced);
+        is_of_one_row := not r_check.is_own;
+        return next;
+    end loop;
+end;
+$constraint_checks$;
+
+comment on function sqlkit._constraint_checks(regclass, name[], text, name[]) is
+'The conditions under which a row s breaks a NOT NULL, CHECK or foreign key constraint of the target, and how to say
+so. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
+
+
+create or replace function sqlkit._refuse_by_constraint(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_by_constraint$
+declare
+    r_check record;
+begin
+    for r_check in
+        select c.*
+        from sqlkit._constraint_checks(p_target, p_columns, p_policy, p_key) as c
+    loop
+        perform sqlkit._refuse_where(r_check.condition, r_check.column_name, r_check.error_code, r_check.message);
     end loop;
 end;
 $refuse_by_constraint$;
@@ -1703,6 +1746,289 @@ $refuse_where$;
 
 comment on function sqlkit._refuse_where(text, name, text, text) is
 'Moves rows s of pg_temp.sqlkit_sound to pg_temp.sqlkit_refused, with the reason.';
+
+-- objects/32_screen.sql
+
+-- Screening: a piece of a source is freed of its bad rows before COPY takes the rest. The client knows by patterns
+-- which records are surely rows; it asks here about the others, as text, and about all rows where constraints are
+-- to be held to them. What is asked was planned before: while a first load holds its target, no other session may
+-- look at that.
+
+create or replace function sqlkit._surely_valid(p_type oid, p_typmod integer)
+returns text
+language sql
+stable
+return (
+    select case
+        when y.typtype = 'e' then (
+            select format('^(%s)$', string_agg(e.enumlabel, '|'))
+            from pg_enum as e
+            where e.enumtypid = y.oid and e.enumlabel ~ '^[A-Za-z0-9_ -]+$'
+        )
+        when y.typtype = 'd' then case
+            -- A domain is as good as its base where it demands nothing more.
+            when
+                y.typnotnull
+                or exists (
+                    select
+                    from pg_constraint as c
+                    where c.contypid = y.oid
+                ) then null
+            else sqlkit._valid_pattern(y.typbasetype, y.typtypmod)
+        end
+        else sqlkit._valid_pattern(p_type, p_typmod)
+    end
+    from pg_type as y
+    where y.oid = p_type
+);
+
+comment on function sqlkit._surely_valid(oid, integer) is
+'A pattern that only valid values of a type match, of enums and plain domains too; null if there is none.';
+
+
+create or replace function sqlkit.plan_screen(
+    p_target regclass,
+    p_columns name[],
+    p_left_out name[],
+    p_policy text,
+    p_key name[] default null
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $plan_screen$
+declare
+    v_loaded name[];
+    v_types text;
+    v_columns jsonb;
+    v_nulls text;
+    v_constraints text;
+begin
+    perform sqlkit._check_target(p_target);
+    select
+        array_agg(k.name order by k.position) filter (where a.attname is not null),
+        string_agg(
+            format(
+                '%I %s%s',
+                k.name,
+                coalesce(format_type(a.atttypid, a.atttypmod), 'text'),
+                (
+                    select format(' collate %I.%I', n.nspname, l.collname)
+                    from pg_collation as l
+                    join pg_namespace as n on n.oid = l.collnamespace
+                    where l.oid = a.attcollation
+                )
+            ),
+            ', ' order by k.position
+        ),
+        jsonb_agg(
+            jsonb_build_object(
+                'name', k.name,
+                'pattern', sqlkit._surely_valid(a.atttypid, a.atttypmod),
+                'is_text', a.attname is null
+                or a.atttypid in ('pg_catalog.text'::regtype, 'pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype),
+                'max_length', case
+                    when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype)
+                        and a.atttypmod > 4
+                        then a.atttypmod - 4
+                end,
+                'may_be_null', a.attname is null
+                or not a.attnotnull
+                or (p_policy = 'fill' and a.attname <> all (p_key))
+            )
+            order by k.position
+        )
+    into v_loaded, v_types, v_columns
+    from unnest(p_columns) with ordinality as k (name, position)
+    left join pg_attribute as a
+        on
+            a.attrelid = p_target
+            and a.attname = k.name
+            and a.attnum > 0
+            and not a.attisdropped
+            and k.name <> all (p_left_out);
+    select
+        string_agg(
+            format(
+                ' union all select s.sqlkit_first_line, %L, %L, %L from pg_temp.sqlkit_text as s '
+                'where s.sqlkit_sqlstate is null and %s',
+                c.column_name, c.error_code, c.message, c.condition
+            ),
+            '' order by c.ordinality
+        ) filter (where c.error_code = '23502'),
+        string_agg(
+            format(
+                'select %s, s.ctid, %L::name, %L, %L from pg_temp.sqlkit_typed as s where %s',
+                c.ordinality, c.column_name, c.error_code, c.message, c.condition
+            ),
+            ' union all ' order by c.ordinality
+        ) filter (where c.error_code <> '23502' and c.is_of_one_row)
+    into v_nulls, v_constraints
+    from sqlkit._constraint_checks(p_target, v_loaded, p_policy, p_key) with ordinality as c;
+    return jsonb_build_object(
+        'columns', v_columns,
+        'text_columns', sqlkit._column_list(p_columns, '%I text'),
+        'typed_columns', v_types,
+        'input', sqlkit._input_errors('pg_temp.sqlkit_text', p_target, v_loaded) || coalesce(v_nulls, ''),
+        'constraints', v_constraints
+    );
+end;
+$plan_screen$;
+
+comment on function sqlkit.plan_screen(regclass, name[], name[], text, name[]) is
+'What it takes to screen pieces for a target, for screen_text() and screen_rows(), and for the client: for each
+column a pattern that only valid values match (null: there is none), whether any text is valid (is_text), up to how
+many characters (max_length), and whether it may be null. p_left_out are columns of the source that go nowhere.
+Raises: SK201 no table.';
+
+
+create or replace function sqlkit.begin_screen(p_plan jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $begin_screen$
+begin
+    if to_regclass('pg_temp.sqlkit_text') is not null then
+        truncate table pg_temp.sqlkit_text, pg_temp.sqlkit_typed;
+        return;
+    end if;
+    execute format(
+        'create temporary table sqlkit_text ('
+        'sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text, sqlkit_sqlstate text, '
+        'sqlkit_message text, %s) on commit drop',
+        p_plan ->> 'text_columns'
+    );
+    execute format('create temporary table sqlkit_typed (%s) on commit drop', p_plan ->> 'typed_columns');
+end;
+$begin_screen$;
+
+comment on function sqlkit.begin_screen(jsonb) is
+'Makes room for the next piece, until the transaction ends: pg_temp.sqlkit_text takes the records in doubt, as a
+text stage does, for screen_text(); pg_temp.sqlkit_typed takes rows for screen_rows().';
+
+
+create or replace function sqlkit.screen_text(p_plan jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $screen_text$
+declare
+    v_bad jsonb;
+begin
+    execute format(
+        'select jsonb_agg(jsonb_build_array('
+        'r.line, r.last_line, r.raw, r.column_name, r.sqlstate, r.message) order by r.line) '
+        'from (select distinct on (e.line) e.*, s.sqlkit_last_line as last_line, s.sqlkit_raw as raw from (%s) as e '
+        'join pg_temp.sqlkit_text as s on s.sqlkit_first_line = e.line order by e.line) as r',
+        p_plan ->> 'input'
+    )
+    into v_bad;
+    return coalesce(v_bad, '[]');
+end;
+$screen_text$;
+
+comment on function sqlkit.screen_text(jsonb) is
+'The rows of pg_temp.sqlkit_text that are malformed, whose values are none of their columns, or that lack a value
+they need: a list of lists of first line, last line, raw text, column, SQLSTATE and message. The others are sound, as
+far as their values can tell.';
+
+
+create or replace function sqlkit.screen_rows(p_plan jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $screen_rows$
+declare
+    v_bad jsonb;
+begin
+    if p_plan ->> 'constraints' is null then
+        return jsonb_build_array();
+    end if;
+    execute format(
+        'select jsonb_agg(jsonb_build_array(r.number, r.column_name, r.sqlstate, r.message) order by r.number) '
+        'from (select distinct on (n.number) n.number, e.column_name, e.sqlstate, e.message '
+        'from (%s) as e (position, place, column_name, sqlstate, message) '
+        'join (select s.ctid as place, row_number() over () as number from pg_temp.sqlkit_typed as s) as n '
+        'on n.place = e.place order by n.number, e.position) as r',
+        p_plan ->> 'constraints'
+    )
+    into v_bad;
+    return coalesce(v_bad, '[]');
+end;
+$screen_rows$;
+
+comment on function sqlkit.screen_rows(jsonb) is
+'The rows of pg_temp.sqlkit_typed that break a CHECK or foreign key constraint: a list of lists of number (from 1),
+column, SQLSTATE and message. A row is judged by itself and by the tables that it refers to.';
+
+
+create or replace function sqlkit.check_reject_limit(
+    p_run_id bigint,
+    p_rows_read bigint,
+    p_rows_rejected bigint,
+    p_limit bigint,
+    p_share double precision
+)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $check_reject_limit$
+begin
+    if p_rows_rejected > 0
+        and sqlkit._is_limit_passed(p_run_id, p_rows_read, p_rows_rejected, p_limit, p_share) then
+        raise exception using
+            errcode = 'SK301',
+            message = 'more rows were refused than the limit allows',
+            detail = format('Of the batch: %s of %s rows.', p_rows_rejected, p_rows_read),
+            hint = 'Mend the input, or raise the limit: --reject-limit.';
+    end if;
+end;
+$check_reject_limit$;
+
+comment on function sqlkit.check_reject_limit(bigint, bigint, bigint, bigint, double precision) is
+'Raises SK301 if a run would have more rejects than p_limit (null: any number), or than p_share of the rows read,
+with those of a batch that is not recorded yet.';
+
+
+create or replace function sqlkit.keep_rejects(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_start_offset bigint,
+    p_rejects jsonb
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $keep_rejects$
+begin
+    -- What an earlier run was only told of is said anew.
+    delete from sqlkit.reject as r
+    where r.source_id = p_source_id and r.batch_id is null;
+    insert into sqlkit.reject (
+        run_id, batch_id, source_id, first_line, last_line, raw, column_name, sqlstate, message
+    )
+    select
+        p_run_id,
+        b.batch_id,
+        p_source_id,
+        (r.reject ->> 0)::bigint,
+        (r.reject ->> 1)::bigint,
+        r.reject ->> 2,
+        r.reject ->> 3,
+        r.reject ->> 4,
+        r.reject ->> 5
+    from sqlkit.batch as b
+    cross join jsonb_array_elements(p_rejects) with ordinality as r (reject, position)
+    where b.source_id = p_source_id and b.start_offset = p_start_offset
+    order by r.position;
+end;
+$keep_rejects$;
+
+comment on function sqlkit.keep_rejects(bigint, bigint, bigint, jsonb) is
+'Records rows that were kept away from a recorded batch, known by its source and where it starts: a list of lists of
+first line, last line, raw text, column, SQLSTATE and message. Writes: sqlkit.reject.';
 
 -- objects/35_fragment.sql
 
@@ -2611,6 +2937,74 @@ Raises: SK201 to SK207 for what cannot be merged, SK302 and SK303 under policy e
 target''s own constraints and triggers raise.';
 
 
+create or replace function sqlkit.merge_screened_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stages regclass[],
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_pieces jsonb default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_rows_rejected bigint default 0,
+    p_limit bigint default null,
+    p_share double precision default null,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_screened_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    -- First of all, since whoever else loads this source must wait here and not redo the work.
+    if p_source_id is not null then
+        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
+    end if;
+    perform sqlkit.check_reject_limit(
+        p_run_id,
+        p_rows_rejected + coalesce(
+            (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)), 0
+        )::bigint,
+        p_rows_rejected,
+        p_limit,
+        p_share
+    );
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
+    v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
+    v_counts.rows_rejected := p_rows_rejected;
+    perform sqlkit.record_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        v_counts,
+        p_seconds_decode,
+        p_seconds_copy,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_counts;
+end;
+$merge_screened_batch$;
+
+comment on function sqlkit.merge_screened_batch(
+    bigint, bigint, sqlkit.source_range, regclass[], regclass, text, name[], name, jsonb, double precision,
+    double precision, bigint, bigint, double precision, text
+) is
+'Merges the stages of a batch like merge_batch(), from which p_rows_rejected rows were kept away as it was
+screened; they are counted, and sqlkit.keep_rejects() says what they were, in the same transaction.
+Writes: the target, sqlkit.batch, sqlkit.source. Locks: as merge_batch(). Raises: SK301 if the run now has more
+rejects than p_limit or p_share (0 to 1) of its rows, and what merge_batch() raises.';
+
+
 create or replace function sqlkit.merge_batch(
     p_run_id bigint,
     p_source_id bigint,
@@ -2630,28 +3024,21 @@ returns sqlkit.row_counts
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $merge_batch$
-declare
-    v_counts sqlkit.row_counts;
-    v_start timestamptz := clock_timestamp();
-    v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
-    -- First of all, since whoever else loads this source must wait here and not redo the work.
-    if p_source_id is not null then
-        perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
-    end if;
-    perform set_config('sqlkit.search_path', p_search_path, true);
-    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
-    perform sqlkit.record_batch(
+    return sqlkit.merge_screened_batch(
         p_run_id,
         p_source_id,
         p_range,
-        v_counts,
+        p_stages,
+        p_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_pieces,
         p_seconds_decode,
         p_seconds_copy,
-        extract(epoch from clock_timestamp() - v_start),
-        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+        p_search_path => p_search_path
     );
-    return v_counts;
 end;
 $merge_batch$;
 
@@ -3102,11 +3489,13 @@ exclusion constraints, unique indexes on expressions. Writes: the target.';
 create or replace function sqlkit._is_limit_passed(
     p_run_id bigint,
     p_rows_read bigint,
+    p_rows_rejected bigint,
     p_limit bigint,
     p_share double precision
 )
 returns boolean
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
 as $is_limit_passed$
 declare
@@ -3114,7 +3503,7 @@ declare
     v_read bigint;
 begin
     select
-        coalesce(sum(b.rows_rejected), 0) + (select count(*) from pg_temp.sqlkit_refused),
+        coalesce(sum(b.rows_rejected), 0) + p_rows_rejected,
         coalesce(sum(b.rows_read), 0) + p_rows_read
     into v_rejected, v_read
     from sqlkit.batch as b
@@ -3123,9 +3512,9 @@ begin
 end;
 $is_limit_passed$;
 
-comment on function sqlkit._is_limit_passed(bigint, bigint, bigint, double precision) is
-'True if the rows refused in a run, with those of pg_temp.sqlkit_refused, are more than the limit: a number of
-rows, or a share of the rows read, or either.';
+comment on function sqlkit._is_limit_passed(bigint, bigint, bigint, bigint, double precision) is
+'True if the rows refused in a run, with those of a batch that is not recorded yet, are more than the limit: a
+number of rows, or a share of the rows read, or either.';
 
 
 create or replace function sqlkit._keep_rejects(
@@ -3210,7 +3599,9 @@ begin
             message text
         ) on commit drop;
         perform sqlkit._refuse_input(p_stage, p_target, v_columns);
-        v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        v_is_passed := sqlkit._is_limit_passed(
+            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+        );
         -- Past the limit as it is: look on all the same, so that everything is told at once.
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
@@ -3229,14 +3620,18 @@ begin
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
-        v_is_passed := v_is_passed or sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+        v_is_passed := v_is_passed or sqlkit._is_limit_passed(
+            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+        );
         if not v_is_passed then
             -- A constraint that waits for the commit would refuse the batch as a whole.
             set constraints all immediate;
             v_counts := sqlkit._merge_isolated(
                 p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806
             );
-            v_is_passed := sqlkit._is_limit_passed(p_run_id, v_rows, p_limit, p_share);
+            v_is_passed := sqlkit._is_limit_passed(
+            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+        );
         end if;
         if v_is_passed then
             select jsonb_agg(to_jsonb(r))
@@ -6371,6 +6766,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_pairs'),
+            ('sqlkit_loader', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_loader', 'execute', 'routine', '_count_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_define_rule'),
@@ -6388,6 +6784,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_loader', 'execute', 'routine', '_input_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_input_error'),
+            ('sqlkit_loader', 'execute', 'routine', '_input_errors'),
             ('sqlkit_loader', 'execute', 'routine', '_insert_from'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_facts'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_of'),
@@ -6422,6 +6819,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_loader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
@@ -6433,7 +6831,9 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
+            ('sqlkit_loader', 'execute', 'routine', 'begin_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'check_loaded'),
+            ('sqlkit_loader', 'execute', 'routine', 'check_reject_limit'),
             ('sqlkit_loader', 'execute', 'routine', 'check_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
@@ -6455,16 +6855,21 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
+            ('sqlkit_loader', 'execute', 'routine', 'keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'mark_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_screened_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
+            ('sqlkit_loader', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'repair_runs'),
+            ('sqlkit_loader', 'execute', 'routine', 'screen_rows'),
+            ('sqlkit_loader', 'execute', 'routine', 'screen_text'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'stage_query'),
@@ -6525,6 +6930,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_pairs'),
+            ('sqlkit_admin', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_admin', 'execute', 'routine', '_count_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_define_rule'),
@@ -6542,6 +6948,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_admin', 'execute', 'routine', '_input_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_input_error'),
+            ('sqlkit_admin', 'execute', 'routine', '_input_errors'),
             ('sqlkit_admin', 'execute', 'routine', '_insert_from'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_facts'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_of'),
@@ -6576,6 +6983,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_admin', 'execute', 'routine', '_table_name'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
@@ -6587,7 +6995,9 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
+            ('sqlkit_admin', 'execute', 'routine', 'begin_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'check_loaded'),
+            ('sqlkit_admin', 'execute', 'routine', 'check_reject_limit'),
             ('sqlkit_admin', 'execute', 'routine', 'check_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
@@ -6609,16 +7019,21 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
+            ('sqlkit_admin', 'execute', 'routine', 'keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'mark_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_screened_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
+            ('sqlkit_admin', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'repair_runs'),
+            ('sqlkit_admin', 'execute', 'routine', 'screen_rows'),
+            ('sqlkit_admin', 'execute', 'routine', 'screen_text'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'stage_query'),

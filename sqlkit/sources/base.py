@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from sqlkit.sources.screen import Screening, Sieve
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,24 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Release files and threads; may be called at any time, more than once."""
+
+
+@runtime_checkable
+class ScreeningReader(Reader, Protocol):
+    """A reader whose pieces can be freed of bad rows before COPY takes them."""
+
+    @property
+    def codec(self) -> str:
+        """The Python codec of what pieces hold."""
+
+    def screenings(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None,
+        sieve: Sieve,
+    ) -> Iterator[Screening]:
+        """The same pieces, each with what is in doubt: see `screen`. Data is in `single_format`."""
 
 
 class Source(Protocol):

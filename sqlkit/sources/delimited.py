@@ -31,12 +31,14 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any
 
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
+from sqlkit.sources.screen import Screening, Sieve, line_ends
 from sqlkit.sources.singly import (
     MALFORMED,
     NOT_IN_ENCODING,
@@ -234,6 +236,8 @@ class DelimitedReader:
             encoding="UTF8" if stream.encoding == "utf-8" else database_encoding.upper(),
         )
         self.single_format = self.copy_format
+        # A text may be in UTF-8, and the database have no such character.
+        self._is_converted = self.copy_format.encoding != database_encoding.upper()
         self._read_header(dialect)
         if resume is not None:
             self._ahead = stream.skip_to_resume(self._ahead[self._used :])
@@ -254,6 +258,11 @@ class DelimitedReader:
             "encoding": self._stream.encoding,
             "columns": list(self.columns),
         }
+
+    @property
+    def codec(self) -> str:
+        """The Python codec of what pieces hold."""
+        return "utf-8" if self.copy_format.encoding == "UTF8" else self._stream.encoding
 
     @property
     def fingerprint(self) -> str | None:
@@ -474,7 +483,7 @@ class DelimitedReader:
         ignored: frozenset[str] | None = None,
     ) -> Iterator[Piece]:
         """The same pieces with the records one by one, malformed ones too: see `singly`."""
-        codec = "utf-8" if self.copy_format.encoding == "UTF8" else self._stream.encoding
+        codec = self.codec
         rows = DelimitedRows(self.copy_format, len(self.columns), codec)
         for piece in self.pieces(wanted, piece_bytes, ignored):
             began = time.perf_counter()
@@ -482,30 +491,94 @@ class DelimitedReader:
             yield replace(piece, data=data, seconds=piece.seconds + time.perf_counter() - began)
 
     def _singly(self, piece: Piece, rows: DelimitedRows, codec: str) -> Iterator[bytes]:
-        grammar, data, width = self._grammar, piece.data, len(self.columns)
-        delimiter, quote = grammar.delimiter, grammar.quote
+        grammar, data = self._grammar, piece.data
         end = grammar.first_line_end(data) or grammar.eol
         suspect = not _is_storable(data, codec)
-        has_quotes = bool(quote) and quote in data
-        records = grammar.records(data) if has_quotes else _lines(data, grammar.eol)
+        quoted = bool(grammar.quote) and grammar.quote in data
+        records = grammar.records(data) if quoted else _lines(data, grammar.eol)
         for first, last, raw in numbered(records, piece.first_line, grammar.eol):
-            bad = None
-            if suspect and not _is_storable(raw, codec):
-                bad = BadRecord(NOT_IN_ENCODING, _not_storable(raw, codec))
-            elif not raw and width > 1:
-                bad = BadRecord(MALFORMED, "the line is empty")
-            else:
-                fields = (
-                    len(grammar.fields(raw))
-                    if has_quotes and quote in raw
-                    else raw.count(delimiter) + 1
-                )
-                if fields != width:
-                    bad = BadRecord(MALFORMED, f"{fields} fields where there should be {width}")
+            bad = self._fault(raw, codec, suspect=suspect)
             if bad is None:
                 yield rows.good(first, last, raw, end)
             else:
                 yield rows.bad(first, last, raw, bad, end)
+
+    def _fault(self, raw: bytes, codec: str, *, suspect: bool) -> BadRecord | None:
+        """Why a record is no row, if it is none; its encoding is looked at where it is suspect."""
+        grammar, width = self._grammar, len(self.columns)
+        if suspect and not _is_storable(raw, codec):
+            return BadRecord(NOT_IN_ENCODING, _not_storable(raw, codec))
+        if not raw and width > 1:
+            return BadRecord(MALFORMED, "the line is empty")
+        if grammar.quote and grammar.quote in raw:
+            fields = len(grammar.fields(raw))
+        else:
+            fields = raw.count(grammar.delimiter) + 1
+        if fields != width:
+            return BadRecord(MALFORMED, f"{fields} fields where there should be {width}")
+        return None
+
+    def screenings(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None,
+        sieve: Sieve,
+    ) -> Iterator[Screening]:
+        """The same pieces, each with the records that may be bad: see `screen`."""
+        codec = self.codec
+        rows = DelimitedRows(self.copy_format, len(self.columns), codec)
+        for piece in self.pieces(wanted, piece_bytes, ignored):
+            began = time.perf_counter()
+            screening = self._screening(piece, rows, codec, sieve)
+            seconds = piece.seconds + time.perf_counter() - began
+            yield replace(screening, piece=replace(piece, seconds=seconds))
+
+    def _screening(self, piece: Piece, rows: DelimitedRows, codec: str, sieve: Sieve) -> Screening:
+        grammar, data = self._grammar, piece.data
+        line_end = grammar.first_line_end(data) or grammar.eol
+        is_storable = _is_storable(data, codec)
+        ends = self._ends(data)
+        is_simple = len(ends) == data.count(grammar.eol) + (not data.endswith(grammar.eol))
+        firsts: list[int] = []  # physical lines, once they are asked for
+
+        def place(row: int) -> tuple[int, int, bytes]:
+            record = data[ends[row - 1] if row else 0 : ends[row]]
+            raw = _without_line_end(record, grammar.eol)
+            if is_simple:
+                line = piece.first_line + row
+            else:
+                if not firsts:
+                    starts = [0, *ends]
+                    counts = (
+                        max(1, data.count(grammar.eol, start, end))
+                        for start, end in pairwise(starts)
+                    )
+                    firsts.extend(accumulate(counts, initial=piece.first_line))
+                line = firsts[row]
+            return line, line + raw.count(grammar.eol), raw
+
+        is_ascii = not is_storable or self._is_converted
+        doubtful = sieve.doubtful(data, ends, line_end, is_ascii=is_ascii)
+        singles = []
+        for row in doubtful:
+            first, last, raw = place(row)
+            bad = self._fault(raw, codec, suspect=not is_storable)
+            if bad is None:
+                singles.append(rows.good(first, last, raw, line_end))
+            else:
+                singles.append(rows.bad(first, last, raw, bad, line_end))
+        return Screening(piece, ends, doubtful, b"".join(singles), place)
+
+    def _ends(self, data: bytes) -> list[int]:
+        """Where each record of a piece ends."""
+        grammar = self._grammar
+        quote = grammar.quote
+        if quote and quote in data:
+            lines = data.split(grammar.eol)
+            if grammar.escape != quote or any(line.count(quote) & 1 for line in lines):
+                return list(accumulate(map(len, grammar.records(data))))
+        return line_ends(data, grammar.eol)
 
     def _made(self, piece: _PieceInMaking) -> Piece:
         data = b"".join(piece.runs)
@@ -597,6 +670,11 @@ def _lines(data: bytes, eol: bytes) -> list[bytes]:
     lines = [line + eol for line in data.split(eol)]
     last = lines.pop()
     return [*lines, last[:-1]] if last != eol else lines
+
+
+def _without_line_end(record: bytes, eol: bytes) -> bytes:
+    record = record.removesuffix(eol)
+    return record.removesuffix(b"\r") if eol == b"\n" else record
 
 
 def _is_storable(data: bytes, codec: str) -> bool:

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +32,7 @@ from sqlkit.errors import SourceError
 from sqlkit.sources import json_rows
 from sqlkit.sources.base import CopyFormat, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.json_rows import BLOCK, ROWS, BadLine, RowMaker
+from sqlkit.sources.screen import Screening, Sieve, line_ends
 from sqlkit.sources.singly import (
     MALFORMED,
     NOT_IN_ENCODING,
@@ -90,7 +93,13 @@ class JsonLinesSource(StoredSource):
         """
         stream = self.stored.open(encoding=self.encoding, resume=resume)
         try:
-            return JsonLinesReader(stream, whole=self.whole, columns=self.columns, resume=resume)
+            return JsonLinesReader(
+                stream,
+                whole=self.whole,
+                columns=self.columns,
+                resume=resume,
+                database_encoding=database_encoding,
+            )
         except BaseException:
             stream.close()
             raise
@@ -111,8 +120,11 @@ class JsonLinesReader:
         whole: bool = False,
         columns: tuple[str, ...] = (),
         resume: ResumePoint | None = None,
+        database_encoding: str = "UTF8",
     ) -> None:
         self._stream = stream
+        # Rows are in UTF-8, and the database may have no such character.
+        self._is_converted = database_encoding.upper() != "UTF8"
         self._name = stream.name
         self.progress = stream.progress
         self._whole = whole
@@ -142,6 +154,11 @@ class JsonLinesReader:
     def layout(self) -> dict[str, Any]:
         """How records are written (see `base.Reader`)."""
         return {"format": "jsonl", "whole": self._whole, "encoding": self._stream.encoding}
+
+    @property
+    def codec(self) -> str:
+        """The Python codec of what pieces hold."""
+        return "utf-8"
 
     @property
     def fingerprint(self) -> str | None:
@@ -283,7 +300,61 @@ class JsonLinesReader:
                         bad = BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
                         yield rows.bad(number, readable(line, "utf-8"), bad)
 
-    def _pieces(self, make: Callable[[bytes], bytes], piece_bytes: int) -> Iterator[Piece]:
+    def screenings(
+        self,
+        wanted: Sequence[WantedColumn],
+        piece_bytes: int,
+        ignored: frozenset[str] | None,
+        sieve: Sieve,
+    ) -> Iterator[Screening]:
+        """The same pieces, without the lines that are malformed: see `screen`."""
+        texts = TextRows(self.single_format, len(wanted))
+        maker = None if self._whole else RowMaker(wanted, ignored)
+        records: list[tuple[int, bytes]] = []  # of the piece in the making: line and text
+        singles: list[bytes] = []
+
+        def make(text: bytes) -> bytes:
+            lines = text.split(b"\n")
+            if not lines[-1]:
+                lines.pop()
+            made, bad = _sound_rows(lines, maker)
+            refused = dict(bad)
+            for index, line in enumerate(lines):
+                if error := refused.get(index):
+                    record = BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
+                    raw = readable(line, "utf-8")
+                    singles.append(texts.bad(self._line + index, raw, record))
+                elif line.strip(_BLANK):
+                    records.append((self._line + index, line))
+            return made
+
+        for piece in self._pieces(make, piece_bytes, keeps_empty=True):
+            began = time.perf_counter()
+            ends = line_ends(piece.data, b"\n") if piece.data else []
+            doubtful = sieve.doubtful(piece.data, ends, b"\n", is_ascii=self._is_converted)
+            placed = records.copy()
+            for row in doubtful:
+                line, raw = placed[row]
+                start = ends[row - 1] if row else 0
+                singles.append(texts.good(line, raw, piece.data[start : ends[row] - 1]))
+            seconds = piece.seconds + time.perf_counter() - began
+            yield Screening(
+                replace(piece, seconds=seconds),
+                ends,
+                doubtful,
+                b"".join(singles),
+                partial(_placed, placed),
+            )
+            records.clear()
+            singles.clear()
+
+    def _pieces(
+        self,
+        make: Callable[[bytes], bytes],
+        piece_bytes: int,
+        *,
+        keeps_empty: bool = False,
+    ) -> Iterator[Piece]:
         block = max(1, min(BLOCK, piece_bytes))
         began = time.perf_counter()
         runs: list[bytes] = []
@@ -296,7 +367,8 @@ class JsonLinesReader:
             text += more
             cut = len(text) if ended else text.rfind(b"\n") + 1
             if cut:
-                if run := self._make(make, text if cut == len(text) else text[:cut]):
+                run = self._make(make, text if cut == len(text) else text[:cut])
+                if run or keeps_empty:
                     runs.append(run)
                 newlines = text.count(b"\n", 0, cut)
                 open_line = 0 if text.endswith(b"\n", 0, cut) else 1
@@ -357,6 +429,37 @@ class JsonLinesReader:
             code="SK113",
             hint="Is this a file of JSON lines? A JSON array is made one by: jq -c '.[]' FILE",
         )
+
+
+def _placed(records: list[tuple[int, bytes]], row: int) -> tuple[int, int, bytes]:
+    line, raw = records[row]
+    return line, line, raw
+
+
+def _sound_rows(
+    lines: list[bytes], maker: RowMaker | None
+) -> tuple[bytes, list[tuple[int, BadLine]]]:
+    """The rows of the lines that are well, and what is wrong with the others, by index."""
+    made: list[bytes] = []
+    bad: list[tuple[int, BadLine]] = []
+    start = 0
+    while start < len(lines):
+        try:
+            made.append(_made_rows(lines[start:], maker))
+            break
+        except BadLine as error:
+            end = start + error.index
+            made.append(_made_rows(lines[start:end], maker))
+            bad.append((end, error))
+            start = end + 1
+    return b"".join(made), bad
+
+
+def _made_rows(lines: list[bytes], maker: RowMaker | None) -> bytes:
+    if maker is not None:
+        return maker.rows(b"\n".join(lines)) if lines else b""
+    full = [line for line in lines if line.strip(_BLANK)]
+    return b"".join(row + b"\n" for row in _rows_of(full, None))
 
 
 def _rows_of(lines: list[bytes], maker: RowMaker | None) -> list[bytes]:

@@ -15,21 +15,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tests.bench import data
 from tests.bench.measure import CommandError, Sample, digest, measure, run
-from tests.bench.server import BenchServer, running_server
+from tests.bench.server import BenchServer, running_server, system_server
 from tests.bench.works import Bar, Work, build_templates, drop_templates, works
+from tests.servers import Missing
 
 HERE = Path(__file__).parent
 HELP_SECONDS = 0.3
+OLDEST = 15  # where values are checked in another way
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,14 @@ def measure_work(
     file: Path,
     rounds: int,
     sqlkit: Sequence[str] | None,
+    reference_file: Path | None = None,
 ) -> list[Line]:
     """All rounds of one work, reference and sqlkit by turns."""
-    environment = reference_environment() | {"FILE": str(file)}
+    environment = reference_environment() | {
+        "FILE": str(file),
+        "REFERENCE_FILE": str(reference_file or file),
+        "SQLKIT": shlex.join(sqlkit or ()),
+    }
     if isinstance(work.input, data.Prices):
         environment["ROWS"] = str(work.input.count)
     elif isinstance(work.input, data.Events):
@@ -116,7 +124,8 @@ def measure_work(
             if work.program is not None:
                 command = program(work.program)
             mine_in = environment if work.program is not None else {}
-            sample = measure(server, work.template, command, mine_in, work.table)
+            success = (3,) if work.rejects else (0,)
+            sample = measure(server, work.template, command, mine_in, work.table, success=success)
             note(f"  {sample.seconds:.2f} s")
             mine.append(sample)
             if round_ == 0 and work.peak_bytes is None:
@@ -238,6 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     note(f"input files are kept in {cache}")
     files = {work.name: data.make(cache, work.input) for work in wanted}
+    references = {
+        work.name: data.make(cache, work.reference_input) for work in wanted if work.reference_input
+    }
     base = data.make(cache, data.Prices(options.rows))
 
     lines: list[Line] = []
@@ -249,7 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             build_templates(server, wanted, base, deploy)
             for work in wanted:
                 try:
-                    lines += measure_work(server, work, files[work.name], rounds, sqlkit)
+                    lines += measure_work(
+                        server, work, files[work.name], rounds, sqlkit, references.get(work.name)
+                    )
                 except CommandError as error:
                     failures.append(str(error))
                     note(str(error))
@@ -258,6 +272,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             server.drop("bench")
             drop_templates(server)
+
+    older = [work for work in wanted if work.rejects and sqlkit is not None]
+    if older:
+        try:
+            with system_server(OLDEST) as server:
+                build_templates(server, older, base, deploy)
+                for work in older:
+                    titled = replace(work, title=f"{work.title}; PostgreSQL {OLDEST}")
+                    file, reference = files[work.name], references.get(work.name)
+                    lines += measure_work(server, titled, file, rounds, sqlkit, reference)
+        except (CommandError, Missing) as error:
+            note(str(error))
+            if isinstance(error, CommandError):
+                failures.append(str(error))
 
     print(f"\nBest of {rounds}; {os.cpu_count()} cores; {options.rows:,} price rows.")
     print(", ".join(f"{name} {value}" for name, value in settings.items()))

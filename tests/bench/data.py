@@ -31,6 +31,7 @@ class Prices:
     store (the usual export, and the reason why the key is not the physical order), `key` writes
     in key order, `random` in neither. `changed` is the share of rows with another price and
     time than in the file with `changed=0`; `new` is the share of rows that only this file has.
+    One row in `bad_every` has no price, but a text.
     """
 
     rows: int = 2_000_000
@@ -38,12 +39,14 @@ class Prices:
     new: float = 0.0
     order: str = "store"
     seed: int = 1
+    bad_every: int | None = None
 
     @property
     def name(self) -> str:
+        bad = f"-b{self.bad_every}" if self.bad_every else ""
         return (
             f"price-v{VERSION}-{self.rows}-{self.order}-c{self.changed:g}-n{self.new:g}"
-            f"-s{self.seed}.csv.gz"
+            f"-s{self.seed}{bad}.csv.gz"
         )
 
     @property
@@ -222,7 +225,16 @@ def make(cache: Path, spec: Input) -> Path:
 
 def price_file(cache: Path, spec: Prices) -> Path:
     """The gzip CSV file for `spec`, with a header."""
-    return _write(cache / spec.name, PRICE_HEADER, lambda: price_lines(spec))
+    return _write(cache / spec.name, PRICE_HEADER, lambda: _with_bad_rows(spec))
+
+
+def _with_bad_rows(spec: Prices) -> Iterator[str]:
+    for number, line in enumerate(price_lines(spec)):
+        if spec.bad_every and number % spec.bad_every == spec.bad_every // 2:
+            fields = line.split(",")
+            yield ",".join([*fields[:3], "n/a", *fields[4:]])
+        else:
+            yield line
 
 
 def event_file(cache: Path, rows: int) -> Path:

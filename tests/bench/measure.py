@@ -49,7 +49,9 @@ def _peaks(root: int, peaks: dict[int, int]) -> None:
                     peaks[process] = int(line.split()[1]) * 1024
 
 
-def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, int]:
+def run(
+    command: Sequence[str], environment: Mapping[str, str], *, success: Sequence[int] = (0,)
+) -> tuple[float, int]:
     """Run a command to its end: the seconds from its start, and the peak memory in bytes.
 
     Memory is the sum over the command and its descendants of VmHWM, the most that was resident
@@ -90,7 +92,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, 
             watcher.join()
         output.seek(0)
         said = output.read().decode(errors="replace")
-    if code != 0:
+    if code not in success:
         raise CommandError(f"exit code {code}: {' '.join(command)}\n{said[-3000:]}")
     return seconds, sum(peaks.values())
 
@@ -101,6 +103,8 @@ def measure(
     command: Sequence[str],
     environment: Mapping[str, str],
     table: str,
+    *,
+    success: Sequence[int] = (0,),
 ) -> Sample:
     """Run a command on a fresh copy of a template database, and look at `table` afterwards.
 
@@ -112,7 +116,8 @@ def measure(
         connection.execute("checkpoint")
         position = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
         assert position is not None
-    seconds, peak = run(command, {**environment, **server.environment(DATABASE)})
+    environment = {**environment, **server.environment(DATABASE)}
+    seconds, peak = run(command, environment, success=success)
     with server.connect(DATABASE) as connection:
         wal = connection.execute(
             "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s::pg_lsn)::bigint",

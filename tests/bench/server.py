@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sqlkit.server import EmbeddedServer
+from tests.servers import Session
 
 DATABASE = "bench"
 
@@ -97,6 +98,19 @@ class BenchServer:
                 [list(names)],
             ).fetchall()
         return dict(rows)
+
+
+@contextmanager
+def system_server(major: int) -> Iterator[BenchServer]:
+    """The machine's own PostgreSQL of a version, for the time of the block. Raises Missing."""
+    session = Session.open()
+    settings = {"autovacuum": "off", "shared_buffers": "512MB", "max_wal_size": "8GB"}
+    try:
+        with session.own(major, settings) as server:
+            # A socket's client needs no password; programs are told one all the same.
+            yield BenchServer(server.dsn(password="none"))
+    finally:
+        session.close()
 
 
 @contextmanager

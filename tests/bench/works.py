@@ -62,6 +62,8 @@ class Work:
     references: tuple[Reference, ...]
     input: data.Input
     program: str | None = None  # a script of this directory, run in place of sqlkit load
+    reference_input: data.Prices | None = None  # where it is not the same
+    rejects: bool = False  # some rows are refused, and on every server that is there
     no_dead_rows: bool = False  # a bar of its own
     peak_bytes: int | None = None  # another
     on_request: bool = False
@@ -97,6 +99,19 @@ def works(rows: int, json_rows: int) -> list[Work]:
             ),
             base,
             no_dead_rows=True,
+        ),
+        Work(
+            "rejects", "first load, 1% of the rows are bad", "bench_empty", PRICE,
+            (*update, "--reject-limit", "2%"),
+            (Reference("sqlkit_update.sh", Bar(2), exact=False),),
+            data.Prices(rows, bad_every=100), reference_input=base, rejects=True,
+        ),
+        Work(
+            "rejects-again", "deliver again, 1% of the rows are bad", "bench_loaded", PRICE,
+            (*update, "--reject-limit", "2%"),
+            (Reference("sqlkit_update.sh", Bar(2), exact=False),),
+            data.Prices(rows, changed=0.1, new=0.005, bad_every=100),
+            reference_input=changed, rejects=True,
         ),
         Work(
             "append", "append to a table without a key", "bench_keyless", PRICE,

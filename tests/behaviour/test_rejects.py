@@ -1,0 +1,343 @@
+"""Rejects: every class of bad row ends in sqlkit.reject with its place and reason, and no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import sqlkit as api
+from tests.conftest import Database, RunSqlkit
+
+TABLES = """
+create type colour as enum ('red', 'green');
+create domain percent as integer check (value between 0 and 100);
+create table maker (id integer primary key);
+insert into maker values (1), (2);
+create table part (
+    id integer primary key,
+    name varchar(14) not null,
+    price numeric(6, 2) constraint part_price_check check (price > 0),
+    colour colour,
+    share percent,
+    sold date,
+    maker integer constraint part_maker_fkey references maker,
+    code text constraint part_code_key unique,
+    during int4range,
+    constraint part_during_excl exclude using gist (during with &&)
+);
+create function refuse() returns trigger language plpgsql as $$
+begin
+    if new.name = 'cursed' then
+        raise exception 'nobody takes what is cursed';
+    end if;
+    return new;
+end $$;
+create trigger refuse before insert or update on part for each row execute function refuse();
+"""
+HEADER = "id,name,price,colour,share,sold,maker,code,during\n"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One class of bad row: its record, and what the reject says of it."""
+
+    record: str
+    column: str | None
+    code: str
+    told: str
+    lines: int = 1
+
+
+BAD = {
+    "too few fields": Bad("7,short", None, "22P04", "2 fields where there should be 9"),
+    "too many fields": Bad("7,a,1,red,5,,1,,,,", None, "22P04", "11 fields"),
+    "an empty line": Bad("", None, "22P04", "the line is empty"),
+    "not in the encoding": Bad("7,\udcff,1,red,5,,1,,", None, "22021", "not utf-8"),
+    "a NUL": Bad("7,a\0b,1,red,5,,1,,", None, "22021", "NUL"),
+    "no number": Bad("7,a,cheap,red,5,,1,,", "price", "22P02", '"cheap"'),
+    "no number on two lines": Bad('7,"a\nb",x,red,5,,1,,', "price", "22P02", '"x"', lines=2),
+    "no date": Bad("7,a,1,red,5,2024-02-30,1,,", "sold", "22008", "2024-02-30"),
+    "no colour": Bad("7,a,1,blue,5,,1,,", "colour", "22P02", '"blue"'),
+    "out of range": Bad("7,a,123456.1,red,5,,1,,", "price", "22003", "overflow"),
+    "an id out of range": Bad("9999999999,a,1,red,5,,1,,", "id", "22003", "out of range"),
+    "too long": Bad("7,by far too long,1,red,5,,1,,", "name", "22001", "too long"),
+    "a null": Bad("7,,1,red,5,,1,,", "name", "23502", "null value"),
+    "a check": Bad("7,a,-1,red,5,,1,,", "price", "23514", "part_price_check"),
+    "a domain": Bad("7,a,1,red,101,,1,,", "share", "23514", "percent"),
+    "a foreign key": Bad("7,a,1,red,5,,3,,", "maker", "23503", "part_maker_fkey"),
+    "unique": Bad("7,a,1,red,5,,1,taken,", "code", "23505", "part_code_key"),
+    "an exclusion": Bad('7,a,1,red,5,,1,,"[5,15)"', None, "23P01", "part_during_excl"),
+    "a trigger": Bad("7,cursed,1,red,5,,1,,", None, "P0001", "nobody takes what is cursed"),
+}
+ABOVE = ['1,"first, of all",1.50,red,5,2024-02-29,1,taken,"[1,10)"', "2,b,2,,,,,,", "3,c,3,,,,,,"]
+BELOW = ["4,ד,4,green,100,,2,,", '5,"two\nlines",5,,,,,,', "6,f,6,,,,,,"]
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """``make("a.csv", records)`` writes a file of parts."""
+
+    def write(name: str, records: list[str], header: str = HEADER) -> Path:
+        path = tmp_path / name
+        text = header + "".join(record + "\n" for record in records)
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def part(database: Database, superuser: psycopg.Connection) -> str:
+    """A table that refuses for every reason there is."""
+    superuser.execute(TABLES.encode())
+    for table in ("part", "maker"):
+        superuser.execute(f"grant all on {table} to public".encode())
+    return "part"
+
+
+def rejects_of(connection: psycopg.Connection, run_id: int | None) -> list[tuple[object, ...]]:
+    return connection.execute(
+        "select s.name, j.first_line, j.last_line, j.raw, j.column_name, j.sqlstate, j.message "
+        "from sqlkit.reject as j join sqlkit.batch as b using (run_id, batch_id) "
+        "join sqlkit.source as s on s.source_id = j.source_id and s.source_id = b.source_id "
+        "where j.run_id = %s and j.state = 'open' order by j.first_line",
+        [run_id],
+    ).fetchall()
+
+
+def check(found: tuple[object, ...], path: Path, line: int, bad: Bad) -> None:
+    """A reject against what is known of its row."""
+    name, first, last, raw, column, code, message = found
+    shown = bad.record.replace("\udcff", r"\xff").replace("\0", r"\x00")
+    assert (name, raw) == (str(path), shown)
+    assert (first, last) == (line, line + bad.lines - 1)
+    assert (column, code) == (bad.column, bad.code), message
+    assert bad.told in str(message)
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_is_kept_and_its_neighbours_are_loaded(
+    kind: str, make: Make, part: str, connection: psycopg.Connection, dsn: str
+) -> None:
+    bad = BAD[kind]
+    path = make("parts.csv", [*ABOVE, bad.record, *BELOW])
+    with api.connect(dsn) as client:
+        result = client.load(path, into=part, reject_limit=1)
+    assert (result.rows.read, result.rows.inserted, result.rows.rejected) == (7, 6, 1)
+    found = rejects_of(connection, result.run_id)
+    assert len(found) == 1
+    check(found[0], path, 5, bad)
+    ids = connection.execute("select array_agg(id order by id), max(name) from part").fetchone()
+    assert ids is not None
+    assert ids[0] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.every_version
+@pytest.mark.parametrize("policy", ["update", "append"])
+def test_all_of_them_at_once(
+    policy: str, make: Make, part: str, connection: psycopg.Connection, dsn: str
+) -> None:
+    # Rows 10, 11, ... stand between the bad ones, so that each of these has two good neighbours.
+    records = [*ABOVE]
+    lines = {}
+    for number, (kind, bad) in enumerate(BAD.items(), start=10):
+        lines[2 + sum(record.count("\n") + 1 for record in records)] = kind
+        records += [bad.record.replace("7,", f"{number + 100},", 1), f"{number},good,1,,,,,,"]
+    path = make("parts.csv", [*records, *BELOW])
+    good = 6 + len(BAD)
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError) as raised:
+            client.load(path, into=part, policy=policy, reject_limit=len(BAD) - 1)
+        assert str(raised.value).startswith(f"{len(BAD)} rows were refused")
+        assert connection.execute("select count(*) from part").fetchone() == (0,)
+        result = client.load(path, into=part, policy=policy, reject_limit=len(BAD))
+    assert (result.rows.inserted, result.rows.rejected) == (good, len(BAD))
+    found = rejects_of(connection, result.run_id)
+    assert [line for _, line, *_ in found] == list(lines)
+    for reject, kind in zip(found, lines.values(), strict=True):
+        assert (reject[4], reject[5]) == (BAD[kind].column, BAD[kind].code)
+    assert connection.execute("select count(*) from part").fetchone() == (good,)
+
+
+def test_many_bad_rows_among_more_good_ones(
+    make: Make, part: str, connection: psycopg.Connection, dsn: str
+) -> None:
+    """Several pieces and batches, screened: what is refused is what should be, and in its place."""
+    connection.execute("drop trigger refuse on part")
+    bad = ["{},a,cheap,red,5,,1,,", "{},,1,red,5,,1,,", "{},a,-1,red,5,,1,,", "{},a,1,red,5,,3,,"]
+    good = ["{},good,1.5,red,5,2024-02-28,1,,", '{},"go""od",,,,,,,', "{},ok,2,green,,,2,,"]
+    records, lines = [], []
+    for number in range(20_000):
+        if number % 97 == 96:
+            lines.append(number + 2)
+            records.append(bad[number % 4].format(number))
+        else:
+            records.append(good[number % 3].format(number))
+    path = make("parts.csv", records)
+    with api.connect(dsn) as client:
+        result = client.load(path, into=part, reject_share=0.02, reject_limit=None)
+        assert result.rows.rejected == len(lines)
+        assert [row[1:4] for row in rejects_of(connection, result.run_id)] == [
+            (line, line, records[line - 2]) for line in lines
+        ]
+        again = client.load(
+            path, into=part, reject_limit=None, again=True, batch_bytes=100_000, workers=3
+        )
+        assert again.batches > 3
+        assert (again.rows.unchanged, again.rows.rejected) == (result.rows.inserted, len(lines))
+        connection.execute("truncate part")
+        connection.execute("alter table part drop constraint part_during_excl")
+        appended = client.load(path, into=part, policy="append", reject_limit=None, again=True)
+        assert (appended.rows.inserted, appended.rows.rejected) == (
+            result.rows.inserted,
+            len(lines),
+        )
+        assert appended.batches < 5
+
+
+def test_json_lines(tmp_path: Path, part: str, connection: psycopg.Connection, dsn: str) -> None:
+    records = [
+        '{"id": 1, "name": "a", "price": 1.50}',
+        "",
+        '{"id": 2, "name": "b", "price": "cheap"}',
+        '{"id": 3, "name": "c"',
+        "[4]",
+        '{"id": 5, "name": "e", "price": -1}',
+        '{"id": 6, "name": "\\u0000"}',
+        '{"id": 7, "name": null}',
+        '{"id": 8, "name": "ה", "price": null, "maker": 1}',
+    ]
+    path = tmp_path / "parts.jsonl"
+    path.write_text("".join(record + "\n" for record in records * 300), encoding="utf-8")
+    with api.connect(dsn) as client:
+        result = client.load(path, into=part, reject_limit=None, leave_out=["*"])
+    assert result.rows.read == 8 * 300
+    assert result.rows.rejected == 6 * 300
+    found = rejects_of(connection, result.run_id)
+    assert [(line, raw, column, code) for _, line, _, raw, column, code, _ in found[-6:]] == [
+        (2694, records[2], "price", "22P02"),
+        (2695, records[3], None, "22P04"),
+        (2696, records[4], None, "22P04"),
+        (2697, records[5], "price", "23514"),
+        (2698, records[6], None, "22P05"),
+        (2699, records[7], "name", "23502"),
+    ]
+    assert connection.execute("select id from part order by id").fetchall() == [(1,), (8,)]
+
+
+# Limits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "exit_code"), [(None, 4), ("2", 4), ("3", 3), ("20%", 4), ("30%", 3)]
+)
+def test_limits_and_exit_codes(
+    limit: str | None,
+    exit_code: int,
+    make: Make,
+    part: str,
+    sqlkit: RunSqlkit,
+    connection: psycopg.Connection,
+    dsn: str,
+) -> None:
+    bad = [BAD[kind].record for kind in ("no number", "a check", "unique")]
+    path = make("parts.csv", [*ABOVE, *bad, *BELOW, "20,g,1,,,,,,", "21,h,1,,,,,,"])
+    options = () if limit is None else ("--reject-limit", limit)
+    done = sqlkit("load", path, "--into", part, "--dsn", dsn, *options)
+    assert done.returncode == exit_code, done.stderr
+    rows = connection.execute("select count(*) from part").fetchone()
+    if exit_code == 3:
+        assert rows == (8,)
+        return
+    assert rows == (0,)
+    for line, kind in ((5, "no number"), (6, "a check"), (7, "unique")):
+        assert f"parts.csv, line {line}: column {BAD[kind].column}: " in done.stderr
+        assert BAD[kind].record in done.stderr
+    assert "3 rows were refused" in done.stderr
+
+
+def test_the_limit_is_of_the_run(make: Make, part: str, dsn: str) -> None:
+    """Two files with two bad rows each are four bad rows."""
+    paths = [
+        make(f"{name}.csv", [f"{name}1,a,x,,,,,,", f"{name}2,a,x,,,,,,", f"{name}3,a,1,,,,,,"])
+        for name in ("1", "2")
+    ]
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError):
+            client.load(paths, into=part, reject_limit=3)
+        result = client.load(paths, into=part, reject_limit=4)
+    # The first file was committed before the second passed the limit.
+    assert (result.rows.read, result.rows.rejected) == (3, 2)
+
+
+# What is done with them ----------------------------------------------------------------------
+
+
+def test_list_export_mend_and_load(
+    make: Make,
+    part: str,
+    sqlkit: RunSqlkit,
+    connection: psycopg.Connection,
+    dsn: str,
+    tmp_path: Path,
+) -> None:
+    bad = ["7,a,cheap,red,5,,1,,", '8,"b\nb",cheap,red,5,,1,,', "9,c,-1,red,5,,1,,"]
+    path = make("parts.csv", ["1,a,1,,,,,,", "2,b,2,,,,,,", "3,c,3,,,,,,", *bad])
+    path.write_text(path.read_text().replace(",", ";"))
+    loaded = sqlkit("load", path, "--into", part, "--dsn", dsn, "--reject-limit", "3", "--json")
+    assert loaded.returncode == 3, loaded.stderr
+    run = json.loads(loaded.stdout)["run_id"]
+    listed = sqlkit("rejects", str(run), "--dsn", dsn)
+    assert f"run {run}, public.part: 2 open: 22P02 column price: " in listed.stdout
+    assert f"run {run}, public.part: 1 open: 23514 column price: " in listed.stdout
+    one_by_one = json.loads(sqlkit("rejects", "list", "--rows", "--json", "--dsn", dsn).stdout)
+    assert [reject["first_line"] for reject in one_by_one] == [5, 6, 8]
+    exported = sqlkit("rejects", "export", str(run), "mend.csv", "--dsn", dsn)
+    assert exported.returncode == 0, exported.stderr
+    mend = tmp_path / "mend.csv"
+    assert mend.read_text().split("\n", 1)[0] == HEADER.strip().replace(",", ";")
+    mend.write_text(mend.read_text().replace("cheap", "0.5").replace("-1", "1"))
+    done = sqlkit("load", "mend.csv", "--into", part, "--dsn", dsn)
+    assert done.returncode == 0, done.stderr
+    names = connection.execute("select id, name, price::text from part where id > 6 order by id")
+    assert names.fetchall() == [(7, "a", "0.50"), (8, "b\nb", "0.50"), (9, "c", "1.00")]
+
+
+def test_replay_and_dismiss(
+    make: Make, part: str, sqlkit: RunSqlkit, superuser: psycopg.Connection, dsn: str
+) -> None:
+    bad = ["7,a,1,red,5,,3,,", "8,b,cheap,red,5,,1,,", "9,c,-1,red,5,,1,,"]
+    path = make("parts.csv", [*ABOVE, *bad])
+    with api.connect(dsn) as client:
+        run = client.load(path, into=part, reject_limit=None).run_id
+    superuser.execute("insert into maker values (3)")
+    again = sqlkit("rejects", "replay", str(run), "--dsn", dsn, "--json")
+    assert again.returncode == 3, again.stderr
+    result = json.loads(again.stdout)[0]
+    assert result["run_id"] != run
+    assert (result["rows"]["inserted"], result["rows"]["rejected"]) == (1, 2)
+    found = superuser.execute(
+        "select state, settled_by_run_id from sqlkit.reject where run_id = %s", [run]
+    )
+    assert found.fetchall() == [("replayed", result["run_id"])] * 3
+    edited = sqlkit(
+        *("rejects", "replay", str(result["run_id"]), "--dsn", dsn, "--json"),
+        *("--edit-sql", "replace(raw, 'cheap', '0.5')"),
+    )
+    assert edited.returncode == 3, edited.stderr
+    last = json.loads(edited.stdout)[0]
+    assert (last["rows"]["inserted"], last["rows"]["rejected"]) == (1, 1)
+    dismissed = sqlkit("rejects", "dismiss", str(last["run_id"]), "--dsn", dsn)
+    assert dismissed.stdout == "1 dismissed\n"
+    left = superuser.execute("select count(*) from sqlkit.reject where state = 'open'").fetchone()
+    assert left == (0,)
+    assert superuser.execute("select array_agg(id order by id) from part").fetchone() == (
+        [1, 2, 3, 7, 8],
+    )
