@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="54f66f20811d57dab966cefd9558e043bd3b0fc4b5b0f7545b0b80495b68a854",
+        sha256="58e4f9aba7d5bef15d210c915cb739d04b9d8c03426c4e7c34d9d1ba6525f0f2",
     )
 
 

@@ -663,8 +663,8 @@ comment on function sqlkit.merge_batch(
 p_pieces tells which rows came first where several stages were filled by turns: a list of
 {"stage": index, "piece": position in the source, "rows": number}.
 Writes: the target, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW EXCLUSIVE on the
-target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to SK207,
-SK302 and SK303 under policy error, and the target''s own errors.';
+target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to SK204,
+SK206, SK207, SK302 and SK303 under policy error, and the target''s own errors.';
 
 
 create or replace function sqlkit.merge_stage(
@@ -711,4 +711,4 @@ Policies: append (no key), ignore (the first stays), update (the last wins), new
 wins), fill (only nulls are overwritten), error (nothing may exist).
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
-for append. Raises: SK201 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';
+for append. Raises: SK201 to SK204, SK206 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';

@@ -263,11 +263,11 @@ comment on function sqlkit.merge_text_batch(
 'Merges a batch that stands in a text stage: finds all its bad rows, keeps them in sqlkit.reject, merges the rest
 and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
 any) or p_share (of the rows read, 0 to 1) allow, nothing is merged: the result is null, and the refused rows (the
-first 10,000) are in sqlkit.reject without a batch. A row is refused if it is malformed, a value is none of its
+first 10,000) are in sqlkit.reject without a batch (SK301 only ends the attempt inside). A row is refused if it is malformed, a value is none of its
 column, or it breaks a constraint or a trigger of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
-SK207, SK302 and SK303 under policy error; SK301 only ends the attempt inside.';
+SK204, SK206, SK207, SK302 and SK303 under policy error.';
 
 
 create or replace function sqlkit.settle_rejects(

@@ -76,6 +76,7 @@ def test_up_status_down(home: Path, sqlkit: RunSqlkit) -> None:
     assert json.loads(sqlkit("down", "--json", cwd=home).stdout) == {"stopped": False}
     with pytest.raises(ServerError, match="not running") as refused:
         find_dsn()
+    assert refused.value.code == "SK601"
     assert refused.value.hint == "Start it: sqlkit up"
 
 

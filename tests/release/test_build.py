@@ -206,6 +206,7 @@ def test_a_grant_on_nothing_is_refused(copy: Path) -> None:
     grants.write_text(grants.read_text().replace('"run_summary"', '"run_summry"'))
     with pytest.raises(SqlkitError, match="run_summry") as caught:
         build.render_dist(copy)
+    assert caught.value.code == "SK000"
     assert "run_summary" in (caught.value.detail or "")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -122,6 +124,130 @@ def test_every_code_is_in_the_list_of_errors(connection: psycopg.Connection) -> 
         for code in re.findall(r"'(SK\d{3})'", source)
     }
     assert raised - listed == set()
+
+
+def codes_in_python(path: Path) -> Iterator[str]:
+    """Codes of ours that a test asserts, by itself or as its parameter."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            asserted = [*node.decorator_list, *(n for n in ast.walk(node) if is_assertion(n))]
+            for one in asserted:
+                yield from re.findall(r"SK\d{3}", ast.unparse(one))
+
+
+def is_assertion(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assert) or (
+        isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("pytest.raises", "check"))
+    )
+
+
+def codes_in_sql(path: Path, kind: str = r"throws_ok\(") -> Iterator[str]:
+    """Codes that a pgTAP test wants raised, or recorded."""
+    for statement in re.split(r";\n", path.read_text()):
+        if re.search(kind, statement):
+            yield from re.findall(r"'(\w{5})'", statement)
+
+
+def test_every_error_of_the_list_is_wanted_by_some_test() -> None:
+    tests = ROOT / "tests"
+    wanted = {
+        code
+        for path in tests.rglob("test_*.py")
+        for code in codes_in_python(path)
+        if path.parent.name != "bench"
+    }
+    wanted |= {
+        code
+        for path in (tests / "sql").rglob("*.sql")
+        for code in codes_in_sql(path, r"(throws_ok|results_eq)\(")
+    }
+    assert set(build.read_toml(ROOT, "errors.toml")) - wanted == set()
+
+
+# Functions, procedures and views that people call; in the catalog, so that nobody can forget one.
+CALLED = """
+    select p.proname::text as name, coalesce(obj_description(p.oid, 'pg_proc'), '') as comment
+    from pg_proc as p
+    where p.pronamespace = 'sqlkit'::regnamespace and p.proname not like '\\_%'
+"""
+
+
+IN_THE_MAKING = {
+    "conflict_summary",
+    "define_disagreement",
+    "define_distance",
+    "define_duplicate",
+    "define_overlap",
+    "finish_detection",
+    "flag_conflicts",
+    "mark_detection",
+    "measure_bloat",
+}
+"""What is new in this release, and whose SQL tests are not complete yet. Empty at a release."""
+
+
+def test_nothing_is_in_the_making_at_a_release() -> None:
+    assert not (IN_THE_MAKING and build.read_releases(ROOT)[-1].released)
+
+
+def sql_tests(name: str) -> list[Path]:
+    """The SQL tests of a function or view: tests/sql/<topic>/<name>/."""
+    return sorted((ROOT / "tests" / "sql").glob(f"*/{name}/*.sql"))
+
+
+def test_every_function_and_view_has_sql_tests(connection: psycopg.Connection) -> None:
+    called = names(
+        connection,
+        f"""
+        select c.name from ({CALLED}) as c
+        union
+        select v.relname from pg_class as v
+        where v.relnamespace = 'sqlkit'::regnamespace and v.relkind in ('v', 'm')
+            and v.relname not like '\\_%'
+        """,
+    )
+    assert {name for name in called if not sql_tests(name)} - IN_THE_MAKING == set()
+
+
+def test_every_error_that_a_comment_tells_of_is_wanted_by_a_test_of_that_function(
+    connection: psycopg.Connection,
+) -> None:
+    listed = sorted(build.read_toml(ROOT, "errors.toml"))
+    untested = set()
+    for name, comment in rows(connection, CALLED):
+        told = comment.partition("Raises:")[2]
+        codes = set(re.findall(r"\b(?:SK\d{3}|\d{2}[0-9A-Z]{3})\b", told))
+        for first, last in re.findall(r"(SK\d{3}) to (SK\d{3})", told):
+            codes |= {code for code in listed if first <= code <= last}
+        wanted = {code for path in sql_tests(name) for code in codes_in_sql(path)}
+        if name not in IN_THE_MAKING:
+            untested |= {f"{name} raises {code}" for code in codes - wanted}
+    assert untested == set()
+
+
+def test_every_function_that_takes_a_name_is_called_with_odd_ones(
+    connection: psycopg.Connection,
+) -> None:
+    """In tests/sql/odd_identifiers.sql, or a file of that name among the function's own tests."""
+    together = (ROOT / "tests" / "sql" / "odd_identifiers.sql").read_text()
+    taking = names(
+        connection,
+        f"""
+        select c.name from ({CALLED}) as c
+        where exists (
+            select from pg_proc as p
+            where p.pronamespace = 'sqlkit'::regnamespace and p.proname = c.name
+                and string_to_array(p.proargtypes::text, ' ')::oid[]
+                    && '{{regclass,_regclass,name,_name}}'::regtype[]::oid[]
+        )
+        """,
+    )
+    assert {
+        name
+        for name in taking - IN_THE_MAKING
+        if f"sqlkit.{name}(" not in together
+        and not any(path.name == "odd_identifiers.sql" for path in sql_tests(name))
+    } == set()
 
 
 @pytest.mark.every_version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 
 import psycopg
 import pytest
@@ -125,6 +126,51 @@ def test_a_reader_reads_the_ledger_and_no_more(bare: Database, user: str) -> Non
         ):
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+# Each function, called with nulls: what comes of it does not matter, but whether one may call it.
+CALLS = """
+    select
+        p.proname::text,
+        format(
+            '%s sqlkit.%I(%s)',
+            case p.prokind when 'p' then 'call' else 'select' end,
+            p.proname,
+            (
+                select string_agg('null::' || format_type(a.type, null), ', ' order by a.position)
+                from unnest(p.proargtypes::oid[]) with ordinality as a (type, position)
+            )
+        )
+    from pg_proc as p
+    where p.pronamespace = 'sqlkit'::regnamespace
+"""
+
+
+@pytest.mark.parametrize("role", [None, *ROLES])
+def test_who_may_call_a_function_calls_it_and_nobody_else(
+    bare: Database, user: str, role: str | None
+) -> None:
+    with bare.connect() as connection:
+        calls = connection.execute(CALLS.encode()).fetchall()
+    listed = build.read_toml(ROOT, "grants.toml")
+    held = {role} if role else set()
+    while more := {one for name in held for one in listed[name].get("includes", [])} - held:
+        held |= more
+    patterns = [pattern for name in held for pattern in listed[name].get("execute", [])]
+    may = {name for name, _ in calls if any(fnmatch(name, pattern) for pattern in patterns)}
+    with bare.connect(user=user) if role is None else member(bare, user, role) as connection:
+        connection.execute("set statement_timeout = '10s'")
+        could = set()
+        for name, call in calls:
+            try:
+                connection.execute(call.encode())
+            except errors.InsufficientPrivilege:
+                continue
+            except psycopg.Error:
+                pass  # it began
+            could.add(name)
+    assert could == may
+    assert bool(may) == (role is not None)
 
 
 def test_an_admin_clears_the_ledger(bare: Database, user: str) -> None:

@@ -389,3 +389,11 @@ def test_memory_does_not_grow_with_the_rows() -> None:
             tracemalloc.stop()
 
     assert peak(80_000) < 1.2 * peak(20_000) + 100_000
+
+
+def test_a_row_of_another_width_has_a_code() -> None:
+    reader = sqlkit.rows([(1, "a"), (2,)], columns=["id", "name"]).open(database_encoding="UTF8")
+    wanted = [WantedColumn("id"), WantedColumn("name")]
+    with pytest.raises(SourceError, match="line 2: 1 values where there should be 2") as raised:
+        list(reader.pieces(wanted, 1000, None))
+    assert raised.value.code == "SK118"

@@ -280,6 +280,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(os, "open", denied)
     with pytest.raises(SourceError, match="Permission denied") as caught:
         StoredFile(str(path)).open()
+    assert caught.value.code == "SK101"
     assert caught.value.hint
 
 

@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(16);
 
 create domain code as text check (value <> '');
 create type colour as enum ('red', 'green');
@@ -79,6 +79,10 @@ select hasnt_column('sqlkit_stage', 'with_less', 'code', 'a column of the target
 
 select throws_ok(
     $$select sqlkit.create_stage('item', p_name => 'with_less')$$, '23505', null, 'a name that is taken'
+);
+create table sqlkit_stage.of_somebody (id integer);
+select throws_ok(
+    $$select sqlkit.create_stage('item', p_name => 'of_somebody')$$, '42P07', null, 'even by what is no stage'
 );
 select throws_ok($$select sqlkit.create_stage('item', '{id,colour}')$$, 'SK204', null, 'an unknown column');
 select throws_ok($$select sqlkit.create_stage('item', '{doubled}')$$, 'SK205', null, 'a generated column');

@@ -1,0 +1,134 @@
+-- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
+-- What needs more than a target has a file odd_identifiers.sql of its own.
+begin;
+select plan(135);
+
+create function pg_temp.go_all_the_way(p_name name)
+returns setof text
+language plpgsql
+as $go_all_the_way$
+declare
+    v_key name := left('k' || p_name, 62);
+    v_other name := left('o' || p_name, 62);
+    v_target regclass;
+    v_stages regclass[];
+    v_run_id bigint;
+    v_source_id bigint;
+    v_indexes jsonb;
+    v_counts sqlkit.row_counts;
+begin
+    perform sqlkit_test.create_schema(p_name);
+    execute format(
+        'create table %1$I.%1$I (%2$I integer, %3$I integer, constraint %2$I primary key (%2$I))', p_name, v_key, v_other
+    );
+    execute format('create index %2$I on %1$I.%1$I (%2$I)', p_name, v_other);
+    v_target := format('%1$I.%1$I', p_name)::regclass;
+
+    return next is(sqlkit.describe_target(v_target) -> 'key', to_jsonb(array[v_key]), p_name || ': describe_target');
+    return next is(sqlkit.find_key(v_target, array[v_key]), array[v_key], p_name || ': find_key');
+
+    v_run_id := sqlkit.start_run('load', v_target, 'newer', array[v_key], '{}', p_name);
+    select s.source_id
+    into v_source_id
+    from sqlkit.open_source(v_target, p_name, 'csv', 1, p_name) as s;
+    return next is(
+        (
+            select (r.target = s.target and r.key_columns = array[v_key])
+            from sqlkit.run as r, sqlkit.source as s
+            where r.run_id = v_run_id and s.source_id = v_source_id
+        ),
+        true,
+        p_name || ': start_run and open_source'
+    );
+
+    v_indexes := sqlkit.begin_first_load(v_target);
+    execute format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);
+    return next is(
+        sqlkit_test.shown(sqlkit.finish_first_load(v_target, v_indexes, 3, 'newer', array[v_key], v_other)),
+        '3 read, 2 inserted, 1 duplicate',
+        p_name || ': begin_first_load and finish_first_load'
+    );
+    return next is(
+        (
+            select count(*)
+            from pg_catalog.pg_index as i
+            where i.indrelid = v_target
+        ),
+        2::bigint,
+        p_name || ': with both indexes'
+    );
+
+    v_stages := array[
+        sqlkit.create_stage(v_target, array[v_other, v_key], p_name, '{}', v_run_id),
+        sqlkit.create_stage(v_target, array[v_key, v_other], v_other, array[v_other], v_run_id)
+    ];
+    execute format('insert into %s values (9, 1)', v_stages[1]);
+    return next lives_ok(format('select sqlkit.check_stages(%L, 1)', v_stages), p_name || ': check_stages');
+    return next is(
+        sqlkit_test.shown(
+            sqlkit.merge_batch(
+                v_run_id, v_source_id, (0, 10, 1, 1, 10, null, false), v_stages[1:1], v_target, 'newer', array[v_key], v_other
+            )
+        ),
+        '1 read, 1 updated',
+        p_name || ': merge_batch'
+    );
+    perform sqlkit.empty_stages(v_stages);
+    return next lives_ok(format('select sqlkit.check_stages(%L, 0)', v_stages), p_name || ': empty_stages');
+    execute format('insert into %s values (9, 1)', v_stages[1]);
+    return next is(
+        sqlkit_test.shown(sqlkit.merge_stage(v_stages[1], 'newer', array[v_key], v_other)),
+        '1 read, 1 unchanged',
+        p_name || ': merge_stage'
+    );
+    perform sqlkit.drop_stage(v_stages[2]);
+    return next is(sqlkit.drop_stages(v_run_id), 1::bigint, p_name || ': drop_stage and drop_stages');
+
+    v_stages := array[sqlkit.create_text_stage(v_target, array[v_key, v_other], v_run_id)];
+    execute format(
+        'insert into %s values (2, 2, %2$L, null, null, %3$L, %2$L), (3, 3, %2$L, null, null, %3$L, %3$L)',
+        v_stages[1],
+        'x',
+        '7'
+    );
+    v_counts := sqlkit.merge_text_batch(
+        v_run_id, v_source_id, (10, 20, 2, 3, 20, null, true), v_stages[1], v_target, 'newer', array[v_key], v_other, null
+    );
+    return next is(
+        sqlkit_test.shown(v_counts),
+        '2 read, 1 inserted, 1 rejected',
+        p_name || ': create_text_stage and merge_text_batch'
+    );
+    return next results_eq(
+        format('select target, column_name::text from sqlkit.reject_summary where run_id = %s', v_run_id),
+        format('values (%L, %L)', format('%1$I.%1$I', p_name), v_other),
+        p_name || ': the rejects name target and column'
+    );
+
+    v_stages := array[sqlkit.stage_query(v_target, format('table %s', v_target), v_run_id, p_name)];
+    return next is(
+        (sqlkit.refresh_batch(v_run_id, v_stages[1], 'mirror', array[v_key], p_key => array[v_key])).rows_unchanged,
+        3::bigint,
+        p_name || ': stage_query and refresh_batch'
+    );
+    return next is(
+        (sqlkit.refresh_stage(v_stages[1], 'mirror', p_key => array[v_key])).rows_unchanged,
+        3::bigint,
+        p_name || ': refresh_stage'
+    );
+    perform sqlkit.drop_stage(v_stages[1]);
+
+    perform sqlkit.finish_run(v_run_id);
+    return next results_eq(
+        format('select action from sqlkit.repair_runs(%L::regclass) where run_id = %s', v_target, v_run_id),
+        $$values ('dropped')$$,
+        p_name || ': repair_runs'
+    );
+end;
+$go_all_the_way$;
+
+select pg_temp.go_all_the_way(n.name)
+from sqlkit_test.odd_identifiers() as n (name);
+
+select * from finish();
+rollback;
