@@ -173,6 +173,8 @@ CALLED = """
 
 
 IN_THE_MAKING = {
+    "begin_screen",
+    "check_reject_limit",
     "conflict_summary",
     "define_disagreement",
     "define_distance",
@@ -182,6 +184,10 @@ IN_THE_MAKING = {
     "flag_conflicts",
     "mark_detection",
     "measure_bloat",
+    "merge_screened_batch",
+    "plan_screen",
+    "screen_rows",
+    "screen_text",
 }
 """What is new in this release, and whose SQL tests are not complete yet. Empty at a release."""
 
