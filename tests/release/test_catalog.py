@@ -57,6 +57,7 @@ COMPOSING = {
     "finish_first_load",
     "stage_query",
     "flag_conflicts",
+    "keep_rejects",
     "mark_detection",
 }
 """Functions that execute fragments which format() built from quoted names: plpgsql_check cannot
@@ -182,6 +183,7 @@ IN_THE_MAKING = {
     "define_overlap",
     "finish_detection",
     "flag_conflicts",
+    "keep_rejects",
     "mark_detection",
     "measure_bloat",
     "merge_screened_batch",
