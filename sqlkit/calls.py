@@ -171,6 +171,18 @@ def open_source(
     return SourceState(*row)
 
 
+def source_state(connection: Connection[Any], source_id: int) -> SourceState | None:
+    """How far a source has come that was opened before; None if that was rolled back."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        "select s.source_id, s.state, s.next_offset, s.next_line, s.stored_offset, s.stored_sha256 "
+        "from sqlkit.source as s where s.source_id = %s",
+        [source_id],
+    )
+    row = cursor.fetchone()
+    return None if row is None else SourceState(*row)
+
+
 def describe_source(connection: Connection[Any], source_id: int, layout: dict[str, Any]) -> None:
     """Records how the records of a source are written."""
     _value(

@@ -173,6 +173,18 @@ async def open_source(
     return SourceState(*row)
 
 
+async def source_state(connection: AsyncConnection[Any], source_id: int) -> SourceState | None:
+    """How far a source has come that was opened before; None if that was rolled back."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        "select s.source_id, s.state, s.next_offset, s.next_line, s.stored_offset, s.stored_sha256 "
+        "from sqlkit.source as s where s.source_id = %s",
+        [source_id],
+    )
+    row = await cursor.fetchone()
+    return None if row is None else SourceState(*row)
+
+
 async def describe_source(
     connection: AsyncConnection[Any], source_id: int, layout: dict[str, Any]
 ) -> None:

@@ -109,7 +109,7 @@ class AsyncClient:
         full disk and their like, told by SQLSTATE) are waited for and the load goes on where the
         ledger says, on new connections: for `retry_for` seconds without progress, 0 for not at all.
         `on_wait` is told what it waits for; without it, the logger ``sqlkit`` is. Not so on the
-        caller's own connection, and not for standard input, which cannot be read again.
+        caller's own connection.
 
         Guarantees: a batch's rows and its row in the ledger are committed together, so that after
         any failure the same call continues where it stopped; rows read are the sum of inserted,

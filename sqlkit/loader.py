@@ -320,7 +320,6 @@ class Loader:
         self._rows_total: int | None = None
         self._is_whole = False
         self._can_screen = False  # the reader of the source in hand
-        self._sampled: Reader | None = None  # of standard input, before it is loaded
         # What outlives an attempt.
         self._main: Connection[Any] | None = None
         self._ddl: str | None = None
@@ -328,7 +327,7 @@ class Loader:
         self._batches_before = 0
         self._fingerprints: dict[int, str | None] = {}
         self._source_ids: dict[int, int] = {}  # of the sources that this load has begun with
-        self._read_once: set[int] = set()  # those of them that cannot be read again
+        self._begun: Source | None = None  # the one in hand
 
     # The whole ------------------------------------------------------------------------------
 
@@ -373,14 +372,11 @@ class Loader:
             with self._outermost(main):
                 return self._load(main, sources, into)
         finally:
-            if self._sampled is not None:
-                run(self._sampled.close)
-                self._sampled = None
             self._clear_up(main)
 
     def _wait_for(self, error: psycopg.Error | SqlkitError) -> Waiting | None:
         """What to wait for before the next attempt; None if there is to be none."""
-        if self._connections.is_callers or self._read_once:
+        if self._connections.is_callers or not (self._begun is None or self._begun.can_reopen):
             return None
         if self._tally.batches > self._batches_before and not self._options.atomic:
             self._batches_before = self._tally.batches
@@ -562,12 +558,8 @@ class Loader:
                 left_out=self._options.left_out,
                 types=reader.column_types,
             )
-            if not source.repeatable:
-                # A sample consumes nothing, and there will be no other reader.
-                self._sampled = reader
         finally:
-            if self._sampled is None:
-                run(reader.close)
+            run(reader.close)
         try:
             with main.transaction():
                 main.execute(self._ddl.encode())
@@ -584,7 +576,12 @@ class Loader:
         again = self._options.again and position not in self._source_ids
         care = _Care.NONE
         while True:
-            state = calls.open_source(
+            # Without a fingerprint there is no other way to know what was begun.
+            state = (
+                calls.source_state(main, self._source_ids[position])
+                if position in self._source_ids and not source.repeatable
+                else None
+            ) or calls.open_source(
                 main,
                 self._target.name,
                 source.name,
@@ -597,8 +594,7 @@ class Loader:
             if state.state == "loaded":
                 break
             again = False
-            if not source.repeatable:
-                self._read_once.add(position)
+            self._begun = source
             try:
                 if care == _Care.SINGLY:
                     if not self._read_singly(main, source, state):
@@ -613,15 +609,12 @@ class Loader:
                 if code == BATCH_TAKEN:
                     # Another process is loading the same source: go on from where it is now.
                     continue
-                if care == _Care.SINGLY or not source.repeatable:
+                if care == _Care.SINGLY or not source.can_reopen:
                     raise
                 if not may_be_rows(code) and code != LIMIT_PASSED:
                     raise
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
-            else:
-                if not source.repeatable:
-                    break
 
     def _more_care(self, care: _Care, code: str) -> _Care:
         """How to go on after an error that lies in rows."""
@@ -658,15 +651,13 @@ class Loader:
         self, main: Connection[Any], source: Source, state: SourceState, care: _Care
     ) -> Iterator[_Open]:
         """A source, opened where the ledger says, and read ahead."""
-        reader, self._sampled = self._sampled, None
-        if reader is None:
-            reader = run(
-                partial(
-                    source.open,
-                    database_encoding=self._encoding,
-                    resume=_begins(state) if state.next_offset else None,
-                )
+        reader = run(
+            partial(
+                source.open,
+                database_encoding=self._encoding,
+                resume=_begins(state) if state.next_offset else None,
             )
+        )
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
@@ -1009,7 +1000,7 @@ class Loader:
                 rows = {place(row)[0]: row for row in screening.doubtful}
                 bad = {rows[reject[0]] for reject in rejects if reject[0] in rows}
             if screen.with_constraints:
-                sound = [row for row in range(screening.rows) if row not in bad]
+                sound = [row for row in range(len(screening.ends())) if row not in bad]
                 data = screening.without(bad)
                 _copy(connection, "sqlkit_typed", opened.plan.staged, format, data)
                 for number, column, code, message in calls.screen_rows(connection, screen.plan):

@@ -318,7 +318,6 @@ class AsyncLoader:
         self._rows_total: int | None = None
         self._is_whole = False
         self._can_screen = False  # the reader of the source in hand
-        self._sampled: Reader | None = None  # of standard input, before it is loaded
         # What outlives an attempt.
         self._main: AsyncConnection[Any] | None = None
         self._ddl: str | None = None
@@ -326,7 +325,7 @@ class AsyncLoader:
         self._batches_before = 0
         self._fingerprints: dict[int, str | None] = {}
         self._source_ids: dict[int, int] = {}  # of the sources that this load has begun with
-        self._read_once: set[int] = set()  # those of them that cannot be read again
+        self._begun: Source | None = None  # the one in hand
 
     # The whole ------------------------------------------------------------------------------
 
@@ -371,14 +370,11 @@ class AsyncLoader:
             async with self._outermost(main):
                 return await self._load(main, sources, into)
         finally:
-            if self._sampled is not None:
-                await run_async(self._sampled.close)
-                self._sampled = None
             await self._clear_up(main)
 
     async def _wait_for(self, error: psycopg.Error | SqlkitError) -> Waiting | None:
         """What to wait for before the next attempt; None if there is to be none."""
-        if self._connections.is_callers or self._read_once:
+        if self._connections.is_callers or not (self._begun is None or self._begun.can_reopen):
             return None
         if self._tally.batches > self._batches_before and not self._options.atomic:
             self._batches_before = self._tally.batches
@@ -562,12 +558,8 @@ class AsyncLoader:
                 left_out=self._options.left_out,
                 types=reader.column_types,
             )
-            if not source.repeatable:
-                # A sample consumes nothing, and there will be no other reader.
-                self._sampled = reader
         finally:
-            if self._sampled is None:
-                await run_async(reader.close)
+            await run_async(reader.close)
         try:
             async with main.transaction():
                 await main.execute(self._ddl.encode())
@@ -586,7 +578,12 @@ class AsyncLoader:
         again = self._options.again and position not in self._source_ids
         care = _Care.NONE
         while True:
-            state = await calls.open_source(
+            # Without a fingerprint there is no other way to know what was begun.
+            state = (
+                await calls.source_state(main, self._source_ids[position])
+                if position in self._source_ids and not source.repeatable
+                else None
+            ) or await calls.open_source(
                 main,
                 self._target.name,
                 source.name,
@@ -599,8 +596,7 @@ class AsyncLoader:
             if state.state == "loaded":
                 break
             again = False
-            if not source.repeatable:
-                self._read_once.add(position)
+            self._begun = source
             try:
                 if care == _Care.SINGLY:
                     if not await self._read_singly(main, source, state):
@@ -615,15 +611,12 @@ class AsyncLoader:
                 if code == BATCH_TAKEN:
                     # Another process is loading the same source: go on from where it is now.
                     continue
-                if care == _Care.SINGLY or not source.repeatable:
+                if care == _Care.SINGLY or not source.can_reopen:
                     raise
                 if not may_be_rows(code) and code != LIMIT_PASSED:
                     raise
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
-            else:
-                if not source.repeatable:
-                    break
 
     def _more_care(self, care: _Care, code: str) -> _Care:
         """How to go on after an error that lies in rows."""
@@ -664,15 +657,13 @@ class AsyncLoader:
         self, main: AsyncConnection[Any], source: Source, state: SourceState, care: _Care
     ) -> AsyncIterator[_Open]:
         """A source, opened where the ledger says, and read ahead."""
-        reader, self._sampled = self._sampled, None
-        if reader is None:
-            reader = await run_async(
-                partial(
-                    source.open,
-                    database_encoding=self._encoding,
-                    resume=_begins(state) if state.next_offset else None,
-                )
+        reader = await run_async(
+            partial(
+                source.open,
+                database_encoding=self._encoding,
+                resume=_begins(state) if state.next_offset else None,
             )
+        )
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
@@ -1019,7 +1010,7 @@ class AsyncLoader:
                 rows = {place(row)[0]: row for row in screening.doubtful}
                 bad = {rows[reject[0]] for reject in rejects if reject[0] in rows}
             if screen.with_constraints:
-                sound = [row for row in range(screening.rows) if row not in bad]
+                sound = [row for row in range(len(screening.ends())) if row not in bad]
                 data = screening.without(bad)
                 await _copy(connection, "sqlkit_typed", opened.plan.staged, format, data)
                 for number, column, code, message in await calls.screen_rows(

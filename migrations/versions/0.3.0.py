@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="58e4f9aba7d5bef15d210c915cb739d04b9d8c03426c4e7c34d9d1ba6525f0f2",
+        sha256="cd1e90174937e01a5629527aba1e826c2c34afb51691b8665b6e03a17c019801",
     )
 
 

@@ -199,9 +199,10 @@ begin
     select
         string_agg(c.doubt, ' or ' order by c.ordinality),
         string_agg(
+            -- Nobody asks what is wrong with a value that is not in doubt.
             format(
-                'select %s, %L::name, e.* from (%s) as e (sqlstate, message)',
-                c.ordinality, c.column_name, c.error_query
+                'select %s, %L::name, e.* from (select where %s) as d cross join lateral (%s) as e (sqlstate, message)',
+                c.ordinality, c.column_name, c.doubt, c.error_query
             ),
             ' union all '
             order by c.ordinality
@@ -256,7 +257,14 @@ create or replace function sqlkit._constraint_checks(
     p_policy text,
     p_key name[]
 )
-returns table (condition text, column_name name, error_code text, message text, is_of_one_row boolean)
+returns table (
+    condition text,
+    expression text,
+    column_name name,
+    error_code text,
+    message text,
+    is_of_one_row boolean
+)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -312,8 +320,10 @@ begin
         column_name := r_check.column_name;
         error_code := '23514';
         message := format('violates check constraint %I of %s', r_check.conname, v_table);
+        expression := r_check.expression;
         return next;
     end loop;
+    expression := null;
 
     -- FOREIGN KEY: no such row, and, where a table refers to itself, none on its way either.
     for r_check in
@@ -378,7 +388,7 @@ $constraint_checks$;
 
 comment on function sqlkit._constraint_checks(regclass, name[], text, name[]) is
 'The conditions under which a row s breaks a NOT NULL, CHECK or foreign key constraint of the target, and how to say
-so. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
+so; of a CHECK also its own expression, for a row that goes by the name of the target. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
 
 
 create or replace function sqlkit._refuse_by_constraint(

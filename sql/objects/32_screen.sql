@@ -48,6 +48,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $plan_screen$
 declare
+    v_name name := (select c.relname from pg_class as c where c.oid = p_target);
     v_loaded name[];
     v_types text;
     v_columns jsonb;
@@ -108,8 +109,14 @@ begin
         ) filter (where c.error_code = '23502'),
         string_agg(
             format(
-                'select %s, s.ctid, %L::name, %L, %L from pg_temp.sqlkit_typed as s where %s',
-                c.ordinality, c.column_name, c.error_code, c.message, c.condition
+                'select %1$s, %2$I.ctid, %3$L::name, %4$L, %5$L from pg_temp.sqlkit_typed as %2$I where %6$s',
+                c.ordinality,
+                case when c.expression is null then 's' else v_name end,
+                c.column_name,
+                c.error_code,
+                c.message,
+                -- A subquery for each row, as in the condition, would cost more than COPY does.
+                coalesce(format('not coalesce((%s), true)', c.expression), c.condition)
             ),
             ' union all ' order by c.ordinality
         ) filter (where c.error_code <> '23502' and c.is_of_one_row)

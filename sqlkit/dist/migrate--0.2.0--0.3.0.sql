@@ -1165,9 +1165,10 @@ begin
     select
         string_agg(c.doubt, ' or ' order by c.ordinality),
         string_agg(
+            -- Nobody asks what is wrong with a value that is not in doubt.
             format(
-                'select %s, %L::name, e.* from (%s) as e (sqlstate, message)',
-                c.ordinality, c.column_name, c.error_query
+                'select %s, %L::name, e.* from (select where %s) as d cross join lateral (%s) as e (sqlstate, message)',
+                c.ordinality, c.column_name, c.doubt, c.error_query
             ),
             ' union all '
             order by c.ordinality
@@ -1222,7 +1223,14 @@ create or replace function sqlkit._constraint_checks(
     p_policy text,
     p_key name[]
 )
-returns table (condition text, column_name name, error_code text, message text, is_of_one_row boolean)
+returns table (
+    condition text,
+    expression text,
+    column_name name,
+    error_code text,
+    message text,
+    is_of_one_row boolean
+)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -1278,8 +1286,10 @@ begin
         column_name := r_check.column_name;
         error_code := '23514';
         message := format('violates check constraint %I of %s', r_check.conname, v_table);
+        expression := r_check.expression;
         return next;
     end loop;
+    expression := null;
 
     -- FOREIGN KEY: no such row, and, where a table refers to itself, none on its way either.
     for r_check in
@@ -1344,7 +1354,7 @@ $constraint_checks$;
 
 comment on function sqlkit._constraint_checks(regclass, name[], text, name[]) is
 'The conditions under which a row s breaks a NOT NULL, CHECK or foreign key constraint of the target, and how to say
-so. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
+so; of a CHECK also its own expression, for a row that goes by the name of the target. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
 
 
 create or replace function sqlkit._refuse_by_constraint(
@@ -1510,6 +1520,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $plan_screen$
 declare
+    v_name name := (select c.relname from pg_class as c where c.oid = p_target);
     v_loaded name[];
     v_types text;
     v_columns jsonb;
@@ -1570,8 +1581,14 @@ begin
         ) filter (where c.error_code = '23502'),
         string_agg(
             format(
-                'select %s, s.ctid, %L::name, %L, %L from pg_temp.sqlkit_typed as s where %s',
-                c.ordinality, c.column_name, c.error_code, c.message, c.condition
+                'select %1$s, %2$I.ctid, %3$L::name, %4$L, %5$L from pg_temp.sqlkit_typed as %2$I where %6$s',
+                c.ordinality,
+                case when c.expression is null then 's' else v_name end,
+                c.column_name,
+                c.error_code,
+                c.message,
+                -- A subquery for each row, as in the condition, would cost more than COPY does.
+                coalesce(format('not coalesce((%s), true)', c.expression), c.condition)
             ),
             ' union all ' order by c.ordinality
         ) filter (where c.error_code <> '23502' and c.is_of_one_row)

@@ -535,6 +535,7 @@ class ArrowStreamSource:
     passes_through = False
     declares_columns = True
     repeatable = True
+    can_reopen = True
     size: int | None = None
 
     def __init__(self, data: Any, *, name: str = "arrow", total: int | None = None) -> None:

@@ -179,7 +179,11 @@ class Source(Protocol):
 
     @property
     def repeatable(self) -> bool:
-        """False for standard input: it is read once, and `fingerprint()` raises SK110."""
+        """False for standard input, whose `fingerprint()` raises SK110: nobody knows it before."""
+
+    @property
+    def can_reopen(self) -> bool:
+        """True if `open` may be called again, and `resume` given."""
 
     def open(self, *, database_encoding: str, resume: ResumePoint | None = None) -> Reader:
         """Open it; with `resume`, continue there or raise SourceError where the content differs."""

@@ -31,6 +31,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +39,7 @@ from typing import Any
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
-from sqlkit.sources.screen import Screening, Sieve, line_ends
+from sqlkit.sources.screen import Screening, Sieve, line_ends, span
 from sqlkit.sources.singly import (
     MALFORMED,
     NOT_IN_ENCODING,
@@ -538,28 +539,27 @@ class DelimitedReader:
         grammar, data = self._grammar, piece.data
         line_end = grammar.first_line_end(data) or grammar.eol
         is_storable = _is_storable(data, codec)
-        ends = self._ends(data)
-        is_simple = len(ends) == data.count(grammar.eol) + (not data.endswith(grammar.eol))
+        is_simple = self._is_simple(data)
+        ends = cache(partial(self._ends, data, is_simple=is_simple))
+        is_ascii = not is_storable or self._is_converted
+        doubtful = sieve.doubtful(data, None if is_simple else ends(), line_end, is_ascii=is_ascii)
         firsts: list[int] = []  # physical lines, once they are asked for
 
         def place(row: int) -> tuple[int, int, bytes]:
-            record = data[ends[row - 1] if row else 0 : ends[row]]
-            raw = _without_line_end(record, grammar.eol)
+            start, end = doubtful.get(row) or span(ends(), row)
+            raw = _without_line_end(data[start:end], grammar.eol)
             if is_simple:
                 line = piece.first_line + row
             else:
                 if not firsts:
-                    starts = [0, *ends]
                     counts = (
                         max(1, data.count(grammar.eol, start, end))
-                        for start, end in pairwise(starts)
+                        for start, end in pairwise([0, *ends()])
                     )
                     firsts.extend(accumulate(counts, initial=piece.first_line))
                 line = firsts[row]
             return line, line + raw.count(grammar.eol), raw
 
-        is_ascii = not is_storable or self._is_converted
-        doubtful = sieve.doubtful(data, ends, line_end, is_ascii=is_ascii)
         singles = []
         for row in doubtful:
             first, last, raw = place(row)
@@ -568,17 +568,21 @@ class DelimitedReader:
                 singles.append(rows.good(first, last, raw, line_end))
             else:
                 singles.append(rows.bad(first, last, raw, bad, line_end))
-        return Screening(piece, ends, doubtful, b"".join(singles), place)
+        return Screening(piece, doubtful, b"".join(singles), ends, place)
 
-    def _ends(self, data: bytes) -> list[int]:
+    def _is_simple(self, data: bytes) -> bool:
+        """True if every line of a piece is a record."""
+        quote = self._grammar.quote
+        if not quote or quote not in data:
+            return True
+        lines = data.split(self._grammar.eol)
+        return self._grammar.escape == quote and not any(line.count(quote) & 1 for line in lines)
+
+    def _ends(self, data: bytes, *, is_simple: bool) -> list[int]:
         """Where each record of a piece ends."""
-        grammar = self._grammar
-        quote = grammar.quote
-        if quote and quote in data:
-            lines = data.split(grammar.eol)
-            if grammar.escape != quote or any(line.count(quote) & 1 for line in lines):
-                return list(accumulate(map(len, grammar.records(data))))
-        return line_ends(data, grammar.eol)
+        if is_simple:
+            return line_ends(data, self._grammar.eol)
+        return list(accumulate(map(len, self._grammar.records(data))))
 
     def _made(self, piece: _PieceInMaking) -> Piece:
         data = b"".join(piece.runs)

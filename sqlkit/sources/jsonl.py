@@ -23,7 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -330,19 +330,17 @@ class JsonLinesReader:
 
         for piece in self._pieces(make, piece_bytes, keeps_empty=True):
             began = time.perf_counter()
-            ends = line_ends(piece.data, b"\n") if piece.data else []
-            doubtful = sieve.doubtful(piece.data, ends, b"\n", is_ascii=self._is_converted)
+            doubtful = sieve.doubtful(piece.data, None, b"\n", is_ascii=self._is_converted)
             placed = records.copy()
-            for row in doubtful:
+            for row, (start, end) in doubtful.items():
                 line, raw = placed[row]
-                start = ends[row - 1] if row else 0
-                singles.append(texts.good(line, raw, piece.data[start : ends[row] - 1]))
+                singles.append(texts.good(line, raw, piece.data[start : end - 1]))
             seconds = piece.seconds + time.perf_counter() - began
             yield Screening(
                 replace(piece, seconds=seconds),
-                ends,
                 doubtful,
                 b"".join(singles),
+                cache(partial(line_ends, piece.data, b"\n")),
                 partial(_placed, placed),
             )
             records.clear()

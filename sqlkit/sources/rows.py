@@ -82,6 +82,7 @@ class RowsSource:
     format = "rows"
     passes_through = False
     repeatable = True
+    can_reopen = True
     size: int | None = None
 
     def __init__(

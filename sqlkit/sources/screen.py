@@ -31,43 +31,47 @@ class ScreenedColumn:
     is_json: bool = False  # the reader writes nothing but JSON there
 
 
+Spans = dict[int, tuple[int, int]]
+"""Rows by number, from 0 and ascending: where each begins and ends in the data."""
+
+
 @dataclass(frozen=True)
 class Screening:
-    """A piece with what is in doubt: `rows` of them, of which `doubtful` (from 0, ascending).
+    """A piece with what is in doubt.
 
     `singles` are the records in doubt as rows for a stage of text, and those that are no rows at
-    all, which `piece` leaves out or `doubtful` names. `place` gives lines and raw text of a row.
+    all, which `piece` leaves out or `doubtful` has. `ends` tells where each row of the data ends,
+    `place` gives lines and raw text of a row.
     """
 
     piece: Piece
-    ends: Sequence[int]  # where each row of the piece's data ends
-    doubtful: Sequence[int]
+    doubtful: Spans
     singles: bytes
+    ends: Callable[[], Sequence[int]]
     place: Callable[[int], tuple[int, int, bytes]]
-
-    @property
-    def rows(self) -> int:
-        return len(self.ends)
 
     def without(self, rows: Collection[int]) -> bytes:
         """The data without some rows."""
-        if not rows:
-            return self.piece.data
+        data = self.piece.data
         parts = []
         position = 0
         for row in sorted(rows):
-            start = self.ends[row - 1] if row else 0
-            parts.append(self.piece.data[position:start])
-            position = self.ends[row]
-        parts.append(self.piece.data[position:])
-        return b"".join(parts)
+            start, end = self.doubtful.get(row) or span(self.ends(), row)
+            parts.append(data[position:start])
+            position = end
+        return b"".join([*parts, data[position:]]) if rows else data
+
+
+def span(ends: Sequence[int], row: int) -> tuple[int, int]:
+    """Where a row begins and ends, if rows end there."""
+    return ends[row - 1] if row else 0, ends[row]
 
 
 def line_ends(data: bytes, eol: bytes) -> list[int]:
     """Where each line of `data` ends, with its line end; the last may lack that."""
     pattern = _NEWLINE if eol == b"\n" else _CARRIAGE_RETURN
     ends = [found.end() for found in pattern.finditer(data)]
-    if not data.endswith(eol):
+    if data and not data.endswith(eol):
         ends.append(len(data))
     return ends
 
@@ -81,33 +85,36 @@ class Sieve:
         self._patterns: dict[tuple[bytes, bool], re.Pattern[bytes]] = {}
 
     def doubtful(
-        self, data: bytes, ends: Sequence[int], line_end: bytes, *, is_ascii: bool
-    ) -> list[int]:
-        """The numbers, from 0, of the rows of `data` that may be bad.
+        self, data: bytes, ends: Sequence[int] | None, line_end: bytes, *, is_ascii: bool
+    ) -> Spans:
+        """The rows of `data` that may be bad.
 
-        `ends` are the ends of all rows, `line_end` is how they end; with `is_ascii` any other
-        character is in doubt.
+        `ends` are the ends of all rows, None where every line is a row; `line_end` is how they
+        end. With `is_ascii` any other character is in doubt.
         """
         found = (line_end, is_ascii)
         pattern = self._patterns.get(found)
         if pattern is None:
             pattern = self._patterns[found] = self._compiled(line_end, is_ascii)
+        size = len(data)
         if not data.endswith(line_end):
             data += line_end
-        rows: list[int] = []
-        position = 0
-        row = 0
-        while True:
+        rows: Spans = {}
+        position = row = 0
+        while position < size:
             matched = pattern.match(data, position)
-            end = matched.end() if matched else position
-            if end >= len(data):
-                return rows
-            row = bisect_right(ends, end, row)
-            if row >= len(ends):
-                return rows
-            rows.append(row)
-            position = ends[row]
+            start = matched.end() if matched else position
+            if start >= size:
+                break
+            if ends is None:
+                row += data.count(line_end, position, start)
+                position = data.index(line_end, start) + len(line_end)
+            else:
+                row = bisect_right(ends, start, row)
+                position = ends[row]
+            rows[row] = (start, min(position, size))
             row += 1
+        return rows
 
     def _compiled(self, line_end: bytes, is_ascii: bool) -> re.Pattern[bytes]:
         format = self._format

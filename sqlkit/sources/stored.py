@@ -28,12 +28,14 @@ import lzma
 import os
 import stat
 import sys
+import tempfile
+import threading
 import time
 import zipfile
 import zlib
 from collections import deque
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import IO, NoReturn, Protocol
 
 from sqlkit.errors import SourceError
 from sqlkit.sources.archive import (
@@ -72,18 +74,62 @@ class _File(Protocol):
     def close(self) -> None: ...
 
 
-class _Replayed:
-    """A file whose first bytes were read already, for standard input."""
+class _Kept:
+    """What has come from standard input, kept in an unlinked file so that it can be read again.
 
-    def __init__(self, head: bytes, rest: _File) -> None:
-        self._head = head
-        self._rest = rest
+    Where there is no room for it, it is read on and can be read but once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # a reader that was given up may still wait for input
+        self._copy: IO[bytes] | None = tempfile.TemporaryFile()  # noqa: SIM115 - until the end
+        self._size = 0
+        self._ended = False
+
+    @property
+    def is_whole(self) -> bool:
+        """True if all that has come is there."""
+        return self._copy is not None
+
+    def read(self, position: int, size: int) -> bytes:
+        with self._lock:
+            if position < self._size:
+                if self._copy is None:
+                    raise _read_once("-")
+                self._copy.seek(position)
+                return self._copy.read(min(size, self._size - position))
+            if self._ended:
+                return b""
+            data = _standard_input().read(size)
+            self._ended = not data
+            if self._copy is not None:
+                try:
+                    self._copy.seek(self._size)
+                    self._copy.write(data)
+                    self._copy.flush()
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        self._copy.close()
+                    self._copy = None
+            self._size += len(data)
+            return data
+
+    def __del__(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+
+
+class _Replayed:
+    """Standard input from its beginning."""
+
+    def __init__(self, kept: _Kept) -> None:
+        self._kept = kept
+        self._position = 0
 
     def read(self, size: int, /) -> bytes:
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        return self._rest.read(size)
+        data = self._kept.read(self._position, size)
+        self._position += len(data)
+        return data
 
     def close(self) -> None:
         """Standard input stays open: it belongs to the process."""
@@ -292,8 +338,7 @@ class StoredFile:
         self.path = path
         self.member = member
         self.name = path if member is None else f"{path}!{member}"
-        self._peeked: bytes | None = None  # of standard input
-        self._consumed = False
+        self._kept: _Kept | None = None  # of standard input
 
     @property
     def is_stdin(self) -> bool:
@@ -301,8 +346,13 @@ class StoredFile:
 
     @property
     def repeatable(self) -> bool:
-        """False for standard input, which can be read only once."""
+        """False for standard input: what it holds is known only when it was read."""
         return not self.is_stdin
+
+    @property
+    def can_reopen(self) -> bool:
+        """True unless it is standard input and there was no room to keep it."""
+        return self._kept is None or self._kept.is_whole
 
     @property
     def size(self) -> int | None:
@@ -370,9 +420,7 @@ class StoredFile:
 
     def _stored_head(self, size: int) -> bytes:
         if self.is_stdin:
-            if self._peeked is None:
-                self._peeked = _read_fully(_standard_input(), _PEEK, self.name)
-            return self._peeked[:size]
+            return _read_fully(self._standard_input(), size, self.name)
         file = self._open()
         try:
             return _read_fully(file, size, self.name)
@@ -381,14 +429,15 @@ class StoredFile:
 
     def _open(self) -> _File:
         if self.is_stdin:
-            if self._consumed:
-                raise _read_once(self.name)
-            head = self._stored_head(_PEEK)  # what head_sha256 will be asked for later
-            self._consumed = True
-            return _Replayed(head, _standard_input())
+            return self._standard_input()
         if self.member is not None:
             return _open_member(self.path, self.member, self.name)
         return open_regular(self.path)
+
+    def _standard_input(self) -> _File:
+        if self._kept is None:
+            self._kept = _Kept()
+        return _Replayed(self._kept)
 
 
 class StoredSource:
@@ -417,8 +466,13 @@ class StoredSource:
 
     @property
     def repeatable(self) -> bool:
-        """False for standard input, which can be read only once."""
+        """False for standard input: what it holds is known only when it was read."""
         return self.stored.repeatable
+
+    @property
+    def can_reopen(self) -> bool:
+        """True unless it is standard input and there was no room to keep it."""
+        return self.stored.can_reopen
 
     def forget(self, offset: int) -> None:
         """Nothing is kept."""
@@ -437,7 +491,7 @@ def _read_once(name: str) -> SourceError:
         "standard input can be read only once",
         source=name,
         code="SK110",
-        hint="Store it in a file first, and load that.",
+        hint="Load it from a file, or make room for what it holds: set TMPDIR.",
     )
 
 

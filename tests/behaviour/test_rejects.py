@@ -232,6 +232,25 @@ def test_json_lines(tmp_path: Path, part: str, connection: psycopg.Connection, d
     assert connection.execute("select id from part order by id").fetchall() == [(1,), (8,)]
 
 
+def test_standard_input(
+    make: Make, part: str, sqlkit: RunSqlkit, connection: psycopg.Connection, dsn: str
+) -> None:
+    bad = [BAD[kind].record for kind in ("no number", "a check", "unique")]
+    text = make("parts.csv", [*ABOVE, *bad, *BELOW]).read_bytes()
+    command = ("load", "-", "--into", part, "--dsn", dsn, "--reject-limit", "3", "--json")
+    done = sqlkit(*command, input=text)
+    assert done.returncode == 3, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["rows"]["inserted"], result["rows"]["rejected"]) == (6, 3)
+    found = rejects_of(connection, result["run_id"])
+    assert [(name, line, raw) for name, line, _, raw, *_ in found] == [
+        ("-", 5, bad[0]), ("-", 6, bad[1]), ("-", 7, bad[2])
+    ]  # fmt: skip
+    # It is loaded whenever it is given.
+    again = json.loads(sqlkit(*command, input=text).stdout)
+    assert (again["rows"]["unchanged"], again["rows"]["rejected"]) == (6, 3)
+
+
 # Limits --------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import hashlib
 import io
@@ -312,7 +313,7 @@ def standard_input(monkeypatch: pytest.MonkeyPatch, stored: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", *COMPRESS])
-def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_standard_input_is_kept(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     stored = COMPRESS.get(kind, bytes)(TEXT)
     standard_input(monkeypatch, stored)
     file = StoredFile("-")
@@ -329,6 +330,27 @@ def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch, kind: str)
     assert stream.fingerprint == hashlib.sha256(stored).hexdigest()
     stream.close()
     assert file.head_sha256() == hashlib.sha256(stored).hexdigest()
+    # Open the first time, halfway through the second: all of it can be had again.
+    assert file.can_reopen
+    for part in (1, len(TEXT)):
+        again = file.open()
+        assert TEXT.startswith(again.read(part))
+        again.close()
+
+
+def test_standard_input_without_room_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read all the same, but once."""
+
+    class Full(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sqlkit.sources.stored.tempfile.TemporaryFile", Full)
+    standard_input(monkeypatch, TEXT)
+    file = StoredFile("-")
+    stream = file.open()
+    assert stream.read() == TEXT
+    assert not file.can_reopen
     with pytest.raises(SourceError) as caught:
         file.open()
     assert caught.value.code == "SK110"
