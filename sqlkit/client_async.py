@@ -63,6 +63,7 @@ class AsyncClient:
         map: Mapping[str, str] | None = None,
         leave_out: Sequence[str] = (),
         whole: str | None = None,
+        rest: str | None = None,
         create: bool = False,
         workers: int = 2,
         use_copy: bool = True,
@@ -91,8 +92,10 @@ class AsyncClient:
         they are not given. `columns` names the columns of a file without header, or those to load
         of one that has a header; `map` renames columns of the source; `leave_out` names columns of
         either side that have no partner ('*': all). `whole` is the json(b) column that takes each
-        line of JSON lines whole. `create` makes the table, if it is not there, from the types that
-        the source tells, or from the first rows.
+        line of JSON lines whole. Of JSON, `map` may name a path ('buyer.address.city'), and `rest`
+        names the json(b) column that takes all keys that have no column of their own. `create`
+        makes the table, if it is not there, from the types that the source tells, or from the first
+        rows.
 
         `workers` streams COPY at once; without `use_copy` plain INSERTs of many rows are used in
         its place, which is there to be compared with. `batch_bytes` (decoded) are committed at a
@@ -126,6 +129,7 @@ class AsyncClient:
             columns=tuple(columns),
             renamed={**(map or {}), **({} if whole is None else {"line": whole})},
             left_out=tuple(leave_out),
+            rest=rest,
             create=create,
             workers=workers,
             use_copy=use_copy,

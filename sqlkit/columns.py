@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.model import Column
-from sqlkit.sources.base import WantedColumn
+from sqlkit.sources.base import REST, WantedColumn
 
 EVERYTHING = "*"
 """In the list of what to leave out: all columns that only one side has."""
@@ -50,6 +50,7 @@ def plan_columns(
     left_out: Sequence[str],
     passes_through: bool,
     declares_columns: bool,
+    rest: str | None = None,
 ) -> ColumnPlan:
     """Match the columns of a source with those of a target by name.
 
@@ -58,10 +59,20 @@ def plan_columns(
     have no partner. Unless the source `declares_columns`, one of the target's that is
     not among them is no error: it may come later (JSON lines).
 
+    Unless the source declares its columns, a name in `renamed` may be a path into an object
+    (``a.b``), and `rest` names the json(b) column of the target that takes, as one object, what has
+    no column of its own.
+
     Raises UsageError for names that do not exist, ColumnError listing both sides where a column
     exists on one side only.
     """
     by_name = {column.name: column for column in target_columns}
+    roots = {name.split(".")[0] for name in renamed if name not in source_columns}
+    if rest is not None:
+        _check_rest(rest, by_name, declares_columns=declares_columns)
+        del by_name[rest]
+        target_columns = [column for column in target_columns if column.name != rest]
+        source_columns = [name for name in source_columns if renamed.get(name, name) in by_name]
     if not declares_columns:
         source_columns = chosen or _with_later_columns(source_columns, target_columns, renamed)
     known = set(source_columns)
@@ -85,7 +96,7 @@ def plan_columns(
     for position, name in enumerate(source_columns, start=1):
         column = by_name.get(renamed.get(name, name))
         is_dropped = name in left_out or (bool(chosen) and name not in chosen)
-        if not is_dropped and column is None and not leave_all:
+        if not is_dropped and column is None and not leave_all and name not in roots:
             without_target.append(name)
         if not is_dropped and column is not None and column.is_generated:
             if leave_all:
@@ -102,6 +113,9 @@ def plan_columns(
             continue
         staged.append(column.name)
         wanted.append(WantedColumn(name, is_json=column.is_json, type=column.type))
+    if rest is not None:
+        staged.append(rest)
+        wanted.append(WantedColumn(REST, is_json=True, type="jsonb"))
     taken = set(staged)
     without_source = [
         column.name
@@ -147,6 +161,19 @@ def plan_columns(
         )
     may_ignore = None if leave_all else frozenset(ignored) | frozenset(left_out)
     return ColumnPlan(tuple(staged), tuple(dropped), tuple(wanted), may_ignore)
+
+
+def _check_rest(rest: str, target: Mapping[str, Column], *, declares_columns: bool) -> None:
+    if declares_columns:
+        raise UsageError(
+            "only JSON and mappings of Python have keys that a column can take together",
+            hint="Leave --rest out.",
+        )
+    if rest not in target or not target[rest].is_json:
+        raise UsageError(
+            f"the target has no column {rest} of type json or jsonb",
+            hint="Name the column that takes what has no column of its own: --rest extra",
+        )
 
 
 def _with_later_columns(

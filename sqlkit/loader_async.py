@@ -131,6 +131,7 @@ class LoadOptions:
     columns: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    rest: str | None = None
     create: bool = False
     workers: int = 2
     use_copy: bool = True
@@ -179,6 +180,7 @@ class LoadOptions:
             "columns": list(self.columns),
             "map": dict(self.renamed),
             "left_out": list(self.left_out),
+            "rest": self.rest,
             "batch_bytes": self.batch_bytes,
             "atomic": self.atomic,
             "again": self.again,
@@ -677,6 +679,7 @@ class AsyncLoader:
                 left_out=self._options.left_out,
                 passes_through=source.passes_through,
                 declares_columns=source.declares_columns,
+                rest=self._options.rest,
             )
             self._check_plan(source, plan)
             screen = None

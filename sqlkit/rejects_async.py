@@ -130,6 +130,7 @@ async def replay(
         columns=tuple(recorded.get("columns", ())),
         renamed=recorded.get("map", {}),
         left_out=tuple(recorded.get("left_out", ())),
+        rest=recorded.get("rest"),
         reject_limit=reject_limit,
     )
     results = []

@@ -51,7 +51,10 @@ def load(
     ] = None,
     map: Annotated[
         list[str] | None,
-        typer.Option(metavar="'SOURCE NAME=COLUMN'", help="Rename; may be repeated."),
+        typer.Option(
+            metavar="'SOURCE NAME=COLUMN'",
+            help="Rename; of JSON also a.b.c=column.",
+        ),
     ] = None,
     leave_out: Annotated[
         str | None,
@@ -60,6 +63,10 @@ def load(
     whole: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Each JSON line whole into this json(b) column."),
+    ] = None,
+    rest: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="This json(b) column takes keys without column."),
     ] = None,
     create: Annotated[bool, typer.Option(help="Make the table from inferred types.")] = False,
     workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
@@ -123,6 +130,7 @@ def load(
             map=parse_mapping(map or []),
             leave_out=names_of(leave_out) or (),
             whole=whole,
+            rest=rest,
             create=create,
             workers=workers,
             batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),

@@ -49,6 +49,10 @@ class WantedColumn:
     type: str = ""
 
 
+REST = "*"
+"""The name of a wanted column, of type json(b), that takes what goes nowhere else."""
+
+
 @dataclass(frozen=True)
 class ResumePoint:
     """Where an earlier run left a source: nothing before `offset` is delivered again.

@@ -22,14 +22,14 @@ that the allocator keeps, since fetching fresh pages for every block doubles the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from sqlkit.sources.base import CopyFormat, WantedColumn
+from sqlkit.sources.base import REST, CopyFormat, WantedColumn
 
 ROWS = CopyFormat(format="text", delimiter="\x1f", null="null")
 """How COPY reads what `RowMaker` makes (quote and escape do not apply to the text format)."""
@@ -84,20 +84,41 @@ class RowMaker:
     and everything else, an object or array too, is the text of its token. Of a key that occurs
     twice in an object the last one counts, as in PostgreSQL's jsonb.
 
+    A wanted name that has dots is a path, unless it is one of `keys` or the key of an object:
+    ``a.b`` is the key b of the object at key a. The column `REST` gets an object of the keys that
+    are neither wanted, nor the beginning of a path, nor ignored; null if there are none.
+
     `ignored` are the keys besides the wanted ones that may occur; None allows any.
     """
 
-    def __init__(self, wanted: Sequence[WantedColumn], ignored: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[WantedColumn],
+        ignored: frozenset[str] | None,
+        keys: Collection[str] = (),
+    ) -> None:
         if not wanted:
             raise ValueError("no column is wanted")
         self._wanted = tuple(wanted)
         self._allowed = None
         names = list(dict.fromkeys(column.name for column in wanted))
+        self._decode: Callable[[bytes], Any] | None = None
+        self._has_rest = REST in names
+        self._paths = {
+            name: path for name in names if name not in keys and len(path := name.split(".")) > 1
+        }
+        if self._has_rest or self._paths:
+            roots = {path[0] for path in self._paths.values()}
+            self._taken = roots.union(names, ignored or ())
+            if ignored is not None and not self._has_rest:
+                self._allowed = frozenset(self._taken)
+            self._decode = _object.decode
+            self._getters = [self._getter(column.name) for column in wanted]
+            return
         if ignored is not None:
             self._allowed = ignored.union(names)
             names += sorted(self._allowed.difference(names))
         fields = {name: f"f{position}" for position, name in enumerate(names)}
-        self._decode: Callable[[bytes], Any] | None = None
         self._getters = [attrgetter(fields[column.name]) for column in wanted]
         try:
             record = msgspec.defstruct(
@@ -113,6 +134,33 @@ class RowMaker:
         except ValueError:
             # Keys with quotes, backslashes or control characters cannot be fields of a Struct.
             pass
+
+    def _getter(self, name: str) -> Callable[[dict[str, Raw]], Any]:
+        """What gets a column out of a decoded object: a key, a path, or the rest."""
+        if name == REST and self._has_rest:
+            taken = self._taken
+
+            def rest(record: dict[str, Raw]) -> Any:
+                left = {key: value for key, value in record.items() if key not in taken}
+                return _encoder.encode(left) if left else _NULL
+
+            return rest
+        path = self._paths.get(name)
+        if path is None:
+            return lambda record: record.get(name, _NULL)
+
+        def follow(record: dict[str, Raw]) -> Any:
+            if name in record:
+                return record[name]
+            value: Any = record
+            for key in path:
+                if not isinstance(value, dict):
+                    token = bytes(value).lstrip(_BLANK)
+                    value = _object.decode(token) if token.startswith(b"{") else {}
+                value = value.get(key, _NULL)
+            return value
+
+        return follow
 
     def rows(self, text: bytes) -> bytes:
         """The rows of whole lines (the last may lack its newline); blank lines give none.
@@ -143,6 +191,10 @@ class RowMaker:
     def _rows(self, records: list[Any]) -> bytes:
         if not records:
             return b""
+        if self._allowed is not None and self._paths:
+            allowed = self._allowed
+            if not all(map(allowed.issuperset, records)):
+                raise _Unusual  # which key that is, the careful way says
         columns = [
             _json_column(list(map(getter, records)))
             if column.is_json
@@ -169,6 +221,11 @@ class RowMaker:
                     "the keys to load with --columns.",
                     detail=f"its value: {_shortened(bytes(values[unknown]))}",
                 )
+            if self._paths or self._has_rest:
+                values = {
+                    column.name: getter(values)
+                    for column, getter in zip(self._wanted, self._getters, strict=True)
+                }
             rows.append([self._field(values, column, index) for column in self._wanted])
         return _joined(rows) if rows else b""
 

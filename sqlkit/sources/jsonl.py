@@ -1,5 +1,8 @@
 r"""JSON lines: one JSON object a line, its keys the columns; or each line whole, one column.
 
+One array of objects is read the same way, an element at a time (see `json_array`): what is said of
+lines here holds for its elements, and their numbers are counted in place of lines.
+
 Numbers keep their text, whatever their length. Blank lines give no row and count as lines. The
 columns are the keys of the first 4 MiB, in the order in which they appear; a key that appears
 only later is an error unless it is wanted, or may be left out (see `JsonLinesReader.pieces`).
@@ -29,7 +32,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlkit.errors import SourceError
-from sqlkit.sources import json_rows
+from sqlkit.sources import json_array, json_rows
 from sqlkit.sources.base import CopyFormat, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.json_rows import BLOCK, ROWS, BadLine, RowMaker
 from sqlkit.sources.screen import Screening, Sieve, line_ends
@@ -128,6 +131,9 @@ class JsonLinesReader:
         self._name = stream.name
         self.progress = stream.progress
         self._whole = whole
+        self._is_array = False
+        self._has_ended = False  # the array
+        self._is_resumed = resume is not None
         self._offset = 0
         self._line = 1
         self._used = 0  # of `_ahead`
@@ -139,6 +145,9 @@ class JsonLinesReader:
                 code="SK108",
                 hint="Leave it out if there is nothing to load from it.",
             )
+        if not whole and self._ahead.lstrip(_BLANK).startswith(b"["):
+            self._is_array = True
+            self._used = self._offset = self._ahead.index(b"[") + 1
         if whole:
             self.columns = (WHOLE_COLUMN,)
             self.copy_format = WHOLE
@@ -147,6 +156,7 @@ class JsonLinesReader:
             self.copy_format = ROWS
         if resume is not None:
             self._ahead = stream.skip_to_resume(self._ahead)
+            self._used = 0
             self._offset = resume.offset
             self._line = resume.line
 
@@ -195,6 +205,9 @@ class JsonLinesReader:
     def _head_lines(self) -> list[bytes]:
         """The lines that were read ahead; the last only where it is whole, or the only one."""
         text = self._ahead[self._used :]
+        if self._is_array:
+            elements, _, ended = json_array.cut(text, ended=len(text) < _HEAD)
+            return list(map(json_array.as_line, elements if elements or ended else [text]))
         lines = text.split(b"\n")
         if len(text) >= _HEAD and len(lines) > 1:
             lines.pop()
@@ -208,7 +221,9 @@ class JsonLinesReader:
             keys.update(dict.fromkeys(record))
             none_valid = False
         if none_valid:
-            index = next(i for i, line in enumerate(lines) if line.strip(_BLANK))
+            index = next((i for i, line in enumerate(lines) if line.strip(_BLANK)), None)
+            if index is None:  # an empty array
+                return ()
             try:
                 json_rows.members(lines[index], index)
             except BadLine as error:
@@ -254,7 +269,7 @@ class JsonLinesReader:
                 raise ValueError(f"whole lines have one column, {WHOLE_COLUMN}")
             make = whole_lines
         else:
-            make = RowMaker(wanted, ignored).rows
+            make = RowMaker(wanted, ignored, self.columns).rows
         return self._pieces(make, piece_bytes)
 
     def single_records(
@@ -265,7 +280,7 @@ class JsonLinesReader:
     ) -> Iterator[Piece]:
         """The same pieces with the lines one by one, malformed ones too: see `singly`."""
         rows = TextRows(self.single_format, len(wanted))
-        maker = None if self._whole else RowMaker(wanted, ignored)
+        maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
 
         def make(text: bytes) -> bytes:
             lines = text.split(b"\n")
@@ -309,7 +324,7 @@ class JsonLinesReader:
     ) -> Iterator[Screening]:
         """The same pieces, without the lines that are malformed: see `screen`."""
         texts = TextRows(self.single_format, len(wanted))
-        maker = None if self._whole else RowMaker(wanted, ignored)
+        maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
         records: list[tuple[int, bytes]] = []  # of the piece in the making: line and text
         singles: list[bytes] = []
 
@@ -359,20 +374,19 @@ class JsonLinesReader:
         start, first_line = self._offset, self._line
         text = b""
         ended = False
-        while not ended:
+        while not ended or (self._is_array and (text or not self._has_ended)):
             more = self._take(max(block, len(text)))
-            ended = not more
             text += more
-            cut = len(text) if ended else text.rfind(b"\n") + 1
+            ended = not more
+            lines, cut = self._cut(text, ended=ended)
             if cut:
-                run = self._make(make, text if cut == len(text) else text[:cut])
+                run = self._make(make, lines) if lines else b""
                 if run or keeps_empty:
                     runs.append(run)
-                newlines = text.count(b"\n", 0, cut)
-                open_line = 0 if text.endswith(b"\n", 0, cut) else 1
                 self._offset += cut
-                self._line += newlines + open_line
+                self._line += lines.count(b"\n") + (0 if lines.endswith(b"\n") else bool(lines))
                 text = text[cut:]
+                del lines
             elif len(text) > MAX_LINE:
                 raise self._too_long(self._line)
             if runs and (ended or self._offset - start >= piece_bytes):
@@ -390,6 +404,33 @@ class JsonLinesReader:
                 del data
                 began = time.perf_counter()
                 start, first_line = self._offset, self._line
+
+    def _cut(self, text: bytes, *, ended: bool) -> tuple[bytes, int]:
+        """The whole records that `text` begins with, one a line, and how much of it they take."""
+        if not self._is_array:
+            cut = len(text) if ended else text.rfind(b"\n") + 1
+            return (text if cut == len(text) else text[:cut]), cut
+        if self._has_ended:
+            if text.strip(_BLANK):
+                raise self._broken_array("something follows the array", text)
+            return b"", len(text)
+        if ended and self._is_resumed and not text.strip(_BLANK):
+            self._has_ended = True  # it was resumed right after the bracket
+            return b"", len(text)
+        elements, cut, self._has_ended = json_array.cut(text, ended=ended)
+        if ended and not self._has_ended and not cut:
+            raise self._broken_array("the array is cut off", b"", len(text))
+        return b"".join(json_array.as_line(element) + b"\n" for element in elements), cut
+
+    def _broken_array(self, reason: str, near: bytes, further: int = 0) -> SourceError:
+        return SourceError(
+            f"{reason}, at byte {self._offset + further}",
+            source=self._name,
+            line=self._line,
+            code="SK114",
+            detail=near[:200].decode(errors="backslashreplace") or None,
+            hint="Fetch or write the file again: an array ends with its bracket.",
+        )
 
     def _make(self, make: Callable[[bytes], bytes], text: bytes) -> bytes:
         began = time.perf_counter()

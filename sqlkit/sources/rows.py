@@ -34,7 +34,7 @@ from typing import Any
 import psycopg
 
 from sqlkit.errors import SourceError, SqlkitError, UsageError
-from sqlkit.sources.base import ResumePoint, WantedColumn
+from sqlkit.sources.base import REST, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import (
@@ -349,6 +349,8 @@ class Shape:
     def _by_keys(
         self, rows: Sequence[Any], names: list[str], ignored: frozenset[str] | None
     ) -> list[list[Any]]:
+        if REST in names:
+            return self._with_rest(rows, names, ignored)
         try:
             columns = [list(map(itemgetter(name), rows)) for name in names]
             if ignored is None or sum(map(len, rows)) == len(rows) * len(names):
@@ -368,6 +370,16 @@ class Shape:
                     )
                     raise error
         return columns
+
+    @staticmethod
+    def _with_rest(
+        rows: Sequence[Any], names: list[str], ignored: frozenset[str] | None
+    ) -> list[list[Any]]:
+        taken = (ignored or frozenset()).union(names)
+        rest = [
+            {key: value for key, value in row.items() if key not in taken} or None for row in rows
+        ]
+        return [rest if name == REST else [row.get(name) for row in rows] for name in names]
 
 
 def _field_names(row: Any) -> tuple[str, ...] | None:

@@ -457,15 +457,14 @@ def test_an_empty_file(lines: Any, data: bytes, says: str, opened: OpenReader) -
 @pytest.mark.parametrize(
     ("data", "hint"),
     [
-        (b'[\n  {"a": 1},\n  {"a": 2}\n]\n', "jq -c '.[]' FILE"),
-        (b'[{"a": 1}]\n', "jq -c '.[]' FILE"),
+        (b'{"a": 1}\n[{"a": 1}]\n', "jq -c '.[]' FILE"),
         (b'{\n  "a": 1\n}\n', "jq -c . FILE"),
     ],
 )
 def test_json_that_is_not_one_object_a_line(
     lines: Any, data: bytes, hint: str, opened: OpenReader
 ) -> None:
-    with pytest.raises(SourceError, match="line 1: ") as caught:
+    with pytest.raises(SourceError, match=r"line [12]: ") as caught:
         read(lines(data))
     assert hint in (caught.value.hint or "")
 
@@ -637,7 +636,8 @@ def test_json_test_suite_as_whole_files(lines: Any) -> None:
             if name.startswith("y_object") and name not in WITH_NEWLINES:
                 assert outcome.code == "SK117", name
         else:
-            assert len(outcome) == 1
+            # An array holds rows: the only one here that has nothing but objects is empty.
+            assert len(outcome) == (0 if content.strip().startswith(b"[") else 1), name
             assert not name.startswith("n_"), name
 
 
