@@ -64,6 +64,8 @@ class AsyncClient:
         leave_out: Sequence[str] = (),
         whole: str | None = None,
         rest: str | None = None,
+        record: str | None = None,
+        feed: str | None = None,
         create: bool = False,
         workers: int = 2,
         use_copy: bool = True,
@@ -88,14 +90,16 @@ class AsyncClient:
         ignore, update, newer (by the column `order_by`), fill or error; the `key` is the primary
         key unless it names the columns of another unique index.
 
-        `format` (csv, tsv, jsonl, parquet, arrow) and `dialect` are found out from the files where
-        they are not given. `columns` names the columns of a file without header, or those to load
-        of one that has a header; `map` renames columns of the source; `leave_out` names columns of
+        `format` (csv, tsv, jsonl, xml, parquet, arrow) and `dialect` are found out from the files
+        where they are not given. `columns` names the columns of a file without header, or those to
+        load of one that has a header; `map` renames columns of the source; `leave_out` those of
         either side that have no partner ('*': all). `whole` is the json(b) column that takes each
         line of JSON lines whole. Of JSON, `map` may name a path ('buyer.address.city'), and `rest`
-        names the json(b) column that takes all keys that have no column of their own. `create`
-        makes the table, if it is not there, from the types that the source tells, or from the first
-        rows.
+        names the json(b) column that takes all keys that have no column of their own. Of XML,
+        `record` names the element that is a row, or `feed` one of the mappings that sqlkit knows
+        (prices, promos, stores), and `map` may name paths and attributes (Club/@id, ../StoreId).
+        `create` makes the table, if it is not there, from the types that the source tells, or from
+        the first rows.
 
         `workers` streams COPY at once; without `use_copy` plain INSERTs of many rows are used in
         its place, which is there to be compared with. `batch_bytes` (decoded) are committed at a
@@ -142,7 +146,7 @@ class AsyncClient:
             retry_for=retry_for,
         )
         options.check()
-        found = _find(sources, format, dialect, tuple(columns), whole is not None)
+        found = _find(sources, format, dialect, tuple(columns), whole is not None, record, feed)
         loader = AsyncLoader(self._connections, options, progress, on_wait)
         try:
             return await loader.load(found, into)
@@ -370,6 +374,8 @@ def _find(
     dialect: Dialect | None,
     columns: tuple[str, ...],
     whole: bool,
+    record: str | None = None,
+    feed: str | None = None,
 ) -> list[Source]:
     if isinstance(sources, str | os.PathLike) or _is_source(sources):
         sources = [sources]
@@ -395,7 +401,14 @@ def _find(
         if isinstance(source, RowsSource):
             source.prepare()
         if isinstance(source, str | os.PathLike):
-            found += find_sources([os.fspath(source)], format=format, dialect=dialect, whole=whole)
+            found += find_sources(
+                [os.fspath(source)],
+                format=format,
+                dialect=dialect,
+                whole=whole,
+                record=record,
+                feed=feed,
+            )
         else:
             found.append(source)
     if not found:

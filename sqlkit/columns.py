@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.model import Column
-from sqlkit.sources.base import REST, WantedColumn
+from sqlkit.sources.base import WantedColumn
 
 EVERYTHING = "*"
 """In the list of what to leave out: all columns that only one side has."""
@@ -67,7 +68,7 @@ def plan_columns(
     exists on one side only.
     """
     by_name = {column.name: column for column in target_columns}
-    roots = {name.split(".")[0] for name in renamed if name not in source_columns}
+    roots = {re.split("[./]", name)[0] for name in renamed if name not in source_columns}
     if rest is not None:
         _check_rest(rest, by_name, declares_columns=declares_columns)
         del by_name[rest]
@@ -115,7 +116,7 @@ def plan_columns(
         wanted.append(WantedColumn(name, is_json=column.is_json, type=column.type))
     if rest is not None:
         staged.append(rest)
-        wanted.append(WantedColumn(REST, is_json=True, type="jsonb"))
+        wanted.append(WantedColumn(rest, is_json=True, type="jsonb", takes_rest=True))
     taken = set(staged)
     without_source = [
         column.name

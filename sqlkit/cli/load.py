@@ -35,7 +35,7 @@ def load(
         str | None, typer.Option(metavar="COLUMN", help="With newer: the greater value wins.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="csv, tsv, jsonl, parquet or arrow. Default: found out.")
+        str | None, typer.Option(help="csv, tsv, jsonl, xml, parquet, arrow. Default: found out.")
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Default: found out.")] = None,
     quote: Annotated[str, typer.Option(help="'' for none.")] = '"',
@@ -68,6 +68,13 @@ def load(
         str | None,
         typer.Option(metavar="COLUMN", help="This json(b) column takes keys without column."),
     ] = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="ELEMENT", help="XML: the element that is a row.")
+    ] = None,
+    feed: Annotated[
+        str | None,
+        typer.Option(help="XML of price transparency: prices, promos or stores."),
+    ] = None,
     create: Annotated[bool, typer.Option(help="Make the table from inferred types.")] = False,
     workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
     batch_bytes: Annotated[
@@ -92,7 +99,7 @@ def load(
 ) -> None:
     """Load files into a table, exactly once, at the speed of COPY.
 
-    Formats: CSV and TSV in any dialect, JSON lines; plain or in gzip, zstd, bzip2, xz or zip,
+    Formats: CSV and TSV in any dialect, JSON, XML; plain or in gzip, zstd, bzip2, xz or zip,
     recognised by content; Parquet, Arrow and Feather. Rows that the table holds unchanged are not
     written. A file that was loaded before is skipped, one that was half loaded continues.
 
@@ -131,6 +138,8 @@ def load(
             leave_out=names_of(leave_out) or (),
             whole=whole,
             rest=rest,
+            record=record,
+            feed=feed,
             create=create,
             workers=workers,
             batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),

@@ -43,7 +43,7 @@ from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.stored import StoredFile, StoredSource
-from sqlkit.sources.text_rows import ROWS, BadRow, BadValue, encode_columns, single_rows
+from sqlkit.sources.text_rows import ROWS, BadRow, encode_rows, single_rows
 
 BINARY = CopyFormat(format="binary")
 _NOTHING = hashlib.sha256().hexdigest()
@@ -255,19 +255,7 @@ def text_rows(
 ) -> tuple[bytes, list[BadRow]]:
     """Rows of COPY's text format, and those that cannot be made any."""
     columns = [_texts(_plain(batch.column(column.name)), column) for column in wanted]
-    try:
-        return encode_columns(columns, wanted), []
-    except BadValue:
-        pass
-    good: list[bytes] = []
-    bad: list[BadRow] = []
-    for position, row in enumerate(zip(*columns, strict=True)):
-        try:
-            good.append(encode_columns([[value] for value in row], wanted))
-        except BadValue as error:
-            values = dict(zip((column.name for column in wanted), row, strict=True))
-            bad.append(BadRow(line + position, values, error))
-    return b"".join(good), bad
+    return encode_rows(columns, wanted, line)
 
 
 # Sources ----------------------------------------------------------------------------------------

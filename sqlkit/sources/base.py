@@ -47,10 +47,7 @@ class WantedColumn:
     name: str
     is_json: bool = False
     type: str = ""
-
-
-REST = "*"
-"""The name of a wanted column, of type json(b), that takes what goes nowhere else."""
+    takes_rest: bool = False  # an object of all that goes nowhere else; the name means nothing
 
 
 @dataclass(frozen=True)

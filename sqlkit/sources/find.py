@@ -22,7 +22,7 @@ from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource, check_dialect
 from sqlkit.sources.stored import StoredFile, open_regular, open_zip
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow")
+FORMATS = ("csv", "tsv", "jsonl", "xml", "parquet", "arrow")
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -31,6 +31,7 @@ _SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".xml": "xml",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".arrow": "arrow",
@@ -39,6 +40,7 @@ _SUFFIXES = {
     ".feather": "arrow",
 }
 _JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
+_XML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[?!A-Za-z]|\xff\xfe<\0|\xfe\xff\0<")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -48,6 +50,8 @@ def find_sources(
     format: str | None = None,
     dialect: Dialect | None = None,
     whole: bool = False,
+    record: str | None = None,
+    feed: str | None = None,
 ) -> list[Source]:
     """The sources that `specs` name: paths, patterns, '-' for standard input.
 
@@ -58,7 +62,9 @@ def find_sources(
     The format is `format`, else what the name says (also before .gz and the like), else what the
     content looks like. Every source is checked to be a file that can be opened, so that a load
     does not begin where a later file is missing; nothing more is read, except for the beginning
-    of files whose name says nothing. With `whole`, files are JSON lines, each delivered whole.
+    of files whose name says nothing. `record` names the element of XML that is a row, `feed` a
+    mapping of XML that is known (see `feeds`). With `whole`, files are JSON lines, each delivered
+    whole.
 
     Raises SourceError and UsageError, see above.
     """
@@ -73,13 +79,17 @@ def find_sources(
                 hint="Only JSON lines can: --format jsonl, or leave --format out.",
             )
         format = "jsonl"
+    if record is not None or feed is not None:
+        if format not in (None, "xml"):
+            raise UsageError(f"{format} has no records by the name of an element")
+        format = "xml"
     if not specs:
         raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
     dialect = check_dialect(dialect or Dialect())
     if list(specs).count("-") > 1:
         raise UsageError("standard input can be read only once, but '-' is named twice")
     return [
-        _source(file, format, dialect, whole)
+        _source(file, format, dialect, whole, record, feed)
         for spec in specs
         for path in _paths(spec)
         for file in _files(path)
@@ -167,11 +177,24 @@ def format_of(file: StoredFile) -> str:
     for magic, format in ((b"PAR1", "parquet"), (b"ARROW1", "arrow")):
         if head.startswith(magic):
             return format
+    if _XML_START.match(head):
+        return "xml"
     return "jsonl" if _JSON_START.match(head) else "csv"
 
 
-def _source(file: StoredFile, format: str | None, dialect: Dialect, whole: bool) -> Source:
+def _source(
+    file: StoredFile,
+    format: str | None,
+    dialect: Dialect,
+    whole: bool,
+    record: str | None,
+    feed: str | None,
+) -> Source:
     chosen = format or format_of(file)
+    if chosen == "xml":
+        from sqlkit.sources.xml import XmlSource
+
+        return XmlSource(file, record=record, feed=feed, encoding=dialect.encoding)
     if chosen == "jsonl":
         from sqlkit.sources.jsonl import JsonLinesSource
 

@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sqlkit.sources.base import REST, CopyFormat, WantedColumn
+from sqlkit.sources.base import CopyFormat, WantedColumn
 
 ROWS = CopyFormat(format="text", delimiter="\x1f", null="null")
 """How COPY reads what `RowMaker` makes (quote and escape do not apply to the text format)."""
@@ -85,8 +85,9 @@ class RowMaker:
     twice in an object the last one counts, as in PostgreSQL's jsonb.
 
     A wanted name that has dots is a path, unless it is one of `keys` or the key of an object:
-    ``a.b`` is the key b of the object at key a. The column `REST` gets an object of the keys that
-    are neither wanted, nor the beginning of a path, nor ignored; null if there are none.
+    ``a.b`` is the key b of the object at key a. The column that takes the rest gets an object of
+    the keys that are neither wanted, nor the beginning of a path, nor ignored; null if there are
+    none.
 
     `ignored` are the keys besides the wanted ones that may occur; None allows any.
     """
@@ -101,9 +102,9 @@ class RowMaker:
             raise ValueError("no column is wanted")
         self._wanted = tuple(wanted)
         self._allowed = None
-        names = list(dict.fromkeys(column.name for column in wanted))
+        names = list(dict.fromkeys(column.name for column in wanted if not column.takes_rest))
         self._decode: Callable[[bytes], Any] | None = None
-        self._has_rest = REST in names
+        self._has_rest = any(column.takes_rest for column in wanted)
         self._paths = {
             name: path for name in names if name not in keys and len(path := name.split(".")) > 1
         }
@@ -113,7 +114,7 @@ class RowMaker:
             if ignored is not None and not self._has_rest:
                 self._allowed = frozenset(self._taken)
             self._decode = _object.decode
-            self._getters = [self._getter(column.name) for column in wanted]
+            self._getters = [self._getter(column) for column in wanted]
             return
         if ignored is not None:
             self._allowed = ignored.union(names)
@@ -135,9 +136,10 @@ class RowMaker:
             # Keys with quotes, backslashes or control characters cannot be fields of a Struct.
             pass
 
-    def _getter(self, name: str) -> Callable[[dict[str, Raw]], Any]:
+    def _getter(self, column: WantedColumn) -> Callable[[dict[str, Raw]], Any]:
         """What gets a column out of a decoded object: a key, a path, or the rest."""
-        if name == REST and self._has_rest:
+        name = column.name
+        if column.takes_rest:
             taken = self._taken
 
             def rest(record: dict[str, Raw]) -> Any:

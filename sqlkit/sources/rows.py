@@ -34,7 +34,7 @@ from typing import Any
 import psycopg
 
 from sqlkit.errors import SourceError, SqlkitError, UsageError
-from sqlkit.sources.base import REST, ResumePoint, WantedColumn
+from sqlkit.sources.base import ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import (
@@ -334,6 +334,8 @@ class Shape:
         """The wanted columns of some rows. Raises BadValue."""
         names = [column.name for column in wanted]
         try:
+            if any(column.takes_rest for column in wanted):
+                return self._with_rest(rows, wanted, ignored)
             if self._by_key:
                 return self._by_keys(rows, names, ignored)
             if self._is_sequence:
@@ -349,8 +351,6 @@ class Shape:
     def _by_keys(
         self, rows: Sequence[Any], names: list[str], ignored: frozenset[str] | None
     ) -> list[list[Any]]:
-        if REST in names:
-            return self._with_rest(rows, names, ignored)
         try:
             columns = [list(map(itemgetter(name), rows)) for name in names]
             if ignored is None or sum(map(len, rows)) == len(rows) * len(names):
@@ -373,13 +373,17 @@ class Shape:
 
     @staticmethod
     def _with_rest(
-        rows: Sequence[Any], names: list[str], ignored: frozenset[str] | None
+        rows: Sequence[Any], wanted: Sequence[WantedColumn], ignored: frozenset[str] | None
     ) -> list[list[Any]]:
+        names = [column.name for column in wanted if not column.takes_rest]
         taken = (ignored or frozenset()).union(names)
         rest = [
             {key: value for key, value in row.items() if key not in taken} or None for row in rows
         ]
-        return [rest if name == REST else [row.get(name) for row in rows] for name in names]
+        return [
+            rest if column.takes_rest else [row.get(column.name) for row in rows]
+            for column in wanted
+        ]
 
 
 def _field_names(row: Any) -> tuple[str, ...] | None:

@@ -181,6 +181,25 @@ def _adapted(value: Any) -> str:
     return bytes(found).decode()
 
 
+def encode_rows(
+    columns: Sequence[Sequence[Any]], wanted: Sequence[WantedColumn], line: int
+) -> tuple[bytes, list[BadRow]]:
+    """The rows that columns make side by side, `line` the first, and those that are none."""
+    try:
+        return encode_columns(columns, wanted), []
+    except BadValue:
+        pass
+    good: list[bytes] = []
+    bad: list[BadRow] = []
+    for number, row in enumerate(zip(*columns, strict=True), start=line):
+        try:
+            good.append(encode_columns([[value] for value in row], wanted))
+        except BadValue as error:
+            values = dict(zip((column.name for column in wanted), row, strict=True))
+            bad.append(BadRow(number, values, error))
+    return b"".join(good), bad
+
+
 def single_rows(
     data: bytes, first_line: int, wanted: Sequence[WantedColumn], bad: Sequence[BadRow] = ()
 ) -> Iterator[bytes]:
