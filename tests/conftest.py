@@ -1,8 +1,9 @@
 """Servers and databases for the tests.
 
 ``--postgres=15,18`` chooses the versions. A test marked ``every_version`` runs once on each of
-them, any other on the newest of them only. A version that the machine does not have is skipped;
-where CI is true it fails.
+them, one marked ``oldest_and_newest`` on these two, where those between have nothing of their
+own to say, and any other on the newest of them only. A version that the machine does not have is
+skipped; where CI is true it fails.
 
 ``--role=loader`` connects as a role that may load and no more, in hostile surroundings (see
 loader_role.py). A test marked ``deployer`` needs more rights than that, and is skipped then.
@@ -129,7 +130,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         chosen = _chosen(metafunc.config)
-        if metafunc.definition.get_closest_marker("every_version") is None:
+        marker = metafunc.definition.get_closest_marker
+        if marker("oldest_and_newest"):
+            chosen = sorted({chosen[0], chosen[-1]}, key=chosen.index)
+        elif marker("between"):
+            chosen = chosen[1:-1]
+        elif not marker("every_version"):
             chosen = chosen[-1:]
         metafunc.parametrize(
             "server", chosen, indirect=True, scope="session", ids=[f"pg{name}" for name in chosen]

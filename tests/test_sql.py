@@ -14,10 +14,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests import loader_role
-from tests.conftest import fresh_database, missing
+from tests.conftest import Database, fresh_database, missing
 from tests.servers import Server
 
 ROOT = Path(__file__).parent / "sql"
@@ -32,7 +33,17 @@ def _marks(file: Path) -> list[pytest.MarkDecorator]:
     return [pytest.mark.deployer(found[1])] if found else []
 
 
-@pytest.mark.every_version
+def _lacks(server: Server, file: Path) -> str | None:
+    """The extension that a file needs, as it says by ``-- needs: name``, and the server lacks."""
+    found = re.search(r"^-- needs: (\w+)$", (ROOT / file).read_text(), re.MULTILINE)
+    if found is None:
+        return None
+    with psycopg.connect(server.dsn()) as connection:
+        query = "select from pg_available_extensions where name = %s"
+        return None if connection.execute(query, [found[1]]).rowcount else found[1]
+
+
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize(
     "file", [pytest.param(file, id=str(file), marks=_marks(file)) for file in FILES]
 )
@@ -40,32 +51,54 @@ def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_pat
     prove = shutil.which("pg_prove")
     if prove is None:
         missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
+    if lacking := _lacks(server, file):
+        missing(f"PostgreSQL {server.major} has no {lacking} here")
     script = ROOT / file
     if user == loader_role.NAME:
         # A session of a loader begins with other people's tables in pg_temp.
         script = tmp_path / "in_hostile_surroundings.sql"
         script.write_text(f"{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
-    with fresh_database(server, pgtap_template) as database:
-        done = subprocess.run(
-            [
-                prove,
-                "--verbose",
-                f"--psql-bin={server.install.program('psql')}",
-                f"--host={server.host}",
-                f"--port={server.port}",
-                f"--username={user}",
-                f"--dbname={database.name}",
-                str(script),
-            ],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"},
-            check=False,
-        )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    with fresh_database(server, pgtap_template, user) as database:
+        output = run_prove(prove, database, "--verbose", script)
     planned, ran = _planned(output), _ran(output)
     assert planned == ran > 0, f"planned {planned} tests, ran {ran}\n{output}"
+
+
+@pytest.mark.between
+@pytest.mark.deployer("it runs the files that make roles too")
+def test_sql_on_the_versions_between(server: Server, pgtap_template: str) -> None:
+    """All files in one database, which each of them leaves as it was."""
+    prove = shutil.which("pg_prove")
+    if prove is None:
+        missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
+    with fresh_database(server, pgtap_template) as database:
+        # What a wheel leaves out is proved on the versions at both ends.
+        files = [ROOT / file for file in FILES if not _lacks(server, file)]
+        output = run_prove(prove, database, *files)
+    assert f"Files={len(files)}, " in output
+
+
+def run_prove(prove: str, database: Database, *arguments: str | Path) -> str:
+    """What pg_prove says; fails if a test does."""
+    server = database.server
+    done = subprocess.run(
+        [
+            prove,
+            f"--psql-bin={server.install.program('psql')}",
+            f"--host={server.host}",
+            f"--port={server.port}",
+            f"--username={database.user}",
+            f"--dbname={database.name}",
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"},
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    return output
 
 
 def _planned(output: str) -> int:

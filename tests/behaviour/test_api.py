@@ -587,16 +587,19 @@ def test_workers_do_not_change_the_end_state(
                     assert result.batches > 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["update", "ignore", "newer", "error", "append"])
 def test_the_first_load_ends_like_any_other(
-    dsn: str, write: Write, fetch: Fetch, connection: psycopg.Connection, policy: str
+    dsn: str,
+    write: Write,
+    fetch: Fetch,
+    connection: psycopg.Connection,
+    policy: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More than one piece into an empty table goes to its bare heap."""
+    monkeypatch.setattr(loader, "PIECE_BYTES", 100_000)
     repeats = policy not in ("error", "append")
-    rows = (
-        shuffled(330_000, 100_000, seed=3) if repeats else [(n, "x" * 8, 1) for n in range(300_000)]
-    )
+    rows = shuffled(33_000, 10_000, seed=3) if repeats else [(n, "x" * 8, 1) for n in range(30_000)]
     path = write("a.csv", HEADER, *lines_of(rows))
     assert path.stat().st_size > loader.PIECE_BYTES
     connection.execute("create table fast (id integer primary key, name text, price integer)")
@@ -623,11 +626,11 @@ def test_the_first_load_ends_like_any_other(
     assert len(fetch("select 1 from pg_index where indrelid = 'fast'::regclass")) == 2
 
 
-@pytest.mark.slow
 def test_the_first_load_refuses_what_any_other_would(
-    dsn: str, item: str, write: Write, fetch: Fetch
+    dsn: str, item: str, write: Write, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = numbered(1, 330_000)
+    monkeypatch.setattr(loader, "PIECE_BYTES", 100_000)
+    rows = numbered(1, 33_000)
     path = write("a.csv", HEADER, *rows, rows[7])
     with api.connect(dsn) as client:
         for policy in ("error", "append"):

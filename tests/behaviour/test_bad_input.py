@@ -27,6 +27,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from sqlkit.loader import PIECE_BYTES
 from tests.conftest import Database, OpenServer, RunSqlkit, environment
 
 BEFORE = [(1, "one", None), (2, "two", None)]
@@ -212,7 +213,7 @@ def test_a_cut_off_archive(
 
 def test_a_cut_off_archive_larger_than_a_piece(refused: Refused, write: Write) -> None:
     """Pieces were copied by then: they go with the batch."""
-    whole = gzip.compress(numbered(400_000), 1)
+    whole = gzip.compress(numbered(MANY), 1)
     told = refused(write("cut.csv.gz", whole[:-9]), "--workers", "3", code="SK105")
     assert "cut off" in told
 
@@ -234,8 +235,13 @@ def test_a_cut_off_zip(refused: Refused, write: Write, tmp_path: Path) -> None:
 # Rows that cannot be stored ---------------------------------------------------------------------
 
 
+MANY = 6000
+
+
 def numbered(rows: int, first: int = 100) -> bytes:
-    lines = [f"{n},name {n},{n % 1000}.5" for n in range(first, first + rows)]
+    """Good rows; MANY of them are so long that they fill more than one piece."""
+    rest = "." * (PIECE_BYTES // 4000) if rows == MANY else ""
+    lines = [f"{n},name {n}{rest},{n % 1000}.5" for n in range(first, first + rows)]
     return ("id,name,price\n" + "\n".join(lines) + "\n").encode()
 
 
@@ -251,8 +257,8 @@ PLACES = pytest.mark.parametrize(
     [
         (2, 3, ()),
         (57, 100, ()),
-        (250_001, 300_000, ("--workers", "1")),  # in a later piece
-        (250_001, 300_000, ("--workers", "3")),
+        (MANY - 999, MANY, ("--workers", "1")),  # in a later piece
+        (MANY - 999, MANY, ("--workers", "3")),
         (57, 100, ("--atomic", "--batch-bytes", "500")),
     ],
     ids=str,
@@ -544,7 +550,7 @@ def test_input_without_the_key(
     assert connection.execute("select count(*) from numbered").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("rows", [3, 300_000])
+@pytest.mark.parametrize("rows", [3, MANY])
 @pytest.mark.parametrize("into_empty", [True, False])
 def test_newer_by_a_column_that_is_not_there(
     refused: Refused,

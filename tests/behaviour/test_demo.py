@@ -54,7 +54,7 @@ LOADED = {"airline": 16, "airport": 1458, "plane": 3322, "weather": 26115, "flig
 
 @pytest.mark.slow
 @pytest.mark.deployer("the demo makes a schema")
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 def test_the_counters_of_all_rounds_are_exact(database: Database) -> None:
     first, again, changed, broken = demo.run(database.dsn)
 

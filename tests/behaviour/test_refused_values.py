@@ -116,7 +116,7 @@ create domain stern as text check (10 / value::integer > 1);
 """
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 def test_what_copy_refuses_is_refused(
     connection: psycopg.Connection, dsn: str, tmp_path: Path
 ) -> None:

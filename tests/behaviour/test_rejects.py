@@ -139,7 +139,7 @@ def test_a_bad_row_is_kept_and_its_neighbours_are_loaded(
     assert ids[0] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("policy", ["update", "append"])
 def test_all_of_them_at_once(
     policy: str, make: Make, part: str, connection: psycopg.Connection, dsn: str

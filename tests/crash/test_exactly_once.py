@@ -26,7 +26,7 @@ def log(connection: psycopg.Connection, tmp_path: Path) -> list[str]:
     return ["0.csv", "1.csv", "2.csv", "--policy", "append"]
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("batch_bytes", ["5000", "60000", None])
 @pytest.mark.parametrize("atomic", [False, True])
 def test_three_processes_share_the_work(

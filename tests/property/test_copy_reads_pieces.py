@@ -16,7 +16,7 @@ from sqlkit.sources.base import CopyFormat, WantedColumn
 from tests.behaviour.sources.reading import source
 from tests.conftest import Database
 
-pytestmark = pytest.mark.every_version
+pytestmark = pytest.mark.oldest_and_newest
 
 VALUES = [
     "",

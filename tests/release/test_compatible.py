@@ -24,6 +24,7 @@ from sqlkit.compatible import IncompatibleError, version_key
 from tests.conftest import Database, RunSqlkit, fresh_database, missing
 from tests.release.conftest import ROOT
 from tests.servers import Server
+from tests.test_sql import run_prove
 
 OLDER = VERSIONS[:-1]
 
@@ -148,21 +149,7 @@ def test_what_the_tests_of_a_release_say_still_holds(
     if prove is None:
         missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
     with fresh_database(server, pgtap_template) as database:
-        done = subprocess.run(
-            [
-                prove,
-                f"--psql-bin={server.install.program('psql')}",
-                *(f"--host={server.host}", f"--port={server.port}"),
-                *(f"--username={database.user}", f"--dbname={database.name}"),
-                *map(str, files),
-            ],
-            env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
+        run_prove(prove, database, *files)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -128,7 +128,7 @@ def alembic(directory: Path, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 def test_the_plain_alembic_command_deploys(server: Server, roles: None) -> None:
     with fresh_database(server) as one, fresh_database(server) as other:
         migrate.up(one.dsn)

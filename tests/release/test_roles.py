@@ -56,7 +56,7 @@ def load(connection: psycopg.Connection, policy: str) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("search_path", ["public", "", "evil, pg_temp, pg_catalog"])
 def test_a_loader_loads(bare: Database, user: str, search_path: str) -> None:
     """Without superuser, without CREATE on the database, and whatever its search_path says."""

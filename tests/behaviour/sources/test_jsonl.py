@@ -140,7 +140,7 @@ def test_both_ways_give_the_same_rows() -> None:
     assert maker.rows(data) == maker._careful_rows(data.split(b"\n"))
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 def test_postgresql_reads_what_was_written(
     empty_database: Database, lines: Any, opened: OpenReader
 ) -> None:

@@ -1,4 +1,5 @@
 -- deployer: makes an extension that only pg_stat_scan_tables may use
+-- needs: pgstattuple
 begin;
 select plan(7);
 
