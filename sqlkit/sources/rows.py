@@ -97,6 +97,9 @@ class RowsSource:
         self.row_count = total
         if total is None and isinstance(rows, Sized):
             self.row_count = len(rows)
+        if not columns and getattr(rows, "description", None):
+            # A cursor of any DB-API driver says what its tuples hold.
+            columns = [str(column[0]) for column in rows.description]  # type: ignore[union-attr]
         self.columns = tuple(columns)
         self.declares_columns = bool(columns)
         self.spool: Spool | None = None

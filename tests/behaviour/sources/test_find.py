@@ -94,7 +94,7 @@ def test_wrong_use() -> None:
     for specs, options, message in (
         ([], {}, "no source"),
         (["-", "-"], {}, "named twice"),
-        (["x.csv"], {"format": "xml"}, "no format"),
+        (["x.csv"], {"format": "xls"}, "no format"),
         (["x.csv"], {"dialect": Dialect(delimiter="||")}, "not one ASCII"),
         (["x.csv"], {"dialect": Dialect(encoding="nonsense")}, "no text encoding"),
     ):

@@ -8,6 +8,7 @@ import csv
 import datetime as dt
 import enum
 import gzip
+import sqlite3
 import tracemalloc
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -94,6 +95,22 @@ def test_tuples_need_columns(client: sqlkit.Client, connection: psycopg.Connecti
     assert content(connection) == [(1, "a"), (2, "b")]
     client.load(iter([[3, "c"]]), into="item", columns=["id", "name"])
     assert content(connection)[-1] == (3, "c")
+
+
+def test_cursors_of_database_drivers_say_what_their_columns_are(
+    client: sqlkit.Client, connection: psycopg.Connection
+) -> None:
+    other = sqlite3.connect(":memory:", check_same_thread=False)  # rows are taken in a thread
+    other.execute("create table t (name text, id integer)")
+    other.executemany("insert into t values (?, ?)", [(f"n{i}", i) for i in range(1000)])
+    cursor = other.execute("select id, name from t order by id")
+    assert client.load(cursor, into="item").rows.inserted == 1000
+    other.close()
+    connection.execute("create table public.copied (like item including all)")
+    with connection.transaction(), connection.cursor("source") as stream:
+        stream.execute("select * from item")
+        assert client.load(stream, into="copied").rows.inserted == 1000
+    assert content(connection, "public.copied") == content(connection)
 
 
 def test_what_is_no_iterable_of_rows_is_refused(client: sqlkit.Client) -> None:
