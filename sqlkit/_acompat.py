@@ -11,7 +11,13 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Annotated, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, TypeVar
+
+if TYPE_CHECKING:  # only where the extra is installed
+    from redis import Redis as Redis
+    from redis.asyncio import Redis as _AsyncRedis
+
+    AsyncRedis = _AsyncRedis
 
 PATIENCE = 2.0
 """Seconds for which a thread is waited for that should end at once."""

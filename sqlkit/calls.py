@@ -687,6 +687,37 @@ def flag_conflicts(connection: Connection[Any], rule: str, column: str) -> int:
     return found
 
 
+def resolve_values(
+    connection: Connection[Any],
+    keys: list[list[Any]],
+    dimension: str,
+    id_column: str,
+    key_columns: list[str],
+    create: bool,
+    defaults: dict[str, Any],
+) -> list[str | None]:
+    """The ids of natural keys as text, in their order. Raises SK203, SK204, 22P02."""
+    found: list[str | None] = _value(
+        connection,
+        "select coalesce(pg_catalog.array_agg(v.id order by v.ordinality), '{}') "
+        "from sqlkit.resolve_values(%s::jsonb, %s::regclass, %s::name, %s::name[], %s, %s::jsonb) "
+        "with ordinality as v",
+        json.dumps(keys),
+        dimension,
+        id_column,
+        key_columns,
+        create,
+        json.dumps(defaults),
+    )
+    return found
+
+
+def lookup_version(connection: Connection[Any], dimension: str) -> int | None:
+    """Counts the changes of a dimension; None if nobody follows it."""
+    found: int | None = _value(connection, "select sqlkit.lookup_version(%s::regclass)", dimension)
+    return found
+
+
 def set_local(connection: Connection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
     _value(connection, "select pg_catalog.set_config(%s, %s, true)", setting, value)

@@ -697,6 +697,39 @@ async def flag_conflicts(connection: AsyncConnection[Any], rule: str, column: st
     return found
 
 
+async def resolve_values(
+    connection: AsyncConnection[Any],
+    keys: list[list[Any]],
+    dimension: str,
+    id_column: str,
+    key_columns: list[str],
+    create: bool,
+    defaults: dict[str, Any],
+) -> list[str | None]:
+    """The ids of natural keys as text, in their order. Raises SK203, SK204, 22P02."""
+    found: list[str | None] = await _value(
+        connection,
+        "select coalesce(pg_catalog.array_agg(v.id order by v.ordinality), '{}') "
+        "from sqlkit.resolve_values(%s::jsonb, %s::regclass, %s::name, %s::name[], %s, %s::jsonb) "
+        "with ordinality as v",
+        json.dumps(keys),
+        dimension,
+        id_column,
+        key_columns,
+        create,
+        json.dumps(defaults),
+    )
+    return found
+
+
+async def lookup_version(connection: AsyncConnection[Any], dimension: str) -> int | None:
+    """Counts the changes of a dimension; None if nobody follows it."""
+    found: int | None = await _value(
+        connection, "select sqlkit.lookup_version(%s::regclass)", dimension
+    )
+    return found
+
+
 async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:
     """Changes a setting until the transaction ends."""
     await _value(connection, "select pg_catalog.set_config(%s, %s, true)", setting, value)

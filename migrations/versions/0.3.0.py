@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="cd1e90174937e01a5629527aba1e826c2c34afb51691b8665b6e03a17c019801",
+        sha256="d10b024b044f632387b809ea4e194c0184d752adcf52ccaeadf8fe1214306130",
     )
 
 

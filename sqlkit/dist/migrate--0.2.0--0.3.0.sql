@@ -209,6 +209,32 @@ comment on type sqlkit.conflict_counts is
 'What a detection did: pairs found for the first time, pairs whose facts changed or that came back, pairs that are
 gone, pairs open now; and whether it looked at everything.';
 
+-- changes/0011_lookup.sql
+
+-- Lookups: natural keys become surrogate ids. What a cache of them has to know of changes.
+
+create type sqlkit.lookup_counts as (
+    rows_read bigint,
+    rows_resolved bigint,
+    rows_unresolved bigint,
+    keys_created bigint
+);
+
+comment on type sqlkit.lookup_counts is
+'What became of the natural keys of a stage: read is the sum of resolved and unresolved; keys_created is how many rows
+were made in the dimension.';
+
+create table sqlkit.lookup (
+    dimension text,
+    version bigint not null default 1,
+    changed_at timestamptz not null default clock_timestamp(),
+    constraint lookup_pkey primary key (dimension)
+);
+
+comment on table sqlkit.lookup is
+'Dimensions whose changes are followed by sqlkit.follow_keys(): a cache that knows another version knows nothing.';
+comment on column sqlkit.lookup.dimension is 'schema.table, quoted as SQL wants it';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -5675,6 +5701,503 @@ left join (
 comment on view sqlkit.conflict_summary is
 'Conflict rules with the numbers of their conflicts: open, ignored, resolved by somebody, gone by themselves.';
 
+
+create or replace function sqlkit._read_constraint(p_target regclass, p_definition text, p_search_path text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $read_constraint$
+declare
+    v_table text := format('sqlkit_stage.%I', 'constraint_' || pg_current_xact_id());
+    v_constraint jsonb;
+begin
+    -- PostgreSQL reads the definition, on an empty table of the same columns. Taking that back gives up the locks
+    -- of a foreign key, too.
+    execute format('create unlogged table %s (like %s including generated)', v_table, sqlkit._table_name(p_target));
+    -- The names in it are the caller's.
+    perform set_config('search_path', p_search_path, true);
+    execute format('alter table %s add constraint read_constraint %s', v_table, p_definition);
+    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    select jsonb_build_object(
+        'kind', c.contype,
+        'expression', pg_get_expr(c.conbin, c.conrelid),
+        'condition', (
+            select pg_get_expr(i.indpred, i.indrelid)
+            from pg_index as i
+            where i.indexrelid = c.conindid and c.contype <> 'f'
+        ),
+        'nulls_equal', (
+            select i.indnullsnotdistinct
+            from pg_index as i
+            where i.indexrelid = c.conindid and c.contype <> 'f'
+        ),
+        'has_period', coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false),
+        'is_full_match', c.confmatchtype = 'f',
+        'columns', (
+            select jsonb_agg(
+                case
+                    when c.contype in ('p', 'u', 'x') then pg_get_indexdef(c.conindid, k.position::integer, false)
+                    else (
+                        select quote_ident(a.attname)
+                        from pg_attribute as a
+                        where a.attrelid = c.conrelid and a.attnum = k.attnum
+                    )
+                end
+                order by k.position
+            )
+            from unnest(c.conkey) with ordinality as k (attnum, position)
+        ),
+        'types', (
+            select jsonb_agg(y.typtype order by k.attnum)
+            from pg_attribute as k
+            join pg_type as y on y.oid = k.atttypid
+            where k.attrelid = c.conindid
+        ),
+        'operators', (
+            select jsonb_agg(format('operator(%I.%s)', n.nspname, o.oprname) order by k.position)
+            from unnest(coalesce(c.conexclop, c.conpfeqop)) with ordinality as k (id, position)
+            join pg_operator as o on o.oid = k.id
+            join pg_namespace as n on n.oid = o.oprnamespace
+        ),
+        'other', sqlkit._table_name(nullif(c.confrelid, 0)),
+        'other_columns', (
+            select jsonb_agg(quote_ident(a.attname) order by k.position)
+            from unnest(c.confkey) with ordinality as k (attnum, position)
+            join pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
+        )
+    )
+    into v_constraint
+    from pg_constraint as c
+    where c.conrelid = v_table::regclass and c.conname = 'read_constraint';
+    raise exception 'the table was only made to be read';
+exception
+    when raise_exception then
+        if v_constraint is null then
+            raise;
+        end if;
+        return v_constraint;
+end;
+$read_constraint$;
+
+comment on function sqlkit._read_constraint(regclass, text, text) is
+'What a constraint, written as after ALTER TABLE .. ADD CONSTRAINT name, would ask of the rows of a table.
+Locks: what adding a foreign key locks of the table that it refers to, for a moment.
+Raises: whatever PostgreSQL says to the definition.';
+
+
+create or replace function sqlkit.check_constraint(
+    p_target regclass,
+    p_definition text,
+    p_limit bigint default null,
+    p_search_path text default current_setting('search_path')
+)
+returns table (problem text, first_row jsonb, second_row jsonb)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $check_constraint$
+declare
+    v_constraint jsonb := sqlkit._read_constraint(p_target, p_definition, p_search_path);
+    v_kind text := v_constraint ->> 'kind';
+    v_columns jsonb := v_constraint -> 'columns';
+    v_last integer := jsonb_array_length(v_columns);
+    v_table text := sqlkit._table_name(p_target);
+    v_queries text[] := array[]::text[];
+    v_query text;
+    v_rest text;
+begin
+    if v_kind in ('p', 'u', 'x') then
+        v_query := format(
+            'select t as r, t.ctid as place, %s from %s as t where %s and %s',
+            sqlkit._numbered_list(v_columns, '%1$s as c%2$s'),
+            v_table,
+            coalesce('(' || (v_constraint ->> 'condition') || ')', 'true'),
+            -- A null is in nobody's way.
+            case
+                when (v_constraint ->> 'nulls_equal')::boolean then 'true'
+                else sqlkit._numbered_list(v_columns, '(%1$s) is not null', ' and ')
+            end
+        );
+    end if;
+
+    if v_kind = 'p' then
+        v_queries := v_queries || format(
+            'select ''null'', to_jsonb(t), null::jsonb from %s as t where %s',
+            v_table, sqlkit._numbered_list(v_columns, '%1$s is null', ' or ')
+        );
+    end if;
+    if v_kind = 'c' then
+        v_queries := v_queries || format(
+            'select ''check'', to_jsonb(t), null::jsonb from %s as t where (%s) is false',
+            v_table, v_constraint ->> 'expression'
+        );
+    elsif v_kind = 'f' and not (v_constraint ->> 'has_period')::boolean then
+        v_queries := v_queries || format(
+            'select ''reference'', to_jsonb(t), null::jsonb from %1$s as t '
+            'where (%2$s) and not exists (select from %3$s as o where %4$s)',
+            v_table,
+            sqlkit._numbered_list(
+                v_columns, 't.%1$s is not null',
+                case when (v_constraint ->> 'is_full_match')::boolean then ' or ' else ' and ' end
+            ),
+            v_constraint ->> 'other',
+            (
+                select string_agg(
+                    format(
+                        'o.%s %s t.%s',
+                        v_constraint -> 'other_columns' ->> k.n, v_constraint -> 'operators' ->> k.n, v_columns ->> k.n
+                    ),
+                    ' and '
+                )
+                from generate_series(0, v_last - 1) as k (n)
+            )
+        );
+    elsif v_kind in ('p', 'u') and v_constraint ->> 'operators' is null then
+        v_queries := v_queries || format(
+            'select ''unique'', to_jsonb(s.first), to_jsonb(s.r) from ('
+            'select s.r, first_value(s.r) over w as first, row_number() over w as n from (%s) as s '
+            'window w as (partition by %s order by s.place)) as s where s.n > 1',
+            v_query, sqlkit._numbered_list(v_columns, 's.c%2$s')
+        );
+    elsif v_kind in ('p', 'u', 'x') then
+        if (v_constraint ->> 'has_period')::boolean then
+            v_queries := v_queries || format(
+                'select ''empty'', to_jsonb(s.r), null::jsonb from (%s) as s where isempty(s.c%s)', v_query, v_last
+            );
+        end if;
+        v_query := format('select s.*, row_number() over (order by s.place) as n from (%s) as s', v_query);
+        -- Ranges that may not overlap where all else is equal: only rows that touch another one are tried.
+        if
+            v_constraint -> 'operators' ->> (v_last - 1) = 'operator(pg_catalog.&&)'
+            and v_constraint -> 'types' ->> (v_last - 1) = 'r'
+            and v_last > 1
+            and not exists (
+                select
+                from jsonb_array_elements_text(v_constraint -> 'operators') with ordinality as o (name, position)
+                where o.position < v_last and o.name !~ '\.=\)$'
+            )
+        then
+            select string_agg(format('s.c%s', k.n), ', ')
+            into v_rest
+            from generate_series(1, v_last - 1) as k (n);
+            v_query := format(
+                'select s.* from (select s.*, max(upper(s.c%1$s)) over w as reach, '
+                'bool_or(upper_inf(s.c%1$s)) over w as is_open, lead(lower(s.c%1$s)) over w as next_lo '
+                'from (%2$s) as s where not isempty(s.c%1$s) window w as (partition by %3$s '
+                'order by s.c%1$s rows between unbounded preceding and 1 preceding)) as s '
+                'where s.reach >= lower(s.c%1$s) or s.next_lo <= upper(s.c%1$s) or s.is_open '
+                'or lower_inf(s.c%1$s) or upper_inf(s.c%1$s)',
+                v_last, v_query, v_rest
+            );
+        end if;
+        v_queries := v_queries || format(
+            'select ''exclusion'', to_jsonb(a.r), to_jsonb(b.r) from (%1$s) as a join (%1$s) as b on a.n < b.n and %2$s',
+            'select s.* from candidate as s',
+            (
+                select string_agg(format('a.c%s %s b.c%1$s', o.position, o.name), ' and ')
+                from jsonb_array_elements_text(v_constraint -> 'operators') with ordinality as o (name, position)
+            )
+        );
+        v_queries[1] := format('with candidate as materialized (%s) %s', v_query, v_queries[1]);
+    else
+        raise exception using
+            errcode = '0A000',
+            message = 'constraints of this kind cannot be checked beforehand',
+            detail = format('Table: %s; definition: %s.', v_table, p_definition),
+            hint = 'Checked are CHECK, UNIQUE, PRIMARY KEY, EXCLUDE, WITHOUT OVERLAPS and FOREIGN KEY without PERIOD.';
+    end if;
+    for problem, first_row, second_row in
+        execute format('%s limit %L', array_to_string(v_queries, ' union all '), p_limit)
+    loop
+        return next;
+    end loop;
+end;
+$check_constraint$;
+
+comment on function sqlkit.check_constraint(regclass, text, bigint, text) is
+'Lists the rows that would break a constraint, so many at most, before it is added: CHECK, UNIQUE, PRIMARY KEY, EXCLUDE,
+WITHOUT OVERLAPS and FOREIGN KEY, written as after ALTER TABLE .. ADD CONSTRAINT name. Problems are check, null, unique,
+exclusion, empty (a range that WITHOUT OVERLAPS refuses) and reference; where two rows are in each other''s way, both are
+shown, the further ones of a unique key each with the first. Names in the definition are found by p_search_path, the
+caller''s unless said.
+Locks: what adding a foreign key locks of the table that it refers to, for a moment. Raises: 0A000 for a foreign key
+with PERIOD, and whatever PostgreSQL says to the definition.';
+
+-- objects/75_lookup.sql
+
+-- Lookups: natural keys become surrogate ids of a dimension, set by set. One insert makes the missing ones, and one
+-- join finds all of them.
+
+create or replace function sqlkit._key_expressions(p_dimension regclass, p_keys name[], p_values text[])
+returns text[]
+language sql
+stable
+return (
+    select array_agg(format('(%s)::%s', v.expression, format_type(a.atttypid, a.atttypmod)) order by v.position)
+    from unnest(p_keys, p_values) with ordinality as v (name, expression, position)
+    join pg_attribute as a on a.attrelid = p_dimension and a.attname = v.name
+);
+
+comment on function sqlkit._key_expressions(regclass, name[], text[]) is
+'Expressions, cast to the types of the columns of a dimension that they are keys of.';
+
+
+create or replace function sqlkit._create_keys(
+    p_from text,
+    p_expressions text[],
+    p_dimension regclass,
+    p_keys name[],
+    p_defaults jsonb
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $create_keys$
+declare
+    v_keys jsonb := to_jsonb(p_keys);
+begin
+    -- In the order of the key, so that two loaders that make the same ones wait for each other, and not crosswise.
+    return sqlkit._write(format(
+        'insert into %1$s (%2$s%3$s) select %4$s%5$s from (select distinct %6$s from %7$s) as s '
+        'where %8$s and not exists (select from %1$s as t where %9$s) order by %4$s on conflict (%2$s) do nothing',
+        sqlkit._table_name(p_dimension),
+        sqlkit._column_list(p_keys, '%I'),
+        (select string_agg(format(', %I', d.key), '' order by d.key) from jsonb_each(p_defaults) as d),
+        sqlkit._numbered_list(v_keys, 's.k%2$s'),
+        (
+            select string_agg(format(', %L::%s', d.value, format_type(a.atttypid, a.atttypmod)), '' order by d.key)
+            from jsonb_each_text(p_defaults) as d
+            join pg_attribute as a on a.attrelid = p_dimension and a.attname = d.key
+        ),
+        sqlkit._numbered_list(to_jsonb(p_expressions), '%1$s as k%2$s'),
+        p_from,
+        sqlkit._numbered_list(v_keys, 's.k%2$s is not null', ' and '),
+        sqlkit._equal_list(p_dimension, v_keys, 't.%1$I', 's.k%2$s')
+    ));
+end;
+$create_keys$;
+
+comment on function sqlkit._create_keys(text, text[], regclass, name[], jsonb) is
+'Inserts the keys that expressions over a relation give and that a dimension does not have, with the values named for
+other columns, and returns how many. Whoever inserts the same ones at the same time is waited for, and none is made
+twice. Writes: the dimension.';
+
+
+create or replace function sqlkit.resolve_keys(
+    p_stage regclass,
+    p_column name,
+    p_dimension regclass,
+    p_id name,
+    p_keys name[],
+    p_from name[] default null,
+    p_create boolean default true,
+    p_defaults jsonb default '{}',
+    p_placeholder text default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.lookup_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+set work_mem = '64MB'
+as $resolve_keys$
+declare
+    v_counts sqlkit.lookup_counts := (0, 0, 0, 0);
+    v_from name[] := coalesce(p_from, p_keys);
+    v_expressions text[];
+    v_columns text;
+    v_resolved text;
+begin
+    perform sqlkit.find_key(p_dimension, p_keys);
+    if not exists (
+        select
+        from sqlkit.stage as s
+        join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
+        where c.oid = p_stage
+    ) then
+        raise exception using
+            errcode = 'SK208',
+            message = 'there is no such stage',
+            detail = format('Relation: %s.', p_stage),
+            hint = 'Make one with sqlkit.create_stage().';
+    end if;
+    perform sqlkit._refuse_columns(p_stage, v_from || p_column);
+    perform sqlkit._refuse_columns(
+        p_dimension, p_id || array(select d.key::name from jsonb_each(p_defaults) as d)
+    );
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    perform set_config('work_mem', sqlkit._memory_for_load('work_mem'), true);
+    v_expressions := sqlkit._key_expressions(
+        p_dimension, p_keys,
+        array(select format('s.%I', f.name) from unnest(v_from) with ordinality as f (name, n) order by f.n)
+    );
+    if p_create then
+        v_counts.keys_created := sqlkit._create_keys(
+            format('only %s as s', p_stage), v_expressions, p_dimension, p_keys, p_defaults
+        );
+    end if;
+
+    -- Input order is the physical order of a stage, which an update would spoil: it is filled anew.
+    select
+        string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+        string_agg(
+            case
+                when a.attname = p_column
+                    then format('coalesce(t.%I, %L) as %I', p_id, p_placeholder, p_column)
+                else format('s.%I', a.attname)
+            end,
+            ', ' order by a.attnum
+        )
+    into v_columns, v_resolved
+    from pg_attribute as a
+    where a.attrelid = p_stage and a.attnum > 0 and not a.attisdropped;
+    execute format(
+        'create temporary table sqlkit_resolved on commit drop as '
+        'select %s, t.%I is not null as sqlkit_is_resolved from only %s as s left join %s as t on %s order by s.ctid',
+        v_resolved,
+        p_id,
+        p_stage,
+        p_dimension,
+        sqlkit._equal_list(p_dimension, to_jsonb(p_keys), 't.%1$I', null, v_expressions)
+    );
+    select
+        count(*),
+        count(*) filter (where r.sqlkit_is_resolved)
+    into v_counts.rows_read, v_counts.rows_resolved
+    from pg_temp.sqlkit_resolved as r;
+    v_counts.rows_unresolved := v_counts.rows_read - v_counts.rows_resolved;
+    execute format('truncate table %s', p_stage);
+    execute format('insert into %s (%s) select %2$s from pg_temp.sqlkit_resolved', p_stage, v_columns);
+    drop table pg_temp.sqlkit_resolved;
+    return v_counts;
+end;
+$resolve_keys$;
+
+comment on function sqlkit.resolve_keys(
+    regclass, name, regclass, name, name[], name[], boolean, jsonb, text, text
+) is
+'Fills a column of a stage with the surrogate ids (p_id) of a dimension, found by its natural key p_keys, whose values
+stand in the columns p_from of the stage, of the same names unless said, in the same order. A unique index covers the
+natural key. Keys that the dimension does not have are made, once, whoever else makes them at the same time, unless
+p_create is false; p_defaults gives their other columns values, such as {"is_placeholder": true} for a dimension that
+comes later. Where nothing is found (a null in the key; not to be made) the column is null, or p_placeholder. The
+dimension''s triggers run under p_search_path, the caller''s unless said.
+Writes: the dimension, the stage. Locks: ACCESS EXCLUSIVE on the stage. Raises: SK203 if no unique index covers the
+natural key, SK204 no such column, SK208 no stage, 22P02 and its like for a key that is not of the column''s type.';
+
+
+create or replace function sqlkit.resolve_values(
+    p_values jsonb,
+    p_dimension regclass,
+    p_id name,
+    p_keys name[],
+    p_create boolean default true,
+    p_defaults jsonb default '{}',
+    p_search_path text default current_setting('search_path')
+)
+returns table (id text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $resolve_values$
+declare
+    v_expressions text[];
+    v_from text;
+begin
+    perform sqlkit.find_key(p_dimension, p_keys);
+    perform sqlkit._refuse_columns(
+        p_dimension, p_id || array(select d.key::name from jsonb_each(p_defaults) as d)
+    );
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    v_expressions := sqlkit._key_expressions(
+        p_dimension, p_keys,
+        array(select format('s.value ->> %s', k.n) from generate_series(0, cardinality(p_keys) - 1) as k (n))
+    );
+    v_from := format('pg_catalog.jsonb_array_elements(%L) with ordinality as s (value, position)', p_values);
+    if p_create then
+        perform sqlkit._create_keys(v_from, v_expressions, p_dimension, p_keys, p_defaults);
+    end if;
+    for id in execute format(
+        'select t.%I::text from %s left join %s as t on %s order by s.position',
+        p_id,
+        v_from,
+        p_dimension,
+        sqlkit._equal_list(p_dimension, to_jsonb(p_keys), 't.%1$I', null, v_expressions)
+    )
+    loop
+        return next;
+    end loop;
+end;
+$resolve_values$;
+
+comment on function sqlkit.resolve_values(jsonb, regclass, name, name[], boolean, jsonb, text) is
+'The surrogate ids of natural keys, one for each in the same order, as text; null where there is none. p_values is an
+array of keys, each an array of as many values as p_keys has columns. The rest is as for resolve_keys().
+Writes: the dimension. Raises: SK203 if no unique index covers the natural key, SK204 no such column, 22P02 and its like
+for a key that is not of the column''s type.';
+
+
+create or replace function sqlkit._note_changed_keys()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $note_changed_keys$
+begin
+    update sqlkit.lookup
+    set
+        version = version + 1,
+        changed_at = clock_timestamp()
+    where dimension = sqlkit._table_name(tg_relid);
+    return null;
+end;
+$note_changed_keys$;
+
+comment on function sqlkit._note_changed_keys() is
+'The trigger of follow_keys(). Runs with its owner''s rights: whoever writes a dimension need not be a loader.
+Writes: sqlkit.lookup.';
+
+
+create or replace function sqlkit.follow_keys(p_dimension regclass, p_id name, p_keys name[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $follow_keys$
+begin
+    perform sqlkit._refuse_columns(p_dimension, p_keys || p_id);
+    insert into sqlkit.lookup (dimension)
+    values (sqlkit._table_name(p_dimension))
+    on conflict (dimension) do update
+    set version = lookup.version + 1;
+    execute format(
+        'create or replace trigger sqlkit_follow_keys after update of %s or delete or truncate on %s '
+        'for each statement execute function sqlkit._note_changed_keys()',
+        sqlkit._column_list(p_keys || p_id, '%I'),
+        sqlkit._table_name(p_dimension)
+    );
+end;
+$follow_keys$;
+
+comment on function sqlkit.follow_keys(regclass, name, name[]) is
+'Has every statement that may give a natural key another id, or none, counted: caches of the dimension then begin
+anew. New keys disturb none. Writers of that kind wait for each other until they commit.
+Writes: sqlkit.lookup. Locks: SHARE ROW EXCLUSIVE on the dimension, to make a trigger, which its owner may.
+Raises: SK204 no such column.';
+
+
+create or replace function sqlkit.lookup_version(p_dimension regclass)
+returns bigint
+language sql
+stable
+return (
+    select l.version
+    from sqlkit.lookup as l
+    where l.dimension = sqlkit._table_name(p_dimension)
+);
+
+comment on function sqlkit.lookup_version(regclass) is
+'Counts the changes of a dimension that follow_keys() follows; null if it does not.';
+
 -- objects/80_maintain_bloat.sql
 
 -- Bloat: how much smaller a table, its TOAST or a btree index would be if it were written anew. The estimate
@@ -6427,6 +6950,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'bloat'),
             ('sqlkit_reader', 'select', 'table', 'conflict_rule'),
             ('sqlkit_reader', 'select', 'table', 'conflict_summary'),
+            ('sqlkit_reader', 'select', 'table', 'lookup'),
             ('sqlkit_reader', 'execute', 'routine', 'version'),
             ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_reader', 'execute', 'routine', 'channel'),
@@ -6450,6 +6974,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'bloat'),
             ('sqlkit_loader', 'select', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'select', 'table', 'conflict_summary'),
+            ('sqlkit_loader', 'select', 'table', 'lookup'),
             ('sqlkit_loader', 'execute', 'routine', 'version'),
             ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
@@ -6477,12 +7002,14 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'insert', 'table', 'conflict'),
             ('sqlkit_loader', 'insert', 'table', 'conflict_event'),
+            ('sqlkit_loader', 'insert', 'table', 'lookup'),
             ('sqlkit_loader', 'update', 'table', 'run'),
             ('sqlkit_loader', 'update', 'table', 'source'),
             ('sqlkit_loader', 'update', 'table', 'stage'),
             ('sqlkit_loader', 'update', 'table', 'reject'),
             ('sqlkit_loader', 'update', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'update', 'table', 'conflict'),
+            ('sqlkit_loader', 'update', 'table', 'lookup'),
             ('sqlkit_loader', 'delete', 'table', 'stage'),
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
@@ -6497,6 +7024,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_loader', 'execute', 'routine', '_count_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_create_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_define_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_delete_repeated'),
             ('sqlkit_loader', 'execute', 'routine', '_delete_unmet'),
@@ -6522,14 +7050,17 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
+            ('sqlkit_loader', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_loader', 'execute', 'routine', '_key_match'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_loader', 'execute', 'routine', '_minutes'),
             ('sqlkit_loader', 'execute', 'routine', '_mirror'),
+            ('sqlkit_loader', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_numbered_list'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
+            ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
@@ -6560,6 +7091,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_screen'),
+            ('sqlkit_loader', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_loader', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_loader', 'execute', 'routine', 'check_reject_limit'),
             ('sqlkit_loader', 'execute', 'routine', 'check_stages'),
@@ -6583,7 +7115,9 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
+            ('sqlkit_loader', 'execute', 'routine', 'follow_keys'),
             ('sqlkit_loader', 'execute', 'routine', 'keep_rejects'),
+            ('sqlkit_loader', 'execute', 'routine', 'lookup_version'),
             ('sqlkit_loader', 'execute', 'routine', 'mark_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_batch'),
@@ -6596,6 +7130,8 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'repair_runs'),
+            ('sqlkit_loader', 'execute', 'routine', 'resolve_keys'),
+            ('sqlkit_loader', 'execute', 'routine', 'resolve_values'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_rows'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_text'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_conflicts'),
@@ -6614,6 +7150,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'bloat'),
             ('sqlkit_admin', 'select', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'select', 'table', 'conflict_summary'),
+            ('sqlkit_admin', 'select', 'table', 'lookup'),
             ('sqlkit_admin', 'execute', 'routine', 'version'),
             ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
@@ -6641,12 +7178,14 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'insert', 'table', 'conflict'),
             ('sqlkit_admin', 'insert', 'table', 'conflict_event'),
+            ('sqlkit_admin', 'insert', 'table', 'lookup'),
             ('sqlkit_admin', 'update', 'table', 'run'),
             ('sqlkit_admin', 'update', 'table', 'source'),
             ('sqlkit_admin', 'update', 'table', 'stage'),
             ('sqlkit_admin', 'update', 'table', 'reject'),
             ('sqlkit_admin', 'update', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'update', 'table', 'conflict'),
+            ('sqlkit_admin', 'update', 'table', 'lookup'),
             ('sqlkit_admin', 'delete', 'table', 'stage'),
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
@@ -6661,6 +7200,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_admin', 'execute', 'routine', '_count_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_create_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_define_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_delete_repeated'),
             ('sqlkit_admin', 'execute', 'routine', '_delete_unmet'),
@@ -6686,14 +7226,17 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
+            ('sqlkit_admin', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_admin', 'execute', 'routine', '_key_match'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_admin', 'execute', 'routine', '_minutes'),
             ('sqlkit_admin', 'execute', 'routine', '_mirror'),
+            ('sqlkit_admin', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_numbered_list'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
+            ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
@@ -6724,6 +7267,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_screen'),
+            ('sqlkit_admin', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_admin', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_admin', 'execute', 'routine', 'check_reject_limit'),
             ('sqlkit_admin', 'execute', 'routine', 'check_stages'),
@@ -6747,7 +7291,9 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
+            ('sqlkit_admin', 'execute', 'routine', 'follow_keys'),
             ('sqlkit_admin', 'execute', 'routine', 'keep_rejects'),
+            ('sqlkit_admin', 'execute', 'routine', 'lookup_version'),
             ('sqlkit_admin', 'execute', 'routine', 'mark_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_batch'),
@@ -6760,6 +7306,8 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'repair_runs'),
+            ('sqlkit_admin', 'execute', 'routine', 'resolve_keys'),
+            ('sqlkit_admin', 'execute', 'routine', 'resolve_values'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_rows'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_text'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_conflicts'),
@@ -6786,6 +7334,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'conflict_event'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_summary'),
             ('sqlkit_admin', 'delete', 'table', 'deployment'),
+            ('sqlkit_admin', 'delete', 'table', 'lookup'),
             ('sqlkit_admin', 'delete', 'table', 'reject_summary'),
             ('sqlkit_admin', 'delete', 'table', 'run'),
             ('sqlkit_admin', 'delete', 'table', 'run_summary'),

@@ -15,7 +15,9 @@ from tests.conftest import Database, missing
 
 ROOT = Path(__file__).parents[2]
 
-SECURITY_DEFINER: dict[str, str] = {}
+SECURITY_DEFINER: dict[str, str] = {
+    "sqlkit._note_changed_keys()": "a dimension's writers need no rights on sqlkit's tables",
+}
 """Functions that run with their owner's rights, and why they have to. Everything else runs with
 the rights of whoever calls it."""
 
@@ -32,6 +34,7 @@ TEMPORARY = (
     "create temporary table sqlkit_query (id integer)",
     "create temporary table sqlkit_unmet (sqlkit_table oid, sqlkit_ctid tid)",
     "create temporary table sqlkit_touched (resource jsonb)",
+    "create temporary table sqlkit_resolved (sqlkit_is_resolved boolean)",
     "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
     " changed_at timestamptz, resource jsonb, first_key jsonb, second_key jsonb,"
     " measure double precision, facts jsonb)",
@@ -41,8 +44,11 @@ TEMPORARY = (
 COMPOSING = {
     "_count_repeated",
     "_count_rows",
+    "_create_keys",
     "_define_rule",
     "_find_difference",
+    "_read_constraint",
+    "check_constraint",
     "_find_unmet",
     "_find_touched",
     "_input_error",
@@ -59,6 +65,8 @@ COMPOSING = {
     "flag_conflicts",
     "keep_rejects",
     "mark_detection",
+    "resolve_keys",
+    "resolve_values",
 }
 """Functions that execute fragments which format() built from quoted names: plpgsql_check cannot
 follow that. Before a name is added here, somebody has read the function for injection."""

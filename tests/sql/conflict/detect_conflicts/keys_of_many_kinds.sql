@@ -1,6 +1,6 @@
--- Keys and resources may be of any type and of several columns, and their names may be anything.
+-- Keys and resources may be of any type and of several columns.
 begin;
-select plan(16);
+select plan(7);
 
 create table visit (
     day date,
@@ -47,45 +47,6 @@ update visit set span = 'empty'
 where tags = '{a,b}';
 select is(sqlkit.detect_conflicts('many')::text, '(0,0,1,0,f)', 'gone');
 select is((sqlkit.flag_conflicts('many', 'is_bad')).rows_updated, 2::bigint, 'and back to false');
-
-create function pg_temp.detect_odd(p_name name)
-returns text
-language plpgsql
-as $detect_odd$
-declare
-    v_other name := left('o' || p_name, 62);
-    v_target regclass;
-begin
-    perform sqlkit_test.create_schema(p_name);
-    execute format(
-        'create table %1$I.%1$I (%1$I text primary key, %2$I integer, %3$I timestamptz, %4$I timestamptz)',
-        p_name, v_other, left('s' || p_name, 62), left('e' || p_name, 62)
-    );
-    v_target := format('%1$I.%1$I', p_name)::regclass;
-    execute format(
-        'insert into %s values (%L, 1, %L, %L), (%L, 1, %L, %L)',
-        v_target, p_name || '1', '2026-01-01', '2026-01-03', p_name || '2', '2026-01-02', '2026-01-04'
-    );
-    perform sqlkit.define_overlap(
-        p_name, v_target, array[v_other], left('s' || p_name, 62), left('e' || p_name, 62),
-        p_exempt => array[p_name], p_changed_by => left('s' || p_name, 62)
-    );
-    perform sqlkit.define_duplicate('d' || p_name, v_target, array[v_other], '{}');
-    perform sqlkit.define_disagreement('s' || p_name, v_target, v_target);
-    return concat_ws(
-        ' ', sqlkit.detect_conflicts(p_name), sqlkit.detect_conflicts(p_name), sqlkit.detect_conflicts('d' || p_name),
-        sqlkit.detect_conflicts('d' || p_name), sqlkit.detect_conflicts('s' || p_name),
-        sqlkit.detect_conflicts(p_name, p_part => 1, p_parts => 1),
-        (sqlkit.flag_conflicts(p_name, v_other)).rows_updated
-    );
-end;
-$detect_odd$;
-
-select
-    is(
-        pg_temp.detect_odd(n.name), '(1,0,0,1,t) (0,0,0,1,f) (1,0,0,1,t) (0,0,0,1,f) (0,0,0,0,t) (0,0,0,1,f) 0', n.name
-    )
-from sqlkit_test.odd_identifiers() as n (name);
 
 select * from finish();
 rollback;

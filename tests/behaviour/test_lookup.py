@@ -1,0 +1,310 @@
+"""Natural keys become ids: in stages side by side, and through a real Redis that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from redis.asyncio import Redis as AsyncRedis
+
+from sqlkit.errors import SqlkitError
+from sqlkit.lookup import KeyCache
+from sqlkit.lookup_async import AsyncKeyCache
+from sqlkit.server import free_port
+from tests.conftest import Database, missing
+
+WORDS = [f"code {number}" for number in range(500)]
+Cache = Callable[..., KeyCache]
+
+
+class RedisServer:
+    """Debian's redis-server, with little memory, that a test may stop and start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.client = redis.Redis(port=self.port, socket_timeout=1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, memory: str = "64mb", policy: str = "allkeys-lru") -> None:
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "save": "",
+            "dir": str(self.folder),
+            "maxmemory": memory,
+            "maxmemory-policy": policy,
+            "maxmemory-samples": "3",
+        }
+        arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+        try:
+            self._process = subprocess.Popen(
+                ["redis-server", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        except FileNotFoundError:
+            missing("redis-server is not installed: tests/install-services.sh does it on Debian")
+        for _ in range(200):
+            try:
+                self.client.ping()
+            except redis.ConnectionError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("redis-server did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server_of_keys(tmp_path: Path) -> Iterator[RedisServer]:
+    made = RedisServer(tmp_path)
+    made.start()
+    yield made
+    made.client.close()
+    made.stop()
+
+
+@pytest.fixture
+def dimension(connection: psycopg.Connection) -> psycopg.Connection:
+    """A dimension with its natural key, and 300 of the words."""
+    connection.execute(
+        "create table word (word_id integer generated always as identity primary key,"
+        " word text not null unique, length integer)"
+    )
+    connection.execute("insert into word (word) select unnest(%s::text[])", [WORDS[:300]])
+    return connection
+
+
+@pytest.fixture
+def cache(dimension: psycopg.Connection, server_of_keys: RedisServer) -> Cache:
+    def make(connection: psycopg.Connection = dimension, **options: object) -> KeyCache:
+        return KeyCache(
+            connection,
+            server_of_keys.client,
+            "word",
+            id_column="word_id",
+            key=["word"],
+            **{"pause": 0.0, **options},  # type: ignore[arg-type]
+        )
+
+    return make
+
+
+def known(connection: psycopg.Connection) -> dict[str, int]:
+    return dict(connection.execute("select word, word_id from word").fetchall())
+
+
+def test_ids_are_those_of_the_dimension(dimension: psycopg.Connection, cache: Cache) -> None:
+    words = cache(defaults={"length": 7})
+    found = words.get([*WORDS, None, WORDS[0]])
+    ids = known(dimension)
+    assert found == [*(ids[word] for word in WORDS), None, ids[WORDS[0]]]
+    assert (words.hits, words.misses) == (0, 500)
+    assert dimension.execute("select count(*) from word where length = 7").fetchone() == (200,)
+    assert words.get(WORDS) == found[:500]
+    assert (words.hits, words.misses) == (500, 500)
+    assert cache(create=False).get(["nothing"]) == [None]
+    assert words.get_one(WORDS[3]) == ids[WORDS[3]]
+
+
+def test_what_was_warmed_is_known(dimension: psycopg.Connection, cache: Cache) -> None:
+    words = cache()
+    assert words.warm() == 300
+    assert words.get(WORDS[:300]) == [known(dimension)[word] for word in WORDS[:300]]
+    assert words.misses == 0
+
+
+def test_a_redis_that_misbehaves_makes_it_slower_and_never_wrong(
+    dimension: psycopg.Connection, cache: Cache, server_of_keys: RedisServer
+) -> None:
+    words = cache()
+
+    def check() -> int:
+        """All ids are right; how many of them Redis knew."""
+        before = words.hits
+        assert words.get(WORDS) == [known(dimension)[word] for word in WORDS]
+        return words.hits - before
+
+    words.get(WORDS)
+    assert check() == 500
+    server_of_keys.client.flushall()
+    assert check() == 0
+    for name in server_of_keys.client.keys()[:100]:
+        server_of_keys.client.set(name, "nonsense")
+    for name in server_of_keys.client.keys()[100:200]:
+        server_of_keys.client.delete(name)
+        server_of_keys.client.rpush(name, 1)
+    check()
+    server_of_keys.stop()
+    assert check() == 0
+    assert words.warm() == 0
+    server_of_keys.start()
+    assert check() == 0
+    assert check() == 500
+    server_of_keys.stop()
+    # No room for anything: writing is refused.
+    server_of_keys.start(memory="1", policy="noeviction")
+    assert check() == 0
+    assert check() == 0
+
+
+def test_evictions_in_the_middle_of_a_load(
+    dimension: psycopg.Connection, cache: Cache, server_of_keys: RedisServer
+) -> None:
+    """Flushes and restarts too, as often as they fit in."""
+    dimension.execute("insert into word (word) select 'w' || g from generate_series(1, 10000) as g")
+    ids = known(dimension)
+    used = server_of_keys.client.info("memory")["used_memory"]
+    server_of_keys.client.config_set("maxmemory", used + 500_000)
+    words = cache()
+    for round_ in range(4):
+        for start in range(1, 10_000, 5000):
+            chunk = [f"w{number}" for number in range(start, start + 5000)]
+            assert words.get(chunk) == [ids[word] for word in chunk]
+        if round_ == 1:
+            server_of_keys.client.flushall()
+        if round_ == 2:
+            server_of_keys.stop()
+            server_of_keys.start()
+    assert server_of_keys.client.info("memory")["used_memory"] < used + 20_000_000
+
+
+def test_a_redis_that_is_away_is_left_alone_for_a_while(
+    cache: Cache, server_of_keys: RedisServer
+) -> None:
+    words = cache(pause=60.0)
+    server_of_keys.stop()
+    words.get(WORDS[:10])
+    server_of_keys.start()
+    words.get(WORDS[:10])
+    assert server_of_keys.client.dbsize() == 0
+
+
+@pytest.mark.deployer("a trigger on the dimension is its owner's")
+def test_changes_of_a_dimension_are_followed(dimension: psycopg.Connection, cache: Cache) -> None:
+    dimension.execute("select sqlkit.follow_keys('word', 'word_id', array['word'])")
+    words = cache()
+    (old,) = words.get([WORDS[0]])
+    dimension.execute("update word set word = 'renamed' where word = %s", [WORDS[0]])
+    renamed, new = words.get(["renamed", WORDS[0]])
+    assert renamed == old
+    assert new not in (None, old)
+
+
+def test_nothing_of_a_transaction_that_may_be_rolled_back_is_remembered(
+    dimension: psycopg.Connection, cache: Cache
+) -> None:
+    words = cache()
+    with dimension.transaction(force_rollback=True):
+        (gone,) = words.get(["in vain"])
+    (made,) = words.get(["in vain"])
+    assert made != gone
+    assert known(dimension)["in vain"] == made
+
+
+def test_keys_of_several_columns(
+    connection: psycopg.Connection, server_of_keys: RedisServer
+) -> None:
+    connection.execute(
+        "create table shelf (id bigint generated always as identity primary key,"
+        ' shop integer, "the day" date, unique ("the day", shop))'
+    )
+    shelves = KeyCache(
+        connection, server_of_keys.client, "shelf", id_column="id", key=["shop", "the day"]
+    )
+    first, second, none = shelves.get([(1, "2026-01-02"), (2, "2026-01-02"), (1, None)])
+    assert none is None
+    assert shelves.get([(2, "2026-01-02"), (1, "2026-01-02")]) == [second, first]
+    assert shelves.hits == 2
+    assert shelves.warm() == 2
+    with pytest.raises(ValueError, match="2 values"):
+        shelves.get(["2026-01-02"])
+    with pytest.raises(SqlkitError) as raised:
+        shelves.get([("one", "2026-01-02")])
+    assert raised.value.code == "22P02"
+
+
+def test_asynchronous(dimension: psycopg.Connection, dsn: str, server_of_keys: RedisServer) -> None:
+    async def work() -> list[int | None]:
+        async with (
+            await psycopg.AsyncConnection.connect(dsn) as connection,
+            AsyncRedis(port=server_of_keys.port) as client,
+        ):
+            words = AsyncKeyCache(connection, client, "word", id_column="word_id", key=["word"])
+            assert await words.warm() == 300
+            return await words.get(WORDS)
+
+    found = asyncio.run(work())
+    assert found == [known(dimension)[word] for word in WORDS]
+
+
+def side_by_side(database: Database, work: Callable[[psycopg.Connection, int], object]) -> None:
+    """The same work of four sessions at once."""
+    gate = threading.Barrier(4)
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            with database.connect() as connection:
+                gate.wait(30)
+                work(connection, number)
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.every_version
+def test_keys_are_made_once_by_loaders_side_by_side(
+    dimension: psycopg.Connection, database: Database
+) -> None:
+    """Each has them in another order: nobody waits crosswise."""
+    counts: list[tuple[object, ...]] = []
+
+    def load(connection: psycopg.Connection, number: int) -> None:
+        connection.execute(f"create table if not exists fact_{number} (word_id integer)".encode())
+        connection.execute(
+            "select sqlkit.create_stage(%s::regclass, array['word', 'word_id'], %s, array['word'])",
+            [f"fact_{number}", f"stage_of_{number}"],
+        )
+        stage = f"sqlkit_stage.stage_of_{number}"
+        order = WORDS[:] if number % 2 else WORDS[::-1]
+        connection.execute(
+            f"insert into {stage} (word) select unnest(%s::text[])".encode(), [order * 3]
+        )
+        row = connection.execute(
+            "select * from sqlkit.resolve_keys("
+            f"'{stage}', 'word_id', 'word', 'word_id', array['word'])".encode()
+        ).fetchone()
+        assert row is not None
+        counts.append(row)
+
+    side_by_side(database, load)
+    assert sorted(known(dimension)) == sorted(WORDS)
+    assert [row[:3] for row in counts] == [(1500, 1500, 0)] * 4
+    assert sum(int(str(row[3])) for row in counts) == 200
+
+
+def test_caches_side_by_side_agree(
+    dimension: psycopg.Connection, database: Database, cache: Cache
+) -> None:
+    answers: list[list[int | None]] = []
+    side_by_side(database, lambda connection, number: answers.append(cache(connection).get(WORDS)))
+    assert len({tuple(answer) for answer in answers}) == 1
+    assert answers[0] == [known(dimension)[word] for word in WORDS]

@@ -1,0 +1,223 @@
+"""Measure the detection of conflicts against hand-written SQL: ``python -m tests.bench.conflicts``.
+
+Visits of carers, spread evenly over a year, half a percent to ten percent of which overlap. Each
+run is a transaction that is rolled back, so that every one starts from the same state; the time is
+the best of the rounds, by turns. The references write what they find to a table with a key.
+
+Exit code: 0 all bars held, 1 one was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+
+from sqlkit import migrate
+from tests.bench.server import BenchServer, running_server
+
+BAR = 1.1
+ROWS_A_SECOND = 100_000
+LINEAR = 1.5  # of the time a row takes at 0.1 million, at most, with more of them
+
+VISITS = """
+    create table visit as
+    select g as visit_id, (random() * {people})::integer as carer_id, at as starts_at,
+        at + interval '1 minute' * (20 + random() * 60)::integer as ends_at
+    from (
+        select g,
+            timestamptz '2025-01-01Z' + interval '1 minute' * (random() * 525600)::integer as at
+        from generate_series(1, {rows}) as g
+    ) as v;
+    alter table visit add primary key (visit_id), alter carer_id set not null,
+        alter starts_at set not null, alter ends_at set not null, add column is_twice boolean;
+    create table found (
+        carer_id integer, first_id integer, second_id integer, minutes numeric,
+        primary key (first_id, second_id)
+    );
+    select sqlkit.define_overlap('twice', 'visit', array['carer_id'], 'starts_at', 'ends_at');
+"""
+PAIRS = """
+    insert into found
+    select a.carer_id, a.visit_id, b.visit_id,
+        extract(epoch from least(a.ends_at, b.ends_at) - greatest(a.starts_at, b.starts_at)) / 60
+    from {runs} as a
+    join {runs} as b on {together} and a.visit_id < b.visit_id
+        and a.starts_at < b.ends_at and b.starts_at < a.ends_at
+"""
+MARKED = """
+    select visit_id, carer_id, starts_at, ends_at,
+        max(ends_at) over w as reach, lead(starts_at) over w as next_start
+    from visit
+    window w as (
+        partition by carer_id order by starts_at
+        rows between unbounded preceding and 1 preceding
+    )
+"""
+RUNS = """
+    with run as (
+        select *, count(*) filter (where reach <= starts_at or reach is null)
+            over (partition by carer_id order by starts_at) as run
+        from ({marked}) as v {where}
+    )
+"""
+TOGETHER = "a.carer_id = b.carer_id and a.run = b.run"
+NAIVE = "every row with every other"
+REFERENCES = {
+    # Rows that touch no other are dropped as soon as that is known; the best that we can write.
+    "runs of rows that touch": RUNS.format(
+        marked=MARKED, where="where reach > starts_at or next_start < ends_at"
+    )
+    + PAIRS.format(runs="run", together=TOGETHER),
+    "runs of all rows": RUNS.format(marked=MARKED, where="")
+    + PAIRS.format(runs="run", together=TOGETHER),
+    NAIVE: PAIRS.format(runs="visit", together="a.carer_id = b.carer_id"),
+}
+DETECT = "select sqlkit.detect_conflicts('twice', true)"
+
+
+def seconds(connection: psycopg.Connection, statement: str) -> float:
+    """How long a statement takes in a transaction that is then taken back."""
+    with connection.transaction(force_rollback=True):
+        start = time.perf_counter()
+        connection.execute(statement.encode())
+        return time.perf_counter() - start
+
+
+def number(connection: psycopg.Connection, statement: str, table: str) -> int:
+    """How many rows a statement puts into a table."""
+    with connection.transaction(force_rollback=True):
+        connection.execute(statement.encode())
+        row = connection.execute(f"select count(*) from {table}".encode()).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def prepare(server: BenchServer, rows: int, a_person: int) -> psycopg.Connection:
+    """A database of its own with that many visits."""
+    server.create("bench")
+    migrate.up(server.dsn_of("bench"))
+    connection = server.connect("bench")
+    connection.execute("select setseed(0.5)")
+    connection.execute(VISITS.format(rows=rows, people=rows // a_person).encode())
+    connection.execute("vacuum (analyze) visit")
+    return connection
+
+
+def measure(server: BenchServer, rounds: int, rows: int) -> list[tuple[str, ...]]:
+    """Detection against the references, at 50 and at 500 rows a person."""
+    lines: list[tuple[str, ...]] = []
+    for a_person in (50, 500):
+        with prepare(server, rows, a_person) as connection:
+            mine: list[float] = []
+            # At 500 rows a person it would take minutes.
+            references = {k: v for k, v in REFERENCES.items() if a_person == 50 or k != NAIVE}
+            theirs: dict[str, list[float]] = {name: [] for name in references}
+            pairs = {
+                number(connection, text, "found")
+                for name, text in references.items()
+                if name != NAIVE
+            }
+            pairs.add(number(connection, DETECT, "sqlkit.conflict"))
+            assert len(pairs) == 1, pairs
+            for round_ in range(rounds):
+                for name, statement in references.items():
+                    if round_ == 0 or name != NAIVE:
+                        theirs[name].append(seconds(connection, statement))
+                mine.append(seconds(connection, DETECT))
+            title = f"{rows:,} rows, {a_person} a person, {pairs.pop():,} pairs"
+            for name, taken in theirs.items():
+                held = min(mine) <= BAR * min(taken)
+                lines.append(
+                    (
+                        title,
+                        name,
+                        f"{min(taken):.2f}",
+                        f"{min(mine):.2f}",
+                        f"{min(mine) / min(taken):.2f}",
+                        "-" if name == NAIVE else f"{BAR} x",
+                        "-" if name == NAIVE else "pass" if held else "FAIL",
+                    )
+                )
+            lines += follow_up(connection, title, rows)
+    return lines
+
+
+def follow_up(connection: psycopg.Connection, title: str, rows: int) -> list[tuple[str, ...]]:
+    """What comes after the first detection: again, after changes, and writing back."""
+    connection.execute(DETECT.encode())
+    again = min(seconds(connection, DETECT) for _ in range(2))
+    connection.execute(
+        b"update visit set ends_at = ends_at + interval '1 hour' where visit_id % 1000 = 0"
+    )
+    touched = seconds(connection, "select sqlkit.detect_conflicts('twice')")
+    flags = min(
+        seconds(connection, "select sqlkit.flag_conflicts('twice', 'is_twice')") for _ in range(2)
+    )
+    rate = rows / flags
+    return [
+        (title, "-", "", f"{again:.2f}", "", "everything again, nothing new", "-"),
+        (title, "-", "", f"{touched:.2f}", "", "0.1% of the rows changed", "-"),
+        (
+            title,
+            "-",
+            "",
+            f"{flags:.2f}",
+            "",
+            f"flags: {rate:,.0f} rows/s, {ROWS_A_SECOND:,}",
+            "pass" if rate >= ROWS_A_SECOND else "FAIL",
+        ),
+    ]
+
+
+def grow(server: BenchServer, rounds: int, sizes: Sequence[int]) -> list[tuple[str, ...]]:
+    """How the time grows with the rows."""
+    lines: list[tuple[str, ...]] = []
+    first = None
+    for rows in sizes:
+        with prepare(server, rows, 50) as connection:
+            taken = min(seconds(connection, DETECT) for _ in range(rounds))
+        a_million = taken / rows * 1e6
+        first = first or a_million
+        lines.append(
+            (
+                f"{rows:,} rows, 50 a person",
+                "-",
+                "",
+                f"{taken:.2f}",
+                f"{a_million / first:.2f}",
+                f"linear: {LINEAR} x a row",
+                "pass" if a_million <= LINEAR * first else "FAIL",
+            )
+        )
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser("tests.bench.conflicts", description="Detection of conflicts.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--long", action="store_true", help="up to 10 million rows")
+    parser.add_argument("--home", type=Path, default=Path(".sqlkit/bench"), help="of the server")
+    options = parser.parse_args(arguments)
+    with running_server(options.home.resolve()) as server:
+        try:
+            lines = measure(server, options.rounds, options.rows)
+            sizes = [options.rows // 10, options.rows]
+            lines += grow(server, options.rounds, [*sizes, *([options.rows * 10] * options.long)])
+        finally:
+            server.drop("bench")
+    print("| work | reference | its s | sqlkit s | ratio | bar | held |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+    return 1 if any(line[-1] == "FAIL" for line in lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+-- Before a constraint is added: the rows that stand in its way; and where there are none, it can be added.
+begin;
+select plan(18);
+
+create function pg_temp.broken(p_target regclass, p_definition text)
+returns text
+language sql
+as $broken$
+select string_agg(
+    concat_ws(' ', c.problem, c.first_row ->> 'id', c.second_row ->> 'id'),
+    ', '
+    order by c.problem, c.first_row ->> 'id', c.second_row ->> 'id'
+)
+from sqlkit.check_constraint(p_target, p_definition) as c
+$broken$;
+
+create table room (name text primary key, wing text, unique (name, wing));
+insert into room values ('a', 'x'), ('b', 'y');
+create table visit (
+    id integer,
+    room text,
+    wing text,
+    span int4range,
+    price numeric,
+    gone integer,
+    twice integer generated always as (id * 2) stored
+);
+alter table visit drop column gone;
+insert into visit values
+(1, 'a', 'x', '[0,4)', 1), (2, 'a', 'x', '[2,6)', -1), (3, 'a', 'x', '[6,9)', null), (4, 'b', 'x', '[0,)', 2),
+(5, 'b', null, '[3,4)', 2), (5, 'c', 'y', 'empty', 2), (null, null, null, '(,)', 2);
+
+select is(pg_temp.broken('visit', 'check (price > 0)'), 'check 2', 'check: what is not true, and is not null');
+select is(pg_temp.broken('visit', 'unique (id)'), 'unique 5 5', 'unique');
+select is(pg_temp.broken('visit', 'unique (room, wing)'), 'unique 1 2, unique 1 3', 'each further row with the first');
+select is(pg_temp.broken('visit', 'unique (wing)'), 'unique 1 2, unique 1 3, unique 1 4', 'nulls are distinct');
+select is(
+    pg_temp.broken('visit', 'unique nulls not distinct (wing)'),
+    'unique 1 2, unique 1 3, unique 1 4, unique 5',
+    'or are not'
+);
+select is(pg_temp.broken('visit', 'primary key (id)'), 'null, unique 5 5', 'a primary key has no nulls');
+select is(pg_temp.broken('visit', 'foreign key (room) references room'), 'reference 5', 'a foreign key');
+select is(
+    pg_temp.broken('visit', 'foreign key (room, wing) references room (name, wing)'),
+    'reference 4, reference 5',
+    'of two columns'
+);
+select is(
+    pg_temp.broken('visit', 'foreign key (room, wing) references room (name, wing) match full'),
+    'reference 4, reference 5, reference 5',
+    'of which both are needed'
+);
+select sqlkit_test.create_extension('btree_gist', 'public');
+select is(
+    pg_temp.broken('visit', 'exclude using gist (room with =, span with &&)'),
+    'exclusion 1 2, exclusion 4 5',
+    'in one room'
+);
+select is(
+    pg_temp.broken('visit', 'exclude using gist (lower(room) with =, span with &&) where (price > 0)'),
+    'exclusion 4 5',
+    'expressions, and some rows only'
+);
+select is(
+    (select count(*) from sqlkit.check_constraint('visit', 'exclude using gist (room with =, span with &&)', 1)),
+    1::bigint,
+    'so many at most'
+);
+delete from visit
+where span && '[2,4)' and room <> 'a';
+update visit set span = '[4,6)'
+where id = 2;
+select is(pg_temp.broken('visit', 'exclude using gist (room with =, span with &&)'), null, 'nothing is in its way');
+select lives_ok(
+    'alter table visit add constraint apart exclude using gist (room with =, span with &&)', 'so that it can be added'
+);
+select throws_ok(
+    $$select sqlkit.check_constraint('visit', 'unique (rooms)')$$, '42703', null, 'a definition that makes no sense'
+);
+select
+    is((
+        select count(*) from pg_class
+        where relnamespace = 'sqlkit_stage'::regnamespace
+    ), 0::bigint, 'nothing is left');
+select is(
+    case
+        when current_setting('server_version_num')::integer < 180000 then 'empty 5'
+        else pg_temp.broken('visit', 'unique (room, span without overlaps)')
+    end,
+    'empty 5',
+    'without overlaps, and without what is empty'
+);
+
+select
+    case
+        when current_setting('server_version_num')::integer < 180000 then skip('no foreign keys with PERIOD', 1)
+        else throws_ok(
+            $$
+            create table stay (room text, span int4range, unique (room, span without overlaps));
+            select sqlkit.check_constraint(
+                'visit', 'foreign key (room, period span) references stay (room, period span)'
+            )
+            $$,
+            '0A000', null, 'a foreign key with PERIOD'
+        )
+    end;
+
+select * from finish();
+rollback;
