@@ -62,6 +62,21 @@ async def find_table(connection: AsyncConnection[Any], name: str) -> str | None:
     return found
 
 
+async def foreign_keys(
+    connection: AsyncConnection[Any], tables: list[str]
+) -> list[tuple[str, str]]:
+    """The foreign keys of tables: the table and the one that it refers to, as schema.table."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select distinct sqlkit._table_name(c.conrelid), sqlkit._table_name(c.confrelid) "
+        b"from pg_catalog.pg_constraint as c "
+        b"where c.contype = 'f' and c.conrelid = any(%s::regclass[]) and c.conrelid <> c.confrelid "
+        b"order by 1, 2",
+        (tables,),
+    )
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
 async def describe_target(connection: AsyncConnection[Any], target: str) -> Target:
     """What a loader has to know of a target. Raises SK201 if it is not a table."""
     found = await _value(connection, "select sqlkit.describe_target(%s::regclass)::text", target)

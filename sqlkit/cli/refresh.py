@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sqlkit.cli.load import names_of, parse_limit, parse_mapping, parse_seconds
+from sqlkit.cli.load import names_of, parse_mapping
 from sqlkit.cli.progress import ProgressLine, human_bytes
+from sqlkit.units import parse_limit, parse_seconds
 
 if TYPE_CHECKING:
     from sqlkit.results import RefreshResult

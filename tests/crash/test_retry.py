@@ -15,9 +15,9 @@ from psycopg.conninfo import make_conninfo
 
 import sqlkit as api
 from sqlkit import SqlkitError, UsageError, Waiting
-from sqlkit.cli.load import parse_seconds
 from sqlkit.server import free_port
 from sqlkit.transient import Patience, reason_to_wait
+from sqlkit.units import parse_seconds
 from tests.conftest import Database, OpenServer, RunSqlkit
 from tests.crash.conftest import StartLoad, held_up, value, wait_until, waiting_for_target
 

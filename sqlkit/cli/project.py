@@ -1,0 +1,214 @@
+"""sqlkit init, config, plan and run: a folder that says what is loaded, and how."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sqlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlkit.config import Project
+    from sqlkit.pipeline import RunReport, TableReport
+
+Folder = Annotated[
+    Path, typer.Option("--project", metavar="FOLDER", help="Where sqlkit.yml is, and paths start.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Tables = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TABLE...", help="Tables as sqlkit.yml names them. Default: all."),
+]
+
+HERE = Path()
+SUCCESS = (0, 3)
+
+config = typer.Typer(
+    help="Check the project's file, and describe it to editors.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+def _enter(folder: Path) -> Project:
+    """The project of a folder, which becomes the current directory: its paths start there."""
+    from sqlkit.config import FILE, read_project
+
+    os.chdir(folder)
+    return read_project(Path(FILE))
+
+
+@config.command()
+def check(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Say everything that is wrong with sqlkit.yml, and where. Connects to nothing.
+
+    Exit codes: 0 nothing is wrong, 2 something is.
+    """
+    from sqlkit.config import ConfigError
+
+    try:
+        project = _enter(folder)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        problems = [problem.as_dict() for problem in error.problems]
+        print(json.dumps({"problems": problems}, ensure_ascii=False))
+        raise typer.Exit(error.exit_code) from None
+    if as_json:
+        print(json.dumps({"problems": []}))
+    else:
+        print(f"{_number(len(project.tables), 'table')}, nothing is wrong")
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON schema of sqlkit.yml, by which editors complete and check it."""
+    print(_schema())
+
+
+def _schema() -> str:
+    from sqlkit.config import json_schema
+
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Made, if it is not there.")] = HERE,
+    as_json: Json = False,
+) -> None:
+    """Make a project that runs: sqlkit.yml, a little data, and the schema for editors.
+
+    Nothing is overwritten: where one of its files is there already, nothing is made.
+
+    Exit codes: 0 made, 2 something is in the way.
+    """
+    from importlib.resources import files
+
+    template = files("sqlkit") / "template"
+    content = {
+        name: (template / name.lstrip(".")).read_text(encoding="utf-8")
+        for name in (
+            "sqlkit.yml",
+            ".gitignore",
+            "data/product.csv",
+            "data/price-1.csv",
+            "data/price-2.csv",
+        )
+    } | {"sqlkit.schema.json": _schema() + "\n"}
+    if there := [name for name in content if os.path.lexists(folder / name)]:
+        raise UsageError(
+            f"{folder}: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already",
+            hint="Nothing was made. Name another folder.",
+        )
+    for name, text in content.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "files": list(content)}, ensure_ascii=False))
+    else:
+        print("\n".join(f"made {folder / name}" for name in content))
+        where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+        print(f"\nnext: {where}sqlkit up && sqlkit run")
+
+
+def run(
+    tables: Tables = None,
+    folder: Folder = HERE,
+    again: Annotated[bool, typer.Option(help="Load what was loaded before once more.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Load the tables of sqlkit.yml, or those named, in the order of their dependencies.
+
+    Tables that do not depend on each other are loaded side by side, within max_connections. One
+    that fails keeps only those from running that depend on it. Run again, it continues.
+
+    Exit codes: that of the table that went worst. 0 all loaded, 3 loaded with rejects within the
+    limit, 4 refused because the limit was passed, 1 failed, 2 wrong usage.
+    """
+    import asyncio
+    import logging
+
+    project = _enter(folder)
+    from sqlkit.pipeline import run_project, tell_failure
+
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+    async def all_of_it() -> RunReport:
+        report = await run_project(
+            project,
+            tables or (),
+            again=again,
+            on_start=lambda name: _note(f"{name}: begins"),
+            on_end=lambda table: _note(_described(table)),
+        )
+        if report.exit_code not in SUCCESS:
+            for problem in await tell_failure(project, report):
+                _note(f"warning: {problem.message}")
+        return report
+
+    report = asyncio.run(all_of_it())
+    if as_json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+    else:
+        _print_report(report)
+    raise typer.Exit(report.exit_code)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _described(table: TableReport) -> str:
+    if table.state == "skipped":
+        return f"{table.name}: skipped, since {table.waited_for} was not done"
+    text = f"{table.name}: {table.state}, {table.seconds:.1f} s"
+    if table.error is not None:
+        text += f"\nerror: {table.error.message}"
+        text += f"\ndetail: {table.error.detail}" if table.error.detail else ""
+        text += f"\nhint: {table.error.hint}" if table.error.hint else ""
+    return text
+
+
+_COLUMNS = ("read", "inserted", "updated", "unchanged", "ignored", "duplicates", "rejected")
+
+
+def _print_report(report: RunReport) -> None:
+    lines = [["table", "state", *_COLUMNS, "deleted", "seconds"]]
+    for table in report.tables:
+        result = table.result
+        counts = [""] * (len(_COLUMNS) + 1)
+        if result is not None:
+            counts = [f"{getattr(result.rows, name):,}" for name in _COLUMNS]
+            counts.append(f"{getattr(result, 'deleted', 0):,}")
+        seconds = "" if table.state == "skipped" else f"{table.seconds:.1f}"
+        lines.append([table.name, table.state, *counts, seconds])
+    print_aligned(lines, left=2)
+    states = [table.state for table in report.tables]
+    shown = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    print(f"\n{_number(len(states), 'table')}: {shown}; {report.seconds:.1f} s")
+    for table in report.tables:
+        if table.exit_code == 3 and table.result is not None:
+            print(f"{table.name}: rows refused: sqlkit rejects {table.result.run_id}")
+
+
+def print_aligned(lines: list[list[str]], left: int) -> None:
+    """Print lines of cells in columns, of which the first `left` begin where the column does."""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    for line in lines:
+        cells: list[Any] = [
+            cell.ljust(width) if at < left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _number(number: int, thing: str) -> str:
+    return f"{number:,} {thing if number == 1 else thing + 's'}"

@@ -1,0 +1,412 @@
+"""Running a project: its tables in the order of their dependencies, side by side where they may.
+
+A table is loaded, or refreshed, by the client of everybody else, so that what holds there holds
+here: a run that was cut off is continued by the next one. One event loop carries all of them, so
+that an interruption ends each as it would end a single load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import psycopg
+from psycopg import AsyncConnection
+
+from sqlkit import calls_async as calls
+from sqlkit.client_async import AsyncClient, aconnect
+from sqlkit.compatible import check_compatible
+from sqlkit.config import Hook, Project
+from sqlkit.connection import connection_options, from_psycopg
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.results import LoadResult, RefreshResult
+from sqlkit.server import find_dsn
+
+State = Literal["done", "failed", "skipped"]
+SEVERITY = (0, 3, 4, 1, 2)
+"""Exit codes of single tables, the worst last."""
+
+WEBHOOK_PATIENCE = 15.0
+TOLD = 2000
+"""Characters of a failed command's output that are told, from its end."""
+
+Needs = Mapping[str, frozenset[str]]
+"""Tables, in the order of the file, and those that must be done before each."""
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What became of a table of the project."""
+
+    name: str
+    target: str
+    state: State
+    exit_code: int = 0
+    seconds: float = 0.0
+    result: LoadResult | RefreshResult | None = None
+    error: SqlkitError | None = None
+    waited_for: str | None = None  # skipped: the table that was not done
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        error = self.error and {
+            name: getattr(self.error, name) for name in ("code", "message", "detail", "hint")
+        }
+        return {
+            "table": self.name,
+            "target": self.target,
+            "state": self.state,
+            "exit_code": self.exit_code,
+            "seconds": self.seconds,
+            "waited_for": self.waited_for,
+            "error": error,
+            "result": self.result and self.result.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What became of a run: its tables in the order in which they ended."""
+
+    tables: tuple[TableReport, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """The worst exit code of a table."""
+        return max((table.exit_code for table in self.tables), key=SEVERITY.index, default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, as ``sqlkit run --json`` prints it."""
+        return {
+            "exit_code": self.exit_code,
+            "seconds": self.seconds,
+            "tables": [table.as_dict() for table in self.tables],
+        }
+
+
+Told = Callable[[TableReport], None]
+
+
+def choose(project: Project, names: Sequence[str]) -> list[str]:
+    """The tables that were named, all if none was, in the order of the file. Raises UsageError."""
+    if unknown := [name for name in names if name not in project.tables]:
+        raise UsageError(
+            f"the project has no table {', '.join(unknown)}",
+            hint=f"It has {', '.join(project.tables)}.",
+        )
+    return [name for name in project.tables if not names or name in names]
+
+
+async def run_project(
+    project: Project,
+    names: Sequence[str] = (),
+    *,
+    again: bool = False,
+    on_start: Callable[[str], None] = lambda name: None,
+    on_end: Told = lambda report: None,
+) -> RunReport:
+    """Load the tables that are named, or all, and tell what became of each.
+
+    A table begins when those that it needs are done (see `find_needs`) and when the project's
+    budget of connections has room for it. One that fails keeps those from running that need it,
+    and no others.
+
+    Raises SqlkitError where nothing could begin: a server that is not there, no sqlkit in it.
+    """
+    started = time.monotonic()
+    chosen = choose(project, names)
+    loop = asyncio.get_running_loop()
+    # Streams wait for their files in threads: as many as there may be streams.
+    loop.set_default_executor(ThreadPoolExecutor(project.max_connections + 8))
+    needs = await find_needs(project, chosen)
+
+    async def work(name: str) -> TableReport:
+        on_start(name)
+        return await _do_table(project, name, again=again)
+
+    def skip(name: str, failed: str) -> TableReport:
+        return TableReport(name, project.target_of(name), "skipped", waited_for=failed)
+
+    cost = {name: connections_of(project, name) for name in chosen}
+    reports = await schedule(needs, cost, project.max_connections, work, skip, on_end)
+    return RunReport(tuple(reports), time.monotonic() - started)
+
+
+# The order -----------------------------------------------------------------------------------
+
+
+async def find_needs(project: Project, chosen: Sequence[str]) -> Needs:
+    """Which of the chosen tables each of them has to wait for.
+
+    Those that it depends on as the file says, those that its foreign keys refer to, and those
+    before it in the file that have the same target. Foreign keys that would close a circle have no
+    say, as one of them must. What stands between two chosen tables counts, chosen or not.
+    """
+    needs: dict[str, set[str]] = {
+        name: set(table.depends_on or ()) for name, table in project.tables.items()
+    }
+    for alias in dict.fromkeys(map(project.connection_of, chosen)):
+        tables = [name for name in project.tables if project.connection_of(name) == alias]
+        relations, keys = await _look(project, alias, tables)
+        by_relation: dict[str, list[str]] = {}
+        for name in tables:
+            same = by_relation.setdefault(relations[name] or project.target_of(name), [])
+            needs[name] |= {other for other in same if not _reaches(needs, other, name)}
+            same.append(name)
+        for referring, referred in keys:
+            for name in by_relation.get(referring, ()):
+                for other in by_relation.get(referred, ()):
+                    if not _reaches(needs, other, name):
+                        needs[name].add(other)
+    return {
+        name: frozenset(other for other in _all_needs(needs, name) if other in chosen)
+        for name in chosen
+    }
+
+
+async def _look(
+    project: Project, alias: str | None, tables: Sequence[str]
+) -> tuple[dict[str, str | None], list[tuple[str, str]]]:
+    """The relations that tables of one connection are, if they are there; their foreign keys."""
+    try:
+        async with await _connect(project, alias) as connection:
+            check_compatible(*await calls.version(connection))
+            found = {
+                name: await calls.find_table(connection, project.target_of(name)) for name in tables
+            }
+            keys = await calls.foreign_keys(connection, [name for name in found.values() if name])
+            return found, keys
+    except psycopg.Error as error:
+        raise from_psycopg(error) from error
+
+
+def _all_needs(needs: Mapping[str, set[str]], name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = list(needs[name])
+    while waiting:
+        if (other := waiting.pop()) not in found:
+            found.add(other)
+            waiting += needs[other]
+    return found
+
+
+def _reaches(needs: Mapping[str, set[str]], name: str, other: str) -> bool:
+    """Whether `name` is `other`, or needs it."""
+    return name == other or other in _all_needs(needs, name)
+
+
+async def schedule(
+    needs: Needs,
+    cost: Mapping[str, int],
+    budget: int,
+    work: Callable[[str], Awaitable[TableReport]],
+    skip: Callable[[str, str], TableReport],
+    on_end: Told,
+) -> list[TableReport]:
+    """Work on all tables, each after those that it needs, as many at once as the budget allows.
+
+    One that costs more than the whole budget is worked on alone. Where one was not done, those that
+    need it are skipped.
+    """
+    waiting = list(needs)
+    running: dict[asyncio.Task[TableReport], str] = {}
+    ended: dict[str, TableReport] = {}
+
+    def end(name: str, report: TableReport) -> None:
+        ended[name] = report
+        on_end(report)
+
+    try:
+        while waiting or running:
+            for name in list(waiting):
+                failed = [other for other in needs[name] if _is_bad(ended.get(other))]
+                used = sum(cost[other] for other in running.values())
+                if failed:
+                    waiting.remove(name)
+                    end(name, skip(name, min(failed, key=list(ended).index)))
+                elif needs[name] <= ended.keys() and (not used or used + cost[name] <= budget):
+                    waiting.remove(name)
+                    running[asyncio.ensure_future(work(name))] = name
+            if running:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    end(running.pop(task), task.result())
+    finally:
+        # Interrupted: each ends as a load does that is interrupted.
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    return list(ended.values())
+
+
+def _is_bad(report: TableReport | None) -> bool:
+    return report is not None and report.state != "done"
+
+
+# One table -----------------------------------------------------------------------------------
+
+
+def connections_of(project: Project, name: str) -> int:
+    """How many connections a table takes at most: one that merges, the streams, signs of life."""
+    table = project.tables[name]
+    return 4 if table.refresh is not None else 2 + table.workers
+
+
+async def _do_table(project: Project, name: str, *, again: bool) -> TableReport:
+    """A table with its hooks. Whatever goes wrong is in the report."""
+    started = time.monotonic()
+    report = TableReport(name, project.target_of(name), "done")
+    try:
+        for hook in project.tables[name].before:
+            await _do_hook(project, name, hook)
+        async with aconnect(_dsn(project, project.connection_of(name))) as client:
+            result = await _do_rows(client, project, name, again=again)
+        report = replace(report, result=result, exit_code=3 if result.rows.rejected else 0)
+        for hook in project.tables[name].after:
+            await _do_hook(project, name, hook)
+    except Exception as error:  # noqa: BLE001 - the other tables go on
+        known = _as_known(error)
+        report = replace(report, state="failed", error=known, exit_code=known.exit_code)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+async def _do_rows(
+    client: AsyncClient, project: Project, name: str, *, again: bool
+) -> LoadResult | RefreshResult:
+    table, target = project.tables[name], project.target_of(name)
+    if table.refresh is not None:
+        return await client.refresh(
+            target,
+            table.source or (),
+            query=table.query,
+            strategy=table.refresh.strategy,
+            scope=table.refresh.scope,
+            key=table.key,
+            delete_share=table.refresh.max_delete.share,
+            delete_limit=table.refresh.max_delete.rows,
+            format=table.format,
+            dialect=table.dialect.as_dialect(),
+            columns=table.columns or (),
+            map=table.map,
+            leave_out=table.leave_out or (),
+            retry_for=table.retry_for,
+        )
+    return await client.load(
+        table.source or (),
+        into=target,
+        policy=table.policy,
+        key=table.key,
+        order_by=table.order_by,
+        format=table.format,
+        dialect=table.dialect.as_dialect(),
+        columns=table.columns or (),
+        map=table.map,
+        leave_out=table.leave_out or (),
+        whole=table.whole,
+        rest=table.rest,
+        record=table.record,
+        feed=table.feed,
+        create=table.create,
+        workers=table.workers,
+        batch_bytes=table.batch_bytes,
+        atomic=table.atomic,
+        again=again,
+        reject_limit=table.reject_limit.rows,
+        reject_share=table.reject_limit.share,
+        retry_for=table.retry_for,
+    )
+
+
+def _dsn(project: Project, alias: str | None) -> str:
+    return find_dsn() if alias is None else project.connections[alias].conninfo()
+
+
+async def _connect(project: Project, alias: str | None) -> AsyncConnection[Any]:
+    dsn = _dsn(project, alias)
+    return await AsyncConnection.connect(dsn, **connection_options(dsn))
+
+
+def _as_known(error: Exception) -> SqlkitError:
+    if isinstance(error, SqlkitError):
+        return error
+    if isinstance(error, psycopg.Error):
+        return from_psycopg(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return SqlkitError(f"{where}{error.strerror}", code="58030")
+    return SqlkitError(f"{type(error).__name__}: {error}", hint="This is a defect of sqlkit.")
+
+
+# Hooks and news ------------------------------------------------------------------------------
+
+
+async def _do_hook(project: Project, name: str, hook: Hook) -> None:
+    """Run a hook: SQL outside of a transaction of ours, so that VACUUM can be one."""
+    if hook.sql is not None:
+        async with await _connect(project, project.connection_of(name)) as connection:
+            await connection.execute(hook.sql.encode())
+    else:
+        assert hook.command is not None
+        told = {"SQLKIT_TABLE": name, "SQLKIT_TARGET": project.target_of(name)}
+        await _command(hook.command, environment=told)
+
+
+async def _command(
+    words: Sequence[str], *, environment: Mapping[str, str], input: bytes = b""
+) -> None:
+    """Run a command to its end. Raises SqlkitError SK502 with the end of what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        env=os.environ | environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await process.communicate(input)
+    except BaseException:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+        raise
+    if process.returncode:
+        raise SqlkitError(
+            f"the command {words[0]} ended with {process.returncode}",
+            code="SK502",
+            detail=printed.decode(errors="replace")[-TOLD:].strip() or None,
+        )
+
+
+async def tell_failure(project: Project, report: RunReport) -> list[SqlkitError]:
+    """Give the report to whom the project names for failures; what went wrong with that."""
+    text = json.dumps(report.as_dict(), ensure_ascii=False).encode()
+    problems: list[SqlkitError] = []
+    if project.on_failure.command is not None:
+        told = {"SQLKIT_EXIT_CODE": str(report.exit_code)}
+        try:
+            await _command(project.on_failure.command, environment=told, input=text)
+        except (SqlkitError, OSError) as error:
+            problems.append(_as_known(error))
+    if project.on_failure.webhook is not None:
+        try:
+            await asyncio.to_thread(_post, project.on_failure.webhook, text)
+        except (OSError, ValueError) as error:
+            # Not the address, which may be a secret.
+            why = error.reason if isinstance(error, URLError) else type(error).__name__
+            problems.append(SqlkitError(f"the webhook could not be told: {why}", code="SK502"))
+    return problems
+
+
+def _post(address: str, text: bytes) -> None:
+    request = Request(address, data=text, headers={"Content-Type": "application/json"})
+    with urlopen(request, timeout=WEBHOOK_PATIENCE):
+        pass

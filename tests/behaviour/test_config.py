@@ -1,0 +1,201 @@
+"""sqlkit.yml: what is wrong is told at once, each with its place and a way out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from sqlkit.client import Client
+from sqlkit.config import ConfigError, Problem, Project, Table, json_schema, read_project
+from tests.conftest import RunSqlkit
+
+TABLE = "tables:\n  shop.price:\n    source: price.csv\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sqlkit.yml"
+
+
+def read(file: Path, text: str, **environment: str) -> Project:
+    file.write_text(text, encoding="utf-8")
+    return read_project(file, environment)
+
+
+def problems(file: Path, text: str, **environment: str) -> list[Problem]:
+    with pytest.raises(ConfigError) as raised:
+        read(file, text, **environment)
+    assert raised.value.code == "SK501"
+    for problem in raised.value.problems:
+        assert str(problem) in (raised.value.detail or "")
+    return list(raised.value.problems)
+
+
+def only(file: Path, text: str, **environment: str) -> Problem:
+    [problem] = problems(file, text, **environment)
+    return problem
+
+
+def test_everything_that_is_wrong_is_told_at_once_with_its_line(file: Path) -> None:
+    found = problems(
+        file,
+        """\
+tables:
+  shop.price:
+    sourse: price.csv
+    policy: updat
+    workers: many
+    reject_limit: some
+  shop.store:
+    source: store.csv
+    depends_on: [shop.prise]
+    before: {sq: vacuum}
+max_conections: 3
+""",
+    )
+    assert [(p.line, p.path, p.suggestion) for p in found if p.suggestion] == [
+        (3, 'tables["shop.price"].sourse', "source"),
+        (4, 'tables["shop.price"].policy', "update"),
+        (9, 'tables["shop.store"].depends_on[0]', "shop.price"),
+        (10, 'tables["shop.store"].before[0].sq', "sql"),
+        (11, "max_conections", "max_connections"),
+    ]
+    by_line = {p.line: p for p in found}
+    assert by_line[4].allowed == ("append", "ignore", "update", "newer", "fill", "error")
+    assert (by_line[5].value, by_line[6].value) == ("many", "some")
+    assert "Write a number of rows, or 1%." in by_line[6].message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("", 1, "is missing"),
+        ("tables: {}", 1, "must not be empty"),
+        ("- a", 1, "must have keys of its own"),
+        ("tables: [", 1, "is no YAML"),
+        ("tables: &a {x: *a}", 1, "alias within itself"),
+        (TABLE + "    key: a\n    key: b\n", 5, "is there already, on line 4"),
+        (TABLE + "    columns: [no]\n", 4, "'no' must be text"),
+        (TABLE + "    query: select 1\n", 2, "needs source or query"),
+        ("tables:\n  t:\n    query: select 1\n", 3, "is for tables with refresh"),
+        (TABLE + "    order_by: at\n", 4, "is for policy newer"),
+        (TABLE + "    policy: newer\n", 4, "needs order_by"),
+        (TABLE + "    refresh: {}\n    policy: fill\n", 5, "has no meaning with refresh"),
+        (TABLE + "    refresh: {max_delete: 101%}\n", 4, "is not understood"),
+        (TABLE + "    connection: main\n", 4, "is none of the connections"),
+        (TABLE + "    depends_on: shop.price\n", 4, "goes in a circle"),
+        (TABLE + "    after: [{}]\n", 4, "needs sql or command"),
+        ("tables: {'Shop Price': {source: a}}", 1, "is not the name of a table"),
+        (TABLE + "    source: ${DATA}/x.csv\n", 4, "the variable DATA is not set"),
+        (TABLE + "    map: ${file:/nowhere}\n", 4, "the file /nowhere cannot be read"),
+    ],
+)
+def test_what_is_wrong_says_so(file: Path, text: str, line: int, words: str) -> None:
+    assert any(p.line == line and words in p.message for p in problems(file, text))
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "{dsn: 'postgresql://me:hunter2@host/db'}",
+        "{dsn: 'postgresql://me:hunter2@host:${PORT}/db'}",
+        "{dsn: 'host=db password=hunter2'}",
+        "{dsn: '${DSN:-host=db password=hunter2}'}",
+        "{host: db, password: hunter2}",
+        "{host: db, password: 'hunter2${PORT}'}",
+    ],
+)
+def test_a_secret_in_the_text_is_refused_and_not_repeated(file: Path, connection: str) -> None:
+    problem = only(file, f"connections:\n  main: {connection}\n{TABLE}", PORT="5432", DSN="")
+    assert problem.line == 2
+    assert "a secret must not stand in the text" in problem.message
+    assert "${MAIN_" in problem.message
+    assert "hunter2" not in json.dumps(problem.as_dict())
+
+
+def test_a_secret_in_a_webhook_is_refused(file: Path) -> None:
+    text = TABLE + "on_failure: {webhook: 'https://me:hunter2@example.com'}"
+    assert "hunter2" not in str(only(file, text))
+
+
+def test_references_bring_in_variables_and_files(file: Path) -> None:
+    (secret := file.with_name("secret")).write_text("hunter2\n")
+    project = read(
+        file,
+        f"""\
+connections:
+  main:
+    dsn: postgresql://${{USER_NAME}}@${{HOST:-localhost}}/shop
+    password: ${{file:{secret}}}
+    port: ${{PORT}}
+tables:
+  shop.price: {{source: 'data/$${{day}}-$$.csv'}}
+""",
+        USER_NAME="loader",
+        PORT="6543",
+    )
+    assert conninfo_to_dict(project.connections["main"].conninfo()) == {
+        "user": "loader",
+        "host": "localhost",
+        "dbname": "shop",
+        "password": "hunter2",
+        "port": "6543",
+    }
+    assert project.tables["shop.price"].source == ("data/${day}-$$.csv",)
+
+
+def test_keys_are_text_whatever_yaml_takes_them_for(file: Path) -> None:
+    project = read(file, TABLE + "    dialect: {null: NA}\n    map: {yes: confirmed, 1: first}\n")
+    table = project.tables["shop.price"]
+    assert table.dialect.as_dialect().null == "NA"
+    assert table.map == {"yes": "confirmed", "1": "first"}
+
+
+def test_anchors_and_merges_are_understood(file: Path) -> None:
+    project = read(
+        file,
+        "tables:\n  a: &base {source: a.csv, policy: fill}\n  b: {<<: *base, source: b.csv}\n",
+    )
+    assert project.tables["b"].policy == "fill"
+    assert project.tables["b"].source == ("b.csv",)
+
+
+def test_what_a_load_can_be_told_a_table_can_be_told() -> None:
+    called = {"into", "sources", "self", "return", "progress", "on_wait"}
+    reports = {"use_copy", "dry_run", "again", "reject_share"}
+    options = set(Client.load.__annotations__) - called - reports
+    assert options <= set(Table.model_fields) | {"format"}
+
+
+def test_the_schema_knows_every_key_and_what_is_allowed() -> None:
+    schema = json_schema()
+    table = schema["$defs"]["Table"]
+    assert table["additionalProperties"] is False
+    assert table["properties"].keys() == Table.model_fields.keys()
+    assert "update" in table["properties"]["policy"]["enum"]
+    assert {"type": "string"} in table["properties"]["key"]["anyOf"]
+
+
+def test_check_exits_2_with_the_problems(file: Path, sqlkit: RunSqlkit) -> None:
+    file.write_text(TABLE)
+    good = sqlkit("config", "check")
+    assert (good.returncode, good.stdout) == (0, "1 table, nothing is wrong\n")
+    file.write_text(TABLE + "    polcy: fill\n")
+    bad = sqlkit("config", "check")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert 'line 4: tables["shop.price"].polcy: is no key here; did you mean policy?' in bad.stderr
+    told = json.loads(sqlkit("config", "check", "--json", "--project", file.parent).stdout)
+    assert told["problems"][0]["suggestion"] == "policy"
+
+
+def test_without_a_file_it_says_how_to_make_one(sqlkit: RunSqlkit) -> None:
+    done = sqlkit("run")
+    assert done.returncode == 2
+    assert "sqlkit init" in done.stderr
+
+
+def test_schema_is_printed(sqlkit: RunSqlkit) -> None:
+    assert json.loads(sqlkit("config", "schema").stdout) == json.loads(json.dumps(json_schema()))

@@ -1,0 +1,371 @@
+"""sqlkit run: tables of a project, each after those it needs, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from sqlkit.config import read_project
+from sqlkit.errors import UsageError
+from sqlkit.pipeline import TableReport, choose, find_needs, schedule
+from tests.conftest import Database, RunSqlkit
+from tests.real_data import real_data
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> Path:
+    """The folder of a project; the server is the test's."""
+    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, text: str, **files: str) -> None:
+    (folder / "sqlkit.yml").write_text(text)
+    for name, content in files.items():
+        (folder / f"{name}.csv").write_text(content)
+
+
+def run(sqlkit: RunSqlkit, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = sqlkit("run", *arguments, "--json")
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
+    return done.returncode, {table["table"]: table for table in report["tables"]}
+
+
+# The order -----------------------------------------------------------------------------------
+
+
+def worked(
+    needs: dict[str, set[str]], cost: dict[str, int], budget: int, bad: str = ""
+) -> tuple[list[str], int, dict[str, str]]:
+    """Schedule work that ends in the order in which it began: order, most at once, states."""
+    order: list[str] = []
+    used = most = 0
+
+    async def work(name: str) -> TableReport:
+        nonlocal used, most
+        order.append(name)
+        used += cost[name]
+        most = max(most, used)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        used -= cost[name]
+        return TableReport(name, name, "failed" if name == bad else "done")
+
+    def skip(name: str, failed: str) -> TableReport:
+        return TableReport(name, name, "skipped", waited_for=failed)
+
+    frozen = {name: frozenset(others) for name, others in needs.items()}
+    reports = asyncio.run(schedule(frozen, cost, budget, work, skip, lambda report: None))
+    return order, most, {report.name: report.state for report in reports}
+
+
+def test_a_table_begins_when_those_it_needs_are_done() -> None:
+    needs = {"c": {"a", "b"}, "b": {"a"}, "a": set(), "free": set()}
+    order, most, states = worked(needs, dict.fromkeys(needs, 1), budget=9)
+    assert order == ["a", "free", "b", "c"]
+    assert most == 2
+    assert set(states.values()) == {"done"}
+
+
+def test_the_budget_is_kept_and_what_is_larger_runs_alone() -> None:
+    needs: dict[str, set[str]] = {name: set() for name in "abcde"}
+    cost = {"a": 3, "b": 3, "c": 9, "d": 3, "e": 3}
+    order, most, states = worked(needs, cost, budget=6)
+    assert sorted(order) == sorted(states) == list("abcde")
+    assert most == 9
+    assert worked({name: set() for name in "abde"}, cost, budget=6)[1] == 6
+
+
+def test_a_failure_skips_those_that_need_it_and_no_others() -> None:
+    needs = {"a": set[str](), "b": {"a"}, "c": {"a", "b"}, "free": set()}
+    _, _, states = worked(needs, dict.fromkeys(needs, 1), budget=9, bad="a")
+    assert states == {"a": "failed", "b": "skipped", "c": "skipped", "free": "done"}
+
+
+def test_needs_come_from_the_file_foreign_keys_and_common_targets(
+    project: Path, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        """
+        create table store (id int primary key);
+        create table "Price" (id int primary key, store int references store);
+        alter table store add best int references "Price";
+        create table sale (price int references "Price");
+        """
+    )
+    write(
+        project,
+        """\
+tables:
+  sale: {source: a.csv}
+  price: {source: a.csv, target: '"Price"'}
+  store: {source: a.csv, depends_on: more}
+  more: {source: a.csv, target: public.store, depends_on: [other]}
+  other: {source: a.csv}
+""",
+    )
+    found = read_project(project / "sqlkit.yml")
+
+    def needs(*chosen: str) -> dict[str, set[str]]:
+        said = asyncio.run(find_needs(found, choose(found, chosen)))
+        return {name: set(others) for name, others in said.items()}
+
+    assert needs()["other"] == set()
+    assert needs()["store"] >= {"more", "other"}
+    assert needs()["sale"] >= {"price"}
+    # A circle of foreign keys cannot be kept; one of them counts.
+    assert ("store" in needs()["price"]) != ("price" in needs()["store"])
+    # By way of a table that is not chosen.
+    assert needs("other", "store") == {"other": set(), "store": {"other"}}
+    with pytest.raises(UsageError, match="no table nothing"):
+        choose(found, ["nothing"])
+
+
+# Runs ----------------------------------------------------------------------------------------
+
+
+TWO = """\
+tables:
+  price:
+    source: price.csv
+    depends_on: store
+  store: {source: store.csv}
+  free: {source: free.csv, reject_limit: 1}
+  late: {source: free.csv, depends_on: price}
+"""
+
+
+@pytest.fixture
+def tables(connection: psycopg.Connection) -> None:
+    connection.execute(
+        """
+        create table store (id int primary key);
+        create table price (id int primary key, store int references store);
+        create table free (id int primary key);
+        create table late (id int primary key);
+        """
+    )
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_run_goes_on_beside_a_failure_and_after_it_is_mended(
+    project: Path, sqlkit: RunSqlkit
+) -> None:
+    write(project, TWO, store="id\n1\n2\n", price="id,store\n1,1\n2,x\n", free="id\n1\nx\n")
+    code, first = run(sqlkit, "store", "price", "free", "late")
+    assert code == 4
+    assert {name: table["state"] for name, table in first.items()} == {
+        "store": "done",
+        "free": "done",
+        "price": "failed",
+        "late": "skipped",
+    }
+    assert first["free"]["exit_code"] == 3
+    assert first["free"]["result"]["rows"]["rejected"] == 1
+    assert first["price"]["error"]["code"] == "SK301"
+    assert first["late"]["waited_for"] == "price"
+
+    (project / "price.csv").write_text("id,store\n1,1\n2,2\n")
+    (project / "free.csv").write_text("id\n1\n2\n")
+    code, second = run(sqlkit)
+    assert code == 0
+    assert second["store"]["result"]["sources"][0]["state"] == "skipped"
+    assert second["price"]["result"]["rows"]["inserted"] == 2
+    assert second["late"]["result"]["rows"]["inserted"] == 2
+    assert second["free"]["result"]["rows"]["unchanged"] == 1
+
+
+@pytest.mark.usefixtures("tables")
+def test_the_summary_names_every_table(project: Path, sqlkit: RunSqlkit) -> None:
+    write(project, TWO, store="id\n1\n", price="id,store\n1,7\n", free="id\n1\n")
+    done = sqlkit("run")
+    assert done.returncode == 4
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:4] == ["table", "state", "read", "inserted"]
+    states = {words[0]: words[1] for words in map(str.split, lines[1:5])}
+    assert states == {"store": "done", "free": "done", "price": "failed", "late": "skipped"}
+    assert lines[-1].startswith("4 tables: 2 done, 1 failed, 1 skipped; ")
+    assert "late: skipped, since price was not done" in done.stderr
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_table_can_be_refreshed(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute("insert into free values (1), (2), (3); insert into late values (8), (9)")
+    write(
+        project,
+        """\
+tables:
+  free: {source: free.csv, refresh: {max_delete: 1}}
+  late: {query: select 9 as id, refresh: {max_delete: 10%}}
+""",
+        free="id\n2\n3\n4\n",
+    )
+    code, tables = run(sqlkit)
+    assert code == 1
+    assert tables["free"]["result"]["deleted"] == 1
+    assert tables["late"]["error"]["code"] == "SK304"
+    assert connection.execute("select id from free order by id").fetchall() == [(2,), (3,), (4,)]
+
+
+@pytest.mark.usefixtures("tables")
+def test_hooks_run_before_and_after_and_their_failure_is_the_tables(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    write(
+        project,
+        f"""\
+tables:
+  free:
+    source: made.csv
+    before:
+      - command: ['{sys.executable}', -c, 'import os; open("made.csv", "w").write("id\\n5\\n"); \
+open("told", "w").write(os.environ["SQLKIT_TARGET"])']
+      - sql: insert into store values (7)
+    after: {{sql: vacuum free}}
+  late:
+    source: late.csv
+    before:
+      command: '{sys.executable} -c "print(\\"no luck\\"); raise SystemExit(5)"'
+  price:
+    source: late.csv
+    after: {{sql: select 1/0}}
+""".replace("\\\n", ""),
+        late="id\n1\n",
+    )
+    code, tables = run(sqlkit)
+    assert code == 1
+    assert tables["free"]["result"]["rows"]["inserted"] == 1
+    assert (project / "told").read_text() == "free"
+    assert connection.execute("select id from store").fetchall() == [(7,)]
+    assert tables["late"]["error"]["code"] == "SK502"
+    assert tables["late"]["error"]["detail"] == "no luck"
+    assert connection.execute("select count(*) from late").fetchone() == (0,)
+    assert tables["price"]["state"] == "failed"
+
+
+class Listener(BaseHTTPRequestHandler):
+    heard: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.heard.append(json.loads(body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An address, and what was posted there."""
+    heard: list[dict[str, Any]] = []
+    handler = type("Heard", (Listener,), {"heard": heard})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", heard
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_failure_is_told_to_a_command_and_a_webhook(
+    project: Path, sqlkit: RunSqlkit, webhook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    address, heard = webhook
+    text = f"""\
+tables:
+  free: {{source: free.csv}}
+on_failure:
+  webhook: {address}
+  command: [tee, told.json]
+"""
+    write(project, text, free="id\n1\n")
+    assert run(sqlkit)[0] == 0
+    assert heard == []
+    (project / "free.csv").unlink()
+    assert run(sqlkit)[0] == 1
+    assert heard == [json.loads((project / "told.json").read_text())]
+    assert heard[0]["tables"][0]["error"]["code"] == "SK102"
+
+
+def test_a_server_that_is_not_there_is_one_error(project: Path, sqlkit: RunSqlkit) -> None:
+    write(project, "connections: {main: {host: 127.0.0.1, port: 1}}\n" + TWO)
+    done = sqlkit("run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_real_prices_and_promotions_are_loaded_side_by_side(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    chosen = {"prices": (1, 2, 3, 10), "promos": (1, 2, 3, 4, 8)}
+    text = "tables:\n"
+    for name, places in chosen.items():
+        files = real_data("prices") / f"israeli_{name}_2026-08-${{DAY}}.csv.gz"
+        with gzip.open(str(files).replace("${DAY}", "09"), "rt", encoding="utf-8-sig") as opened:
+            columns = opened.readline().strip().split(",")
+        *key, value = [columns[place] for place in places]
+        connection.execute(
+            sql.SQL("create table {} ({}, {} numeric, primary key ({}))").format(
+                sql.Identifier(name),
+                sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(k)) for k in key),
+                sql.Identifier(value),
+                sql.SQL(", ").join(map(sql.Identifier, key)),
+            )
+        )
+        text += f"  {name}: {{source: '{files}', columns: {[*key, value]}, retry_for: 0}}\n"
+    write(project, text)
+    counts = []
+    for day in ("09", "10"):
+        done = sqlkit("run", "--json", env={"DAY": day})
+        assert done.returncode == 0, done.stderr
+        tables = {table["table"]: table for table in json.loads(done.stdout)["tables"]}
+        rows = [tables[name]["result"]["rows"] for name in chosen]
+        assert all(r["read"] == r["inserted"] + r["updated"] + r["unchanged"] for r in rows)
+        counts.append([(r["read"], r["inserted"]) for r in rows])
+    assert counts == [
+        [(66_655, 66_655), (68_303, 68_303)],
+        [(75_202, 8_833), (95_959, 29_050)],
+    ]
+
+
+# A new project -------------------------------------------------------------------------------
+
+
+def test_what_init_makes_runs(tmp_path: Path, database: Database, sqlkit: RunSqlkit) -> None:
+    made = sqlkit("init", "shop")
+    assert made.returncode == 0, made.stderr
+    assert "cd shop && sqlkit up && sqlkit run" in made.stdout
+    folder, env = tmp_path / "shop", {"SQLKIT_DSN": database.dsn}
+    assert sqlkit("config", "check", cwd=folder).returncode == 0
+    done = sqlkit("run", "--project", "shop", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    counts = {t["table"]: t["result"]["rows"] for t in json.loads(done.stdout)["tables"]}
+    assert counts["shop.product"]["inserted"] == 3
+    assert (counts["shop.price"]["inserted"], counts["shop.price"]["updated"]) == (4, 1)
+
+
+def test_init_overwrites_nothing(tmp_path: Path, sqlkit: RunSqlkit) -> None:
+    (tmp_path / ".gitignore").write_text("mine\n")
+    done = sqlkit("init")
+    assert done.returncode == 2
+    assert ".gitignore is there already" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
