@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="d10b024b044f632387b809ea4e194c0184d752adcf52ccaeadf8fe1214306130",
+        sha256="165edc0a1d3ee8960eae05db82ef34b821c2c0f7e980ba46602e6d7233d69dbf",
     )
 
 

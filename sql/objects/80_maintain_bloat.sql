@@ -540,13 +540,13 @@ from (
             'table' as kind
         union all
         select
-            c.reltoastrelid,
-            'toast'
+            c.reltoastrelid as relation,
+            'toast' as kind
         where c.reltoastrelid <> 0
         union all
         select
-            i.indexrelid,
-            'index'
+            i.indexrelid as relation,
+            'index' as kind
         from pg_index as i
         join pg_class as x on x.oid = i.indexrelid
         join pg_am as a on a.oid = x.relam

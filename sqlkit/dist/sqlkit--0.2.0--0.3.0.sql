@@ -4349,19 +4349,25 @@ comment on function sqlkit._interval_facts(jsonb, text) is
 
 create or replace function sqlkit._minutes(p_from text, p_to text, p_type regtype)
 returns text
-language sql
+language plpgsql
 immutable
-return case
-    when p_type in (
-        'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
-    )
-        then format('(date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60', p_from, p_to)
-    when p_type in (
-        'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'real'::regtype,
-        'double precision'::regtype
-    )
-        then format('(%2$s)::double precision - (%1$s)::double precision', p_from, p_to)
+set search_path = pg_catalog, pg_temp
+as $minutes$
+begin
+    -- Not as an SQL body: a dump would write these lists another way.
+    return case
+        when p_type in (
+            'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
+        )
+            then format('(date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60', p_from, p_to)
+        when p_type in (
+            'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'real'::regtype,
+            'double precision'::regtype
+        )
+            then format('(%2$s)::double precision - (%1$s)::double precision', p_from, p_to)
+    end;
 end;
+$minutes$;
 
 comment on function sqlkit._minutes(text, text, regtype) is
 'An expression for the distance between two values: minutes for times, the difference of numbers; null for others.';
@@ -6746,13 +6752,13 @@ from (
             'table' as kind
         union all
         select
-            c.reltoastrelid,
-            'toast'
+            c.reltoastrelid as relation,
+            'toast' as kind
         where c.reltoastrelid <> 0
         union all
         select
-            i.indexrelid,
-            'index'
+            i.indexrelid as relation,
+            'index' as kind
         from pg_index as i
         join pg_class as x on x.oid = i.indexrelid
         join pg_am as a on a.oid = x.relam

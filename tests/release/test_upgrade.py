@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from sqlkit import extension, migrate
-from sqlkit._release import OLDEST_SCHEMA, VERSION
+from sqlkit._release import OLDEST_SCHEMA, VERSION, VERSIONS
 from sqlkit.build import version_key
 from sqlkit.compatible import IncompatibleError, check_compatible
 from sqlkit.errors import SqlkitError
@@ -34,8 +34,16 @@ from generate_series(1, 50) as n;
 insert into sqlkit.batch (run_id, source_id, start_offset, end_offset, rows_read, rows_inserted)
 select r.run_id, s.source_id, 0, 10, 7, 7
 from sqlkit.run as r join sqlkit.source as s on s.source_id = r.run_id;
+insert into sqlkit.reject (
+    run_id, batch_id, source_id, first_line, last_line, raw, column_name, sqlstate, message
+)
+select b.run_id, b.batch_id, b.source_id, 3, 4, 'x;"' || b.run_id, 'id', '22P02', 'no number'
+from sqlkit.batch as b;
+select sqlkit.create_stage('public.target', p_name => 'Left "over"', p_run_id => min(r.run_id))
+from sqlkit.run as r;
 """
-TABLES = ("run", "source", "batch", "deployment")
+TABLES = ("run", "source", "batch", "reject", "stage", "deployment")
+KEPT = TABLES[:-1]
 
 
 def rows(database: Database, tables: tuple[str, ...] = TABLES) -> dict[str, set[str]]:
@@ -74,7 +82,7 @@ def test_upgraded_equals_fresh_and_keeps_every_row(
     assert checkout.up(bare, way=way) == checkout.new
     assert differences(latest, look(bare)) == []
     after = rows(bare)
-    for table in ("run", "source", "batch"):
+    for table in KEPT:
         assert after[table] == before[table]
     assert after["deployment"] > before["deployment"]
     last = migrate.history(bare.dsn)[-1]
@@ -94,6 +102,41 @@ def test_upgraded_release_by_release_equals_fresh(
         checkout.up(bare, way=way, to=version)
         assert migrate.status(bare.dsn).version == version
     assert differences(latest, look(bare)) == []
+
+
+@pytest.mark.oldest_and_newest
+@pytest.mark.usefixtures("extension_files")
+@pytest.mark.parametrize("way", migrate.CHANNELS)
+@pytest.mark.parametrize("released", VERSIONS[:-1])
+def test_what_was_released_upgrades_to_this_and_keeps_every_row(
+    released: str, way: Channel, bare: Database, reference: Fingerprint
+) -> None:
+    migrate.up(bare.dsn, way=way, to=released)
+    psql(bare, "-c", FILL)
+    with bare.connect() as connection:
+        before = {table: content(connection, table) for table in KEPT}
+    assert migrate.up(bare.dsn, way=way) == VERSION
+    assert differences(reference, look(bare)) == []
+    with bare.connect() as connection:
+        for table, (columns, found) in before.items():
+            assert found
+            assert content(connection, table, columns) == (columns, found)
+
+
+def content(
+    connection: psycopg.Connection, table: str, columns: str | None = None
+) -> tuple[str, list[tuple[object, ...]]]:
+    """The columns of a table of the ledger, unless they are given, and its rows."""
+    if columns is None:
+        row = connection.execute(
+            "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute"
+            " where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+            [f"sqlkit.{table}"],
+        ).fetchone()
+        assert row is not None
+        columns = str(row[0])
+    query = f"select {columns} from sqlkit.{table} order by 1"
+    return columns, connection.execute(query.encode()).fetchall()
 
 
 @pytest.mark.every_version
