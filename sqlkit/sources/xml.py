@@ -460,7 +460,12 @@ class _Records:
 def _is_plain(data: bytes, *, at_start: bool) -> bool:
     """Whether nothing but elements and text stands there, apart from the declaration."""
     start = 5 if at_start else 0
-    return b"<!" not in data and data.find(b"<?", start) < 0 and b"]]>" not in data
+    # One character is found many times faster than two that begin with a frequent one.
+    return not (
+        (b"!" in data and b"<!" in data)
+        or (data.find(b"?", start) >= 0 and data.find(b"<?", start) >= 0)
+        or (b"]" in data and b"]]>" in data)
+    )
 
 
 def _plain_texts(values: Sequence[str]) -> Sequence[str]:

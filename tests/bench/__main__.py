@@ -32,6 +32,7 @@ from tests.servers import Missing
 
 HERE = Path(__file__).parent
 HELP_SECONDS = 0.3
+XML_RATE = 100_000  # items a second, the start of Python included
 OLDEST = 15  # where values are checked in another way
 
 
@@ -171,6 +172,20 @@ def measure_help(sqlkit: Sequence[str], rounds: int) -> Line:
     return Line("sqlkit --help", "-", None, mine, f"{HELP_SECONDS:g} s", verdict(held))
 
 
+def measure_xml(file: Path, rounds: int) -> Line:
+    """How long it takes one core to make rows of a file of prices in XML: see `decode_xml.py`."""
+    command = [*program("decode_xml.py"), str(file)]
+    measured = [run(command, {}) for _ in range(rounds)]
+    samples = [Sample(seconds, peak_bytes=peak) for seconds, peak in measured]
+    mine = best(samples)
+    assert mine is not None
+    held = data.XML_ITEMS / mine.seconds >= XML_RATE
+    return Line(
+        f"{data.XML_ITEMS:,} items of XML decoded", "-", None, mine, f"{XML_RATE:,} items/s",
+        verdict(held),
+    )  # fmt: skip
+
+
 def verdict(held: bool | None) -> str:
     """Three words for what became of a bar."""
     return "-" if held is None else "pass" if held else "FAIL"
@@ -213,7 +228,7 @@ def table(lines: Sequence[Line]) -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
-    names = [work.name for work in works(1, 1)] + ["help"]
+    names = [work.name for work in works(1, 1)] + ["help", "xml"]
     parser = argparse.ArgumentParser(
         "tests.bench", description="Measure sqlkit against hand-written psql and SQL."
     )
@@ -269,6 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     note(str(error))
             if sqlkit is not None and (not options.only or "help" in options.only):
                 lines.append(measure_help(sqlkit, rounds))
+            if sqlkit is not None and (not options.only or "xml" in options.only):
+                lines.append(measure_xml(data.xml_file(cache), rounds))
         finally:
             server.drop("bench")
             drop_templates(server)

@@ -237,6 +237,38 @@ def _with_bad_rows(spec: Prices) -> Iterator[str]:
             yield line
 
 
+XML_ITEMS = 300_000
+
+
+def xml_file(cache: Path) -> Path:
+    """A gzip file of prices as a chain publishes them, in XML, with `XML_ITEMS` items."""
+
+    def lines() -> Iterator[str]:
+        for i in range(XML_ITEMS):
+            noise = _mix(i)
+            yield (
+                f"<Item>\n  <PriceUpdateDate>2025-03-01 {noise % 24:02d}:00</PriceUpdateDate>\n"
+                f"  <ItemCode>{7290000000000 + i}</ItemCode>\n  <ItemType>1</ItemType>\n"
+                f"  <ItemName>{WORDS[noise % 20]} שוקולד{' &amp;' if i % 50 == 0 else ''}"
+                "</ItemName>\n"
+                f"  <ManufacturerName>{WORDS[noise % 7]}</ManufacturerName>\n"
+                "  <ManufactureCountry>IL</ManufactureCountry>\n"
+                f"  <ManufacturerItemDescription>מוצר {i % 999}</ManufacturerItemDescription>\n"
+                "  <UnitQty>גרם</UnitQty>\n  <Quantity>100.00</Quantity>\n"
+                "  <bIsWeighted>0</bIsWeighted>\n  <UnitOfMeasure>100 גרם</UnitOfMeasure>\n"
+                f"  <QtyInPackage>0</QtyInPackage>\n  <ItemPrice>{noise % 9999 / 100}</ItemPrice>\n"
+                f"  <UnitOfMeasurePrice>{noise % 9999 / 100}</UnitOfMeasurePrice>\n"
+                "  <AllowDiscount>1</AllowDiscount>\n  <ItemStatus>1</ItemStatus>\n</Item>\n"
+            )
+        yield "</Items>\n</Root>\n"
+
+    header = (
+        '<?xml version="1.0" encoding="utf-8"?>\n<Root>\n<ChainId>7290</ChainId>\n'
+        f'<StoreId>5</StoreId>\n<Items Count="{XML_ITEMS}">\n'
+    )
+    return _write(cache / f"xml-v{VERSION}-{XML_ITEMS}.xml.gz", header, lines)
+
+
 def event_file(cache: Path, rows: int) -> Path:
     """The gzip file of JSON lines with `rows` records."""
     return _write(cache / f"event-v{VERSION}-{rows}.jsonl.gz", "", lambda: event_lines(rows))
