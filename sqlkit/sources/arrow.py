@@ -41,7 +41,7 @@ except ImportError as missing:
 from sqlkit.errors import SourceError
 from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
-from sqlkit.sources.spool import Made, Spool
+from sqlkit.sources.spool import Made, Spool, used_before
 from sqlkit.sources.stored import StoredFile, StoredSource
 from sqlkit.sources.text_rows import ROWS, BadRow, encode_rows, single_rows
 
@@ -530,6 +530,7 @@ class ArrowStreamSource:
         self.name = name
         self.row_count = len(data) if total is None and hasattr(data, "__len__") else total
         self._data = data
+        self._is_over = False
         self._fingerprint = hashlib.sha256(uuid.uuid4().bytes).hexdigest()
 
     def __repr__(self) -> str:
@@ -559,6 +560,8 @@ class ArrowStreamSource:
 
     def fingerprint(self) -> str:
         """What only this source has; nothing is read for it."""
+        if self._is_over:
+            raise used_before(self.name)
         return self._fingerprint
 
     def forget(self, offset: int) -> None:
@@ -567,6 +570,7 @@ class ArrowStreamSource:
 
     def close(self) -> None:
         """The load is over."""
+        self._is_over = True
         self._batches.spool.close()
 
 

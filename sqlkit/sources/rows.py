@@ -36,7 +36,7 @@ import psycopg
 from sqlkit.errors import SourceError, SqlkitError, UsageError
 from sqlkit.sources.base import ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
-from sqlkit.sources.spool import Made, Spool
+from sqlkit.sources.spool import Made, Spool, used_before
 from sqlkit.sources.text_rows import (
     BadRow,
     BadValue,
@@ -109,6 +109,7 @@ class RowsSource:
         self._fingerprint = hashlib.sha256(uuid.uuid4().bytes).hexdigest()
         self._rows = rows
         self._is_at_end = False
+        self._is_over = False
         self._take: Callable[[int], list[Any]] | None = None
         check_iterable(rows)
 
@@ -195,6 +196,8 @@ class RowsSource:
 
     def fingerprint(self) -> str:
         """What only this source has; nothing is read for it."""
+        if self._is_over:
+            raise used_before(self.name)
         return self._fingerprint
 
     def forget(self, offset: int) -> None:
@@ -204,6 +207,7 @@ class RowsSource:
 
     def close(self) -> None:
         """The load is over."""
+        self._is_over = True
         if self.spool is not None:
             self.spool.close()
 

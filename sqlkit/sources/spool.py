@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.blocks import Block
 from sqlkit.sources.text_rows import BadRow
 
@@ -33,6 +34,23 @@ class Made:
     bad: Sequence[BadRow] = ()
 
 
+def no_room(error: OSError) -> SourceError:
+    """The error for rows that cannot be kept."""
+    return SourceError(
+        f"what was read cannot be kept until it is committed: {error.strerror or error}",
+        source=tempfile.gettempdir(),
+        hint="Name a folder with more room: TMPDIR=/var/tmp",
+    )
+
+
+def used_before(name: str) -> UsageError:
+    """The error for a source that a load was given before."""
+    return UsageError(
+        f"{name}: these rows were given to a load before, and can be gone through only once",
+        hint="Make the iterable anew for each load.",
+    )
+
+
 @dataclass
 class _Kept:
     start: int  # offset in the source
@@ -49,7 +67,7 @@ class _Kept:
 
 @dataclass
 class _Segment:
-    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    file: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile())  # noqa: SIM115
     size: int = 0
     kept: int = 0
 
@@ -142,8 +160,13 @@ class Spool:
         segment = self._segment
         if segment.size >= SEGMENT:
             segment = self._segment = _Segment()
-        segment.file.seek(segment.size)
-        segment.file.write(block.data)
+        try:
+            segment.file.seek(segment.size)
+            segment.file.write(block.data)
+            segment.file.flush()
+        except OSError as error:
+            self._error = no_room(error)
+            raise self._error from error
         kept = _Kept(
             self._end, len(block.data), self._line, block.rows, block.bad, segment, segment.size
         )

@@ -119,6 +119,24 @@ def test_what_is_no_iterable_of_rows_is_refused(client: sqlkit.Client) -> None:
             client.load(wrong, into="item")  # type: ignore[arg-type]
 
 
+def test_rows_are_loaded_once(client: sqlkit.Client) -> None:
+    source = sqlkit.rows(iter([{"id": 1, "name": "a"}]))
+    client.load(source, into="item")
+    with pytest.raises(UsageError, match="can be gone through only once"):
+        client.load(source, into="item")
+
+
+def test_rows_that_cannot_be_kept_are_an_error(
+    client: sqlkit.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> Any:
+        return open("/dev/full", "r+b", buffering=0)  # noqa: PTH123
+
+    monkeypatch.setattr("sqlkit.sources.spool.tempfile.TemporaryFile", full)
+    with pytest.raises(SourceError, match="cannot be kept until it is committed: No space left"):
+        client.load([{"id": 1, "name": "a"}], into="item")
+
+
 def test_no_rows_are_no_error(client: sqlkit.Client) -> None:
     result = client.load(sqlkit.rows([], columns=["id", "name"]), into="item")
     assert result.rows.read == 0
