@@ -148,6 +148,8 @@ class Prefetch(Generic[T]):
         self._items = items
         self._queue: queue.Queue[tuple[T, bool] | BaseException | None] = queue.Queue(ahead)
         self._closed = threading.Event()
+        self._is_over = False
+        self._ended_by: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="sqlkit-prefetch")
         self._thread.start()
 
@@ -174,16 +176,24 @@ class Prefetch(Generic[T]):
         return False
 
     def take(self) -> tuple[T, bool] | None:
-        """The next item and whether it is the last; None after the last one. Blocks."""
+        """The next item and whether it is the last; None after the last one. Blocks.
+
+        What ended the iterator, whoever asks is told.
+        """
         while True:
             try:
                 entry = self._queue.get(timeout=0.2)
             except queue.Empty:
                 if self._closed.is_set():
                     return None
-                continue
-            if isinstance(entry, BaseException):
-                raise entry
+                if not self._is_over:
+                    continue
+                entry = self._ended_by
+            if entry is None or isinstance(entry, BaseException):
+                self._ended_by = entry
+                self._is_over = True
+                if entry is not None:
+                    raise entry
             return entry
 
     def close(self) -> None:

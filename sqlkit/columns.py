@@ -35,6 +35,13 @@ class ColumnPlan:
     ignored: frozenset[str] | None
 
     @property
+    def names(self) -> dict[str, str]:
+        """The source's names of the staged columns."""
+        return {
+            staged: wanted.name for staged, wanted in zip(self.staged, self.wanted, strict=True)
+        }
+
+    @property
     def is_direct(self) -> bool:
         """True if COPY may write the source's columns straight into the target."""
         return not self.left_out

@@ -93,7 +93,7 @@ def from_copy(
     column, value = _column_and_value(place["rest"], columns)
     message = error.diag.message_primary or str(error)
     if column is not None:
-        message = f"column {columns.get(column, column)}: {message}"
+        message = f"column {in_source(column, columns.get(column, column))}: {message}"
     return SourceError(
         message,
         source=source,
@@ -103,6 +103,11 @@ def from_copy(
         hint=_COPY_HINTS.get(code)
         or "Mend the line, or choose another type for the column. Nothing of the batch was kept.",
     )
+
+
+def in_source(column: str, name: str) -> str:
+    """A column of the target, with the source's name for it where that differs."""
+    return column if column == name else f"{column} ({name} in the source)"
 
 
 def _column_and_value(text: str, columns: dict[str, str]) -> tuple[str | None, str | None]:

@@ -18,7 +18,7 @@ from sqlkit._acompat import Returned, run
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import UsageError
 from sqlkit.model import Session
-from sqlkit.transient import RefusedError
+from sqlkit.transient import RefusedError, UnreachedError
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -164,13 +164,15 @@ class OwnConnections:
         in without it. Whoever refuses us else does so for good: the password, the database.
         """
         ping = run(partial(PGconn.ping, self._dsn.encode()))
-        if ping in (Ping.NO_RESPONSE, Ping.REJECT):
+        if ping == Ping.REJECT:
             return
+        known = from_psycopg(error)
+        if ping == Ping.NO_RESPONSE:
+            raise UnreachedError(known.message, detail=known.detail, hint=REFUSED_HINT) from error
         with suppress(psycopg.OperationalError):
             other = self._connect(target_session_attrs="any")
             other.close()
             raise psycopg.errors.ReadOnlySqlTransaction("no server accepts writes") from error
-        known = from_psycopg(error)
         raise RefusedError(known.message, detail=known.detail, hint=REFUSED_HINT) from error
 
     def reset(self) -> None:

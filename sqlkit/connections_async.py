@@ -16,7 +16,7 @@ from sqlkit._acompat import AsyncReturned, run_async
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import UsageError
 from sqlkit.model import Session
-from sqlkit.transient import RefusedError
+from sqlkit.transient import RefusedError, UnreachedError
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
@@ -162,13 +162,15 @@ class AsyncOwnConnections:
         in without it. Whoever refuses us else does so for good: the password, the database.
         """
         ping = await run_async(partial(PGconn.ping, self._dsn.encode()))
-        if ping in (Ping.NO_RESPONSE, Ping.REJECT):
+        if ping == Ping.REJECT:
             return
+        known = from_psycopg(error)
+        if ping == Ping.NO_RESPONSE:
+            raise UnreachedError(known.message, detail=known.detail, hint=REFUSED_HINT) from error
         with suppress(psycopg.OperationalError):
             other = await self._connect(target_session_attrs="any")
             await other.close()
             raise psycopg.errors.ReadOnlySqlTransaction("no server accepts writes") from error
-        known = from_psycopg(error)
         raise RefusedError(known.message, detail=known.detail, hint=REFUSED_HINT) from error
 
     async def reset(self) -> None:

@@ -43,7 +43,7 @@ from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncSignal, AsyncTask, Prefe
 from sqlkit.batches_async import AsyncFeed, Batch, Refused, Taken
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
-from sqlkit.connection import from_copy, from_psycopg
+from sqlkit.connection import from_copy, from_psycopg, in_source
 from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
 from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
 from sqlkit.infer import check_table_name, infer_table
@@ -1254,11 +1254,13 @@ class AsyncLoader:
         options = self._options
         number = await calls.count_told(main, self._run_id, opened.source_id)
         told = await calls.rejects_of(main, self._run_id, limit=TOLD)
+        names = opened.plan.names
         lines = [
             f"{reject['source']}, line {reject['first_line']}: "
-            + (f"column {reject['column_name']}: " if reject["column_name"] else "")
+            + (f"column {in_source(column, names.get(column, column))}: " if column else "")
             + f"{reject['message']}\n    {_shortened(reject['raw'])}"
             for reject in told
+            for column in (reject["column_name"],)
         ]
         if number > len(lines):
             lines.append(f"and {number - len(lines):,} more: sqlkit rejects {self._run_id}")
@@ -1300,16 +1302,12 @@ class AsyncLoader:
     def _located(
         self, error: psycopg.Error, opened: _Open, relation: str, first_line: int
     ) -> Exception:
-        names = {
-            staged: wanted.name
-            for staged, wanted in zip(opened.plan.staged, opened.plan.wanted, strict=True)
-        }
         return from_copy(
             error,
             source=opened.source.name,
             relation=relation,
             first_line=first_line,
-            columns=names,
+            columns=opened.plan.names,
         )
 
     def _tell(self, opened: _Open, piece: Piece, phase: str) -> None:

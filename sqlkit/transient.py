@@ -21,6 +21,9 @@ RETRY_FOR = 900.0
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 
+UNREACHED_FOR = 10.0
+"""Seconds for a server that has never answered: longer, if it says that it is starting."""
+
 CONNECTION_LOST = "the connection was lost"
 
 REASONS = {
@@ -47,6 +50,12 @@ class RefusedError(SqlkitError):
     """A server is there and does not let us in; it never has, so that waiting will not help."""
 
     default_code = "08004"
+
+
+class UnreachedError(SqlkitError):
+    """Nothing answers, and never has: the address may be wrong, so that we do not wait for long."""
+
+    default_code = "08001"
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -151,7 +160,10 @@ class Patience:
             return None
         self.resumed()
         self._since = self._clock()
-        left = self._budget - self._spent
+        budget = self._budget
+        if isinstance(error, UnreachedError):
+            budget = min(budget, UNREACHED_FOR)
+        left = budget - self._spent
         if left <= 0:
             return None
         limit = min(self._longest, self._first * 2 ** min(self._attempt, 30))

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="165edc0a1d3ee8960eae05db82ef34b821c2c0f7e980ba46602e6d7233d69dbf",
+        sha256="e4ef68d033829440aa0915d0b576d1379babb58800846df917da841065a3392e",
     )
 
 

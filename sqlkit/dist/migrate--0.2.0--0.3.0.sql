@@ -1120,6 +1120,7 @@ begin
             format_type(a.atttypid, a.atttypmod) as type_name,
             y.typnamespace = 'pg_catalog'::regnamespace as is_builtin,
             y.typtype = 'd' as is_domain,
+            a.atttypid in ('pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype) as is_json,
             case
                 when a.atttypid in ('pg_catalog.varchar'::regtype, 'pg_catalog.bpchar'::regtype) and a.atttypmod > 4
                     then a.atttypmod - 4
@@ -1136,7 +1137,20 @@ begin
     loop
         column_name := r_column.attname;
         type_name := r_column.type_name;
-        if v_can_ask and r_column.is_builtin then
+        if v_can_ask and r_column.is_json then
+            -- JSON that is nested too deeply raises an error all the same, and is long.
+            doubt := format(
+                'case when char_length(s.%1$I) > 2000 then true else not pg_input_is_valid(s.%1$I, %2$L) end',
+                r_column.attname,
+                r_column.type_name
+            );
+            error_query := format(
+                'select i.sqlstate_found, i.message from sqlkit._input_error(s.%I, %L) as i '
+                'where i.sqlstate_found is not null',
+                r_column.attname,
+                r_column.type_name
+            );
+        elsif v_can_ask and r_column.is_builtin then
             doubt := format('not pg_input_is_valid(s.%I, %L)', r_column.attname, r_column.type_name);
             error_query := format(
                 'select i.sql_error_code, i.message from pg_input_error_info(s.%I, %L) as i '
@@ -1207,8 +1221,10 @@ begin
         p_stage
     )
     -- Of several columns at fault the first is named.
-    || coalesce(
-        format(
+    || case
+        -- Any text may be a value of text.
+        when v_doubts is null then ''
+        else format(
             ' union all select s.sqlkit_first_line, e.column_name, e.sqlstate, e.message '
             'from %s as s cross join lateral ('
             'select e.* from (%s) as e (position, column_name, sqlstate, message) order by e.position limit 1) as e '
@@ -1216,9 +1232,8 @@ begin
             p_stage,
             v_errors,
             v_doubts
-        ),
-        ''
-    );
+        )
+    end;
 end;
 $input_errors$;
 

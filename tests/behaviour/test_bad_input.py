@@ -736,6 +736,16 @@ def test_no_server(sqlkit: RunSqlkit, write: Write) -> None:
     assert "hint: " in done.stderr
 
 
+def test_a_server_that_never_answers_is_given_up_soon(sqlkit: RunSqlkit, write: Write) -> None:
+    path = write("good.csv", numbered(3))
+    nowhere = "host=127.0.0.1 port=1 dbname=none"
+    done = sqlkit("load", path, "--into", "item", "--dsn", nowhere, timeout=60)
+    assert done.returncode == 1
+    assert "waiting: the connection was lost" in done.stderr
+    assert "port 1" in done.stderr
+    assert "sqlkit status" in done.stderr
+
+
 @pytest.fixture
 def endless(tmp_path: Path) -> Iterator[Callable[[list[str]], subprocess.Popen[bytes]]]:
     """Starts a load from a pipe that stays open, fed until somebody stops it."""
