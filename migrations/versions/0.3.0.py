@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e4ef68d033829440aa0915d0b576d1379babb58800846df917da841065a3392e",
+        sha256="80f0550e3b769d2ae579136c87934b1bc012af70300f93b0bcebf18fcaebf6ac",
     )
 
 

@@ -5291,23 +5291,26 @@ begin
         return false;
     end if;
     execute format(
-        'create temporary table sqlkit_changed on commit drop as select %s from %s as t where %s%s',
+        'create temporary table sqlkit_changed on commit drop as select %s, true as is_changed from %s as t where %s%s',
         v_columns,
         p_rule.target,
         case when v_is_flag then 'false' else v_since end,
         case
             when p_rule.other is not null
-                then format(' union select %s from %s as t where %s', v_columns, p_rule.other, v_since_other)
+                then format(
+                    ' union select %s, true from %s as t where %s', v_columns, p_rule.other, v_since_other
+                )
         end
     );
     if v_is_flag then
         -- In one statement, so that a flag that is raised meanwhile stays up for the next time.
         execute format(
             'with t as (update %s as t set %I = false where t.%2$I returning t.*) '
-            'insert into pg_temp.sqlkit_changed select %s from t',
+            'insert into pg_temp.sqlkit_changed select %s, true from t',
             p_rule.target, p_rule.changed_by, v_columns
         );
     end if;
+    analyze pg_temp.sqlkit_changed;
     -- Besides the resources of these rows: those that their conflicts were found for, which they may have left, and
     -- those of conflicts of which a row is no more.
     execute format(
@@ -5323,13 +5326,11 @@ begin
             cross join lateral jsonb_to_record(v.key) as w (%4$s)
             cross join lateral jsonb_to_record(c.resource) as q (%5$s)
             left join %6$s as t on %7$s%8$s
+            left join pg_temp.sqlkit_changed as s on %12$s
             where
                 c.conflict_rule_id = %9$s
                 and c.gone_at is null
-                and (
-                    t.%10$I is null%11$s
-                    or exists (select from pg_temp.sqlkit_changed as s where %12$s)
-                )
+                and (t.%10$I is null%11$s or s.is_changed)
         ) as s
         $query$,
         sqlkit._numbered_list(v_resource, '%1$L::text, s.r%2$s'),

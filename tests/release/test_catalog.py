@@ -33,6 +33,7 @@ TEMPORARY = (
     "create temporary table sqlkit_sound (sqlkit_line bigint)",
     "create temporary table sqlkit_query (id integer)",
     "create temporary table sqlkit_unmet (sqlkit_table oid, sqlkit_ctid tid)",
+    "create temporary table sqlkit_changed (is_changed boolean)",
     "create temporary table sqlkit_touched (resource jsonb)",
     "create temporary table sqlkit_resolved (sqlkit_is_resolved boolean)",
     "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
