@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         SqlkitError,
         UsageError,
     )
+    from sqlkit.maintenance_plan import MaintenanceOptions, MaintenanceOutcome
+    from sqlkit.model import MaintenanceStep
     from sqlkit.results import LoadProgress, LoadResult, RefreshResult, RowCounts, SourceResult
     from sqlkit.retry import call_with_retry
     from sqlkit.retry_async import acall_with_retry
@@ -38,6 +40,9 @@ _HOME = {
     "Dialect": "sqlkit.sources.base",
     "LoadProgress": "sqlkit.results",
     "LoadResult": "sqlkit.results",
+    "MaintenanceOptions": "sqlkit.maintenance_plan",
+    "MaintenanceOutcome": "sqlkit.maintenance_plan",
+    "MaintenanceStep": "sqlkit.model",
     "RefreshResult": "sqlkit.results",
     "RejectLimitError": "sqlkit.errors",
     "RowCounts": "sqlkit.results",
@@ -60,6 +65,9 @@ __all__ = [
     "Dialect",
     "LoadProgress",
     "LoadResult",
+    "MaintenanceOptions",
+    "MaintenanceOutcome",
+    "MaintenanceStep",
     "RefreshResult",
     "RejectLimitError",
     "RowCounts",

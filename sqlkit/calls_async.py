@@ -15,7 +15,15 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
-from sqlkit.model import Column, Repaired, Session, SourceRange, SourceState, Target
+from sqlkit.model import (
+    Column,
+    MaintenanceStep,
+    Repaired,
+    Session,
+    SourceRange,
+    SourceState,
+    Target,
+)
 from sqlkit.results import RowCounts
 
 # Composite values, attribute by attribute.
@@ -808,6 +816,164 @@ async def repair_runs(
     return [Repaired(*row) for row in await cursor.fetchall()]
 
 
+async def find_problems(connection: AsyncConnection[Any], least_bytes: int) -> list[dict[str, Any]]:
+    """What is wrong with the tables, the heaviest first."""
+    rows = await _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(p)), '[]')::text "
+        "from sqlkit.find_problems(%s) as p",
+        least_bytes,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+MONITOR = {
+    "run_progress": "run_id",
+    "rows_per_minute": "minute_at",
+    "run_speed": "run_id desc",
+    "slow_batch": "batch_id desc",
+    "dead_rows": "dead_rows desc",
+    "storage": "total_bytes desc",
+    "bloat": "bloat_bytes desc nulls last",
+    "open_reject": "run_id",
+    "waiting_lock": "seconds desc",
+    "maintenance": "run_id desc",
+    "run_summary": "run_id desc",
+}
+"""The views of monitoring, each with the order in which it is read."""
+
+
+async def monitor(
+    connection: AsyncConnection[Any], view: str, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """The rows of one of the views of `MONITOR`."""
+    rows = await _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(v)), '[]')::text "  # noqa: S608
+        f"from (select * from sqlkit.{view} order by {MONITOR[view]} limit %s) as v",
+        limit,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def collect_metrics(connection: AsyncConnection[Any]) -> list[dict[str, Any]]:
+    """Numbers for a monitoring system: name, kind, help, labels and value."""
+    rows = await _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(m)), '[]')::text "
+        "from sqlkit.collect_metrics() as m",
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def set_baseline(connection: AsyncConnection[Any], run_id: int) -> str:
+    """Makes a run the one that others of its target are compared with. Raises SK401."""
+    found: str = await _value(connection, "select sqlkit.set_baseline(%s)", run_id)
+    return found
+
+
+async def note_memory(connection: AsyncConnection[Any], run_id: int, peak: int) -> None:
+    """Notes the most memory that this program has taken."""
+    await _value(connection, "select sqlkit.note_memory(%s, %s)", run_id, peak)
+
+
+async def plan_maintenance(
+    connection: AsyncConnection[Any],
+    tables: tuple[str, ...] | None,
+    actions: tuple[str, ...],
+    least_bytes: int,
+    least_ratio: float,
+    patience: float,
+    lag_bytes: int,
+    free_bytes: int | None,
+) -> list[MaintenanceStep]:
+    """What is to be done for tables, in order."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select action, sqlkit._table_name(table_name), relation, statement, reason, total_bytes, "
+        b"gain_bytes, lock, expected_seconds, obstacle "
+        b"from sqlkit.plan_maintenance(%s::text[]::regclass[], %s::text[], %s, %s, "
+        b"pg_catalog.make_interval(secs => %s), %s, %s)",
+        (
+            None if tables is None else list(tables),
+            list(actions),
+            least_bytes,
+            least_ratio,
+            patience,
+            lag_bytes,
+            free_bytes,
+        ),
+    )
+    return [MaintenanceStep(*row) for row in await cursor.fetchall()]
+
+
+async def start_maintenance(
+    connection: AsyncConnection[Any], step: MaintenanceStep, client: str
+) -> int:
+    """Opens a run for a step of a plan; its id."""
+    found: int = await _value(
+        connection,
+        "select sqlkit.start_maintenance(%s::text::regclass, %s, %s, %s, %s)",
+        step.table,
+        step.action,
+        step.relation,
+        step.statement,
+        client,
+    )
+    return found
+
+
+async def finish_maintenance(
+    connection: AsyncConnection[Any], run_id: int, code: str | None, message: str | None
+) -> tuple[int | None, int | None]:
+    """Closes such a run; bytes of the relation before and after. Raises SK401."""
+    await _value(connection, "select sqlkit.finish_maintenance(%s, %s, %s)", run_id, code, message)
+    row = await _row(
+        connection,
+        "select bytes_before, bytes_after from sqlkit.maintenance where run_id = %s",
+        run_id,
+    )
+    return row[0], row[1]
+
+
+async def run_statement(
+    connection: AsyncConnection[Any], statement: str, lock_wait: float, longest: float | None
+) -> None:
+    """Runs a statement of a plan, outside transactions, with limits that are taken back."""
+    limits = {"lock_timeout": lock_wait, "statement_timeout": longest or 0}
+    for name, seconds in limits.items():
+        value = f"{max(1, round(seconds * 1000)) if seconds else 0}ms"
+        await _value(connection, "select pg_catalog.set_config(%s, %s, false)", name, value)
+    try:
+        await connection.execute(statement.encode())
+    finally:
+        if not connection.closed:
+            for name in limits:
+                await connection.execute(f"reset {name}".encode())
+
+
+async def count_active(connection: AsyncConnection[Any]) -> int:
+    """How many other sessions are at work on the server."""
+    found: int = await _value(
+        connection,
+        "select pg_catalog.count(*) from pg_catalog.pg_stat_activity where state = 'active' "
+        "and backend_type = 'client backend' and pid <> pg_catalog.pg_backend_pid()",
+    )
+    return found
+
+
+async def data_directory(connection: AsyncConnection[Any]) -> str | None:
+    """Where the server keeps its data, for who may see that."""
+    found: str | None = await _value(
+        connection,
+        "select pg_catalog.max(setting) from pg_catalog.pg_settings where name = 'data_directory'",
+    )
+    return found
+
+
 async def drop_stages(connection: AsyncConnection[Any], run_id: int) -> None:
     """Drops all stages of a run."""
     await _value(connection, "select sqlkit.drop_stages(%s)", run_id)
@@ -863,8 +1029,10 @@ async def run_summaries(
         connection,
         "select coalesce("
         "pg_catalog.json_agg(pg_catalog.to_json(s) order by s.run_id desc), '[]')::text "
-        "from (select * from sqlkit.run_summary where %s::bigint is null or run_id = %s "
-        "order by run_id desc limit %s) as s",
+        "from (select r.*, v.rows_per_second, v.client_peak_bytes, v.baseline_run_id, "
+        "v.speed_ratio, v.memory_ratio from sqlkit.run_summary as r "
+        "left join sqlkit.run_speed as v on v.run_id = r.run_id "
+        "where %s::bigint is null or r.run_id = %s order by r.run_id desc limit %s) as s",
         run_id,
         run_id,
         limit,

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
+from sqlkit import maintenance_async as maintenance
 from sqlkit.compatible import check_compatible
 from sqlkit.conflicts_async import detect_in_parts
 from sqlkit.connection import from_psycopg
@@ -22,7 +23,13 @@ from sqlkit.connections_async import (
 )
 from sqlkit.errors import UsageError
 from sqlkit.loader_async import AsyncLoader, LoadOptions
-from sqlkit.model import Repaired
+from sqlkit.maintenance_plan import (
+    MaintenanceOptions,
+    MaintenanceOutcome,
+    OutcomeCallback,
+    StepCallback,
+)
+from sqlkit.model import MaintenanceStep, Repaired
 from sqlkit.refresh_async import AsyncRefresher, RefreshOptions
 from sqlkit.rejects_async import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult
@@ -235,6 +242,81 @@ class AsyncClient:
         try:
             main = await self._main()
             return await calls.repair_runs(main, target, grace)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def monitor(self, view: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """The rows of a view of monitoring, such as run_progress, storage, bloat, waiting_lock.
+
+        In the order in which one reads it: the newest, the largest or the longest first.
+        """
+        if view not in calls.MONITOR:
+            raise UsageError(
+                f"there is no such view: {view}", hint=f"Views are {', '.join(calls.MONITOR)}."
+            )
+        return await self._ask(calls.monitor, view, limit)
+
+    async def metrics(self) -> list[dict[str, Any]]:
+        """Numbers for a monitoring system: name, kind, help, labels and value of each."""
+        return await self._ask(calls.collect_metrics)
+
+    async def set_baseline(self, run_id: int) -> str:
+        """Make a run the one that later runs of its target are compared with; the target.
+
+        ``monitor("run_speed")`` has speed and memory of each run in proportion to it. Raises
+        DatabaseError (SK401) if there is no such run, or it did not end well.
+        """
+        try:
+            return await calls.set_baseline(await self._connections.main(), run_id)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def find_problems(self, least_bytes: int = 1024 * 1024) -> list[dict[str, Any]]:
+        """What is wrong with tables, indexes and sequences, the heaviest first.
+
+        Each with weight (100 is an emergency), problem, relation, detail and the statement that
+        mends it. Unused indexes and bloat count from `least_bytes` on.
+        """
+        return await self._ask(calls.find_problems, least_bytes)
+
+    async def plan_maintenance(
+        self, options: MaintenanceOptions | None = None
+    ) -> list[MaintenanceStep]:
+        """What is to be vacuumed, analyzed and rebuilt, in order, each with what stands against it.
+
+        Nothing is changed.
+        """
+        try:
+            main = await self._connections.main()
+            return await maintenance.plan_async(main, options or MaintenanceOptions())
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def optimize(
+        self,
+        options: MaintenanceOptions | None = None,
+        *,
+        on_step: StepCallback | None = None,
+        on_outcome: OutcomeCallback | None = None,
+    ) -> list[MaintenanceOutcome]:
+        """Carry out the plan of maintenance, one statement after the other, outside transactions.
+
+        Before each statement the plan is made anew for its table: what is not needed any more is
+        left out, and what has an obstacle (a transaction that holds back dead rows, another session
+        at work on the table, a replica behind, too little disk) is refused with that reason. No
+        statement waits for a lock longer than `lock_timeout`. When `budget` is used up, the one
+        that runs is cancelled; the next call continues. What REINDEX CONCURRENTLY leaves behind
+        when it fails is dropped, also that of a process that was killed. Each statement is a run in
+        the ledger, with sizes: ``sqlkit.maintenance``.
+
+        Raises UsageError on a connection in a transaction, or behind a proxy; DatabaseError where
+        the connection is lost.
+        """
+        try:
+            main = await self._connections.main()
+            return await maintenance.optimize_async(
+                main, options or MaintenanceOptions(), on_step, on_outcome
+            )
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 

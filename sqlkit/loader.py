@@ -42,6 +42,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import Event, Lock, Prefetch, Signal, Task, run
+from sqlkit._memory import peak_memory
 from sqlkit.batches import Batch, Feed, Refused, Taken
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
@@ -493,6 +494,7 @@ class Loader:
             if not self._is_whole:
                 calls.require_synchronous_commit(main)
             calls.check_loaded(main, list(self._source_ids.values()))
+            calls.note_memory(main, self._run_id, peak_memory())
             calls.finish_run(main, self._run_id, wal_bytes=wal)
         if not self._is_whole:
             # Those who died in the meantime, and whose stages were in use until now.

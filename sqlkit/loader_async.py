@@ -40,6 +40,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncSignal, AsyncTask, Prefetch, run_async
+from sqlkit._memory import peak_memory
 from sqlkit.batches_async import AsyncFeed, Batch, Refused, Taken
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
@@ -493,6 +494,7 @@ class AsyncLoader:
             if not self._is_whole:
                 await calls.require_synchronous_commit(main)
             await calls.check_loaded(main, list(self._source_ids.values()))
+            await calls.note_memory(main, self._run_id, peak_memory())
             await calls.finish_run(main, self._run_id, wal_bytes=wal)
         if not self._is_whole:
             # Those who died in the meantime, and whose stages were in use until now.

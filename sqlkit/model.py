@@ -65,6 +65,22 @@ class Repaired:
 
 
 @dataclass(frozen=True)
+class MaintenanceStep:
+    """A statement of `sqlkit.plan_maintenance`: why, what it brings, and what stands against it."""
+
+    action: str  # clean, vacuum, analyze, reindex, rewrite
+    table: str  # schema.table, quoted
+    relation: str  # the table or an index of it
+    statement: str
+    reason: str
+    total_bytes: int
+    gain_bytes: int
+    lock: str
+    expected_seconds: float | None
+    obstacle: str | None
+
+
+@dataclass(frozen=True)
 class SourceRange:
     """A contiguous piece of a source; see the type of that name in SQL."""
 

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="80f0550e3b769d2ae579136c87934b1bc012af70300f93b0bcebf18fcaebf6ac",
+        sha256="959db337c18ce4160a5cfb28f4b57d192108272ca2ab21997ef7f1518fae8dec",
     )
 
 

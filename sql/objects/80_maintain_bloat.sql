@@ -5,6 +5,79 @@
 -- before it, the bitmap of nulls, the fillfactor, the room that is left at the end of a page because the next row
 -- does not fit there, and, in an index, the keys that repeat and are stored once (deduplication).
 
+create or replace function sqlkit._column_statistics(p_relation regclass)
+returns table (
+    attnum smallint,
+    attlen smallint,
+    alignment integer,
+    may_be_short boolean,
+    may_be_stored_outside boolean,
+    null_frac double precision,
+    avg_width integer,
+    n_distinct double precision,
+    common_shares double precision[],
+    is_unknown boolean
+)
+language plpgsql
+stable
+rows 10
+set search_path = pg_catalog, pg_temp
+as $column_statistics$
+declare
+    v_relation name;
+    v_table_oid oid;
+    v_table name;
+    v_schema name;
+    v_key smallint[];
+begin
+    select c.relname, coalesce(i.indrelid, c.oid), t.relname, n.nspname, i.indkey::smallint[]
+    into v_relation, v_table_oid, v_table, v_schema, v_key
+    from pg_class as c
+    left join pg_index as i on i.indexrelid = c.oid
+    join pg_class as t on t.oid = coalesce(i.indrelid, c.oid)
+    join pg_namespace as n on n.oid = t.relnamespace
+    where c.oid = p_relation;
+    -- The names are known by now: so pg_stats, which hides much behind few names, is read by index.
+    return query
+    with statistics as materialized (
+        select s.tablename, s.attname, s.null_frac, s.avg_width, s.n_distinct, s.most_common_freqs
+        from pg_stats as s
+        where s.schemaname = v_schema and s.tablename = v_table and not s.inherited
+        union all
+        select s.tablename, s.attname, s.null_frac, s.avg_width, s.n_distinct, s.most_common_freqs
+        from pg_stats as s
+        where s.schemaname = v_schema and s.tablename = v_relation and v_relation <> v_table and 0 = any(v_key)
+    )
+
+    select
+        x.attnum,
+        x.attlen,
+        case x.attalign when 'd' then 8 when 'i' then 4 when 's' then 2 else 1 end,
+        x.attstorage <> 'p',
+        x.attstorage in ('x', 'e') and not x.attisdropped,
+        case when x.attisdropped then 1 else coalesce(s.null_frac, 0) end::double precision,
+        s.avg_width,
+        coalesce(s.n_distinct, -1)::double precision,
+        s.most_common_freqs::double precision[],
+        s.attname is null
+    from pg_attribute as x
+    -- An index takes the statistics of the table's column, those of an expression are its own.
+    left join pg_attribute as c
+        on c.attrelid = v_table_oid
+        and c.attnum = coalesce(v_key[x.attnum - 1], x.attnum)
+        and c.attnum > 0
+    left join statistics as s
+        on s.tablename = case when c.attnum is null then v_relation else v_table end
+        and s.attname = coalesce(c.attname, x.attname)
+    where x.attrelid = p_relation and x.attnum > 0
+    order by x.attnum;
+end;
+$column_statistics$;
+
+comment on function sqlkit._column_statistics(regclass) is
+'The columns of a table or index with their layout and statistics, as far as the caller may see them.';
+
+
 create or replace function sqlkit._packed_row(
     p_relation regclass,
     out data_bytes double precision,
@@ -34,30 +107,9 @@ begin
     is_even := true;
     unknown_columns := 0;
     for r_column in
-        select
-            x.attlen,
-            case x.attalign when 'd' then 8 when 'i' then 4 when 's' then 2 else 1 end as alignment,
-            x.attstorage <> 'p' as may_be_short,
-            case
-                when x.attisdropped then 1
-                else coalesce(s.null_frac, 0)
-            end::double precision as null_frac,
-            s.avg_width,
-            s.attname is null as is_unknown
-        from pg_attribute as x
-        left join pg_index as i on i.indexrelid = x.attrelid
-        -- An index takes the statistics of the table's column, those of an expression are its own.
-        left join pg_attribute as c
-            on c.attrelid = coalesce(i.indrelid, x.attrelid)
-            and c.attnum = case when i.indexrelid is null then x.attnum else i.indkey[x.attnum - 1] end
-            and c.attnum > 0
-        join pg_class as r on r.oid = coalesce(c.attrelid, x.attrelid)
-        join pg_namespace as n on n.oid = r.relnamespace
-        left join pg_stats as s
-            on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited
-            and s.attname = coalesce(c.attname, x.attname)
-        where x.attrelid = p_relation and x.attnum > 0
-        order by x.attnum
+        select c.*
+        from sqlkit._column_statistics(p_relation) as c
+        order by c.attnum
     loop
         null_share := 1 - (1 - null_share) * (1 - r_column.null_frac);
         continue when r_column.null_frac = 1;
@@ -239,21 +291,8 @@ declare
 begin
     is_guessed := false;
     for r_column in
-        select
-            coalesce(s.n_distinct, -1) as n_distinct,
-            coalesce(s.null_frac, 0)::double precision as null_frac,
-            s.most_common_freqs::double precision[] as shares,
-            s.attname is null as is_unknown
-        from pg_attribute as x
-        join pg_index as i on i.indexrelid = x.attrelid
-        left join pg_attribute as c
-            on c.attrelid = i.indrelid and c.attnum = i.indkey[x.attnum - 1] and c.attnum > 0
-        join pg_class as r on r.oid = coalesce(c.attrelid, x.attrelid)
-        join pg_namespace as n on n.oid = r.relnamespace
-        left join pg_stats as s
-            on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited
-            and s.attname = coalesce(c.attname, x.attname)
-        where x.attrelid = p_index and x.attnum > 0
+        select c.*
+        from sqlkit._column_statistics(p_index) as c
     loop
         v_columns := v_columns + 1;
         v_known := greatest(
@@ -263,7 +302,7 @@ begin
         );
         v_product := v_product * v_known;
         v_most := greatest(v_most, v_known);
-        common_shares := r_column.shares || case when r_column.null_frac > 0 then r_column.null_frac end;
+        common_shares := r_column.common_shares || case when r_column.null_frac > 0 then r_column.null_frac end;
         is_guessed := is_guessed or r_column.is_unknown;
     end loop;
     if v_columns = 1 then
@@ -391,17 +430,17 @@ declare
     v_chunks_per_value double precision;
     v_value_bytes double precision;
 begin
-    select sum(p_rows * (1 - coalesce(s.null_frac, 0)))
+    if p_chunks = 0 then
+        bytes := 0;
+        return;
+    end if;
+    select sum(p_rows * (1 - c.null_frac))
     into v_values
-    from pg_attribute as a
-    join pg_class as r on r.oid = a.attrelid
-    join pg_namespace as n on n.oid = r.relnamespace
-    left join pg_stats as s
-        on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited and s.attname = a.attname
+    from sqlkit._column_statistics(p_table) as c
     where
-        a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attstorage in ('x', 'e')
+        c.may_be_stored_outside
         -- A pointer takes 18 bytes: where values are shorter on average, few of them can be pointers.
-        and coalesce(s.avg_width, 18) >= 17;
+        and coalesce(c.avg_width, 18) >= 17;
     v_chunks_per_value := greatest(1, p_chunks / greatest(1, least(v_values, p_chunks)));
     -- Values go out of line from about 1,900 bytes on, one chunk; of several the last is half full on average.
     v_value_bytes := case
@@ -428,7 +467,15 @@ select
     case
         -- Counted on since the statistics were made, or forgotten in a crash.
         when pg_stat_get_live_tuples(c.oid) > 0 then pg_stat_get_live_tuples(c.oid)
-        when c.reltuples >= 0 then c.reltuples
+        when c.reltuples > 0 then c.reltuples
+        -- Before 16 an index that is built while the table is empty leaves 0 here, too.
+        when
+            c.reltuples = 0
+            and coalesce(
+                pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid),
+                pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
+            ) is not null
+            then 0
     end::double precision as live_rows
 from pg_class as c
 where c.oid = p_relation;
@@ -513,6 +560,29 @@ TOAST, a tenth of the rows changed since), low (half of the rows changed), none 
 see, an index on a name).';
 
 
+create or replace function sqlkit._is_locked_away(p_relation regclass)
+returns boolean
+language sql
+stable
+begin atomic
+select
+    p_relation in (
+        select l.relation
+        from pg_locks as l
+        join pg_database as d on d.oid = l.database
+        where
+            l.mode = 'AccessExclusiveLock'
+            and l.granted
+            and l.pid <> pg_backend_pid()
+            and l.relation is not null
+            and d.datname = current_database()
+    ) as is_locked_away;
+end;
+
+comment on function sqlkit._is_locked_away(regclass) is
+'Whether another session holds a relation in ACCESS EXCLUSIVE, so that even asking for its size would wait.';
+
+
 create or replace view sqlkit.bloat as
 select
     t.table_oid::regclass as table_name,
@@ -557,6 +627,8 @@ from (
         and c.relpersistence <> 't'
         and c.relnamespace <> 'pg_catalog'::regnamespace
         and c.relnamespace <> 'information_schema'::regnamespace
+        and not sqlkit._is_locked_away(c.oid)
+        and not sqlkit._is_locked_away(k.relation)
 ) as t
 cross join lateral sqlkit._estimate_bloat(t.relation, t.table_oid) as e
 cross join lateral (
@@ -567,7 +639,8 @@ comment on view sqlkit.bloat is
 'How much of each table, TOAST and btree index would be gone if it were written anew, estimated by statistics alone:
 total_bytes, needed_bytes and their difference. confidence is high, medium, low or none, analyzed_at when the
 statistics were made. It is none, and the estimate null, where there are no statistics or they are hidden, as
-those of tables are that one may not read. sqlkit.measure_bloat() measures.';
+those of tables are that one may not read. What somebody holds in ACCESS EXCLUSIVE is left out.
+sqlkit.measure_bloat() measures.';
 
 
 create or replace function sqlkit.measure_bloat(p_relation regclass)

@@ -14,6 +14,10 @@ from sqlkit.errors import SqlkitError
 def runs(
     run: Annotated[int | None, typer.Argument(help="One run, with its batches.")] = None,
     limit: Annotated[int, typer.Option(help="How many runs to list, newest first.")] = 20,
+    baseline: Annotated[
+        int | None,
+        typer.Option(metavar="RUN", help="Compare later runs of the same target with this one."),
+    ] = None,
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -21,6 +25,14 @@ def runs(
     from sqlkit.client import connect
 
     with connect(dsn) as client:
+        if baseline is not None:
+            target = client.set_baseline(baseline)
+            print(
+                json.dumps({"baseline": baseline, "target": target}, ensure_ascii=False)
+                if as_json
+                else f"run {baseline} is the baseline of {target}"
+            )
+            return
         found = client.runs(run, limit=limit)
         if run is not None and not found:
             raise SqlkitError(
@@ -36,7 +48,7 @@ def runs(
         return
     for name, value in found[0].items():
         if value is not None:
-            print(f"{name:>16}  {_shown(name, value)}")
+            print(f"{name:>17}  {_shown(name, value)}")
     print()
     _print_table(_BATCH_COLUMNS, batches)
 
@@ -81,7 +93,7 @@ _BATCH_COLUMNS = {
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return ""
-    if name in ("wal_bytes", "bytes_before", "bytes_after"):
+    if name in ("wal_bytes", "bytes_before", "bytes_after", "client_peak_bytes"):
         return human_bytes(value)
     if name.endswith("_at"):
         return str(value)[:19].replace("T", " ")

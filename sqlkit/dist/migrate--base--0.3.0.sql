@@ -520,6 +520,38 @@ comment on table sqlkit.lookup is
 'Dimensions whose changes are followed by sqlkit.follow_keys(): a cache that knows another version knows nothing.';
 comment on column sqlkit.lookup.dimension is 'schema.table, quoted as SQL wants it';
 
+-- changes/0013_maintenance.sql
+
+-- Maintenance is kept in the ledger: each statement is a run of its own, with sizes before and after.
+
+alter table sqlkit.run drop constraint run_kind_check;
+alter table sqlkit.run
+add constraint run_kind_check check (kind in ('load', 'merge', 'refresh', 'maintenance'));
+
+-- What earlier runs took and brought is asked for every statement of a plan.
+create index run_maintenance_idx on sqlkit.run (((options ->> 'relation')), run_id) where kind = 'maintenance';
+
+-- changes/0014_monitor.sql
+
+-- Baselines: the run that later runs of the same target are compared with, in speed and in memory.
+
+alter table sqlkit.run add column client_peak_bytes bigint;
+
+comment on column sqlkit.run.client_peak_bytes is
+'the most memory that the program behind the run ever took (resident); null where it has not said';
+
+create table sqlkit.baseline (
+    target text,
+    run_id bigint not null,
+    recorded_at timestamptz not null default clock_timestamp(),
+    constraint baseline_pkey primary key (target),
+    constraint baseline_run_id_fkey foreign key (run_id) references sqlkit.run (run_id) on delete cascade
+);
+
+create index baseline_run_id_idx on sqlkit.baseline (run_id);
+
+comment on table sqlkit.baseline is 'Of each target the run that others are compared with: see sqlkit.run_speed.';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -6514,6 +6546,79 @@ comment on function sqlkit.lookup_version(regclass) is
 -- before it, the bitmap of nulls, the fillfactor, the room that is left at the end of a page because the next row
 -- does not fit there, and, in an index, the keys that repeat and are stored once (deduplication).
 
+create or replace function sqlkit._column_statistics(p_relation regclass)
+returns table (
+    attnum smallint,
+    attlen smallint,
+    alignment integer,
+    may_be_short boolean,
+    may_be_stored_outside boolean,
+    null_frac double precision,
+    avg_width integer,
+    n_distinct double precision,
+    common_shares double precision[],
+    is_unknown boolean
+)
+language plpgsql
+stable
+rows 10
+set search_path = pg_catalog, pg_temp
+as $column_statistics$
+declare
+    v_relation name;
+    v_table_oid oid;
+    v_table name;
+    v_schema name;
+    v_key smallint[];
+begin
+    select c.relname, coalesce(i.indrelid, c.oid), t.relname, n.nspname, i.indkey::smallint[]
+    into v_relation, v_table_oid, v_table, v_schema, v_key
+    from pg_class as c
+    left join pg_index as i on i.indexrelid = c.oid
+    join pg_class as t on t.oid = coalesce(i.indrelid, c.oid)
+    join pg_namespace as n on n.oid = t.relnamespace
+    where c.oid = p_relation;
+    -- The names are known by now: so pg_stats, which hides much behind few names, is read by index.
+    return query
+    with statistics as materialized (
+        select s.tablename, s.attname, s.null_frac, s.avg_width, s.n_distinct, s.most_common_freqs
+        from pg_stats as s
+        where s.schemaname = v_schema and s.tablename = v_table and not s.inherited
+        union all
+        select s.tablename, s.attname, s.null_frac, s.avg_width, s.n_distinct, s.most_common_freqs
+        from pg_stats as s
+        where s.schemaname = v_schema and s.tablename = v_relation and v_relation <> v_table and 0 = any(v_key)
+    )
+
+    select
+        x.attnum,
+        x.attlen,
+        case x.attalign when 'd' then 8 when 'i' then 4 when 's' then 2 else 1 end,
+        x.attstorage <> 'p',
+        x.attstorage in ('x', 'e') and not x.attisdropped,
+        case when x.attisdropped then 1 else coalesce(s.null_frac, 0) end::double precision,
+        s.avg_width,
+        coalesce(s.n_distinct, -1)::double precision,
+        s.most_common_freqs::double precision[],
+        s.attname is null
+    from pg_attribute as x
+    -- An index takes the statistics of the table's column, those of an expression are its own.
+    left join pg_attribute as c
+        on c.attrelid = v_table_oid
+        and c.attnum = coalesce(v_key[x.attnum - 1], x.attnum)
+        and c.attnum > 0
+    left join statistics as s
+        on s.tablename = case when c.attnum is null then v_relation else v_table end
+        and s.attname = coalesce(c.attname, x.attname)
+    where x.attrelid = p_relation and x.attnum > 0
+    order by x.attnum;
+end;
+$column_statistics$;
+
+comment on function sqlkit._column_statistics(regclass) is
+'The columns of a table or index with their layout and statistics, as far as the caller may see them.';
+
+
 create or replace function sqlkit._packed_row(
     p_relation regclass,
     out data_bytes double precision,
@@ -6543,30 +6648,9 @@ begin
     is_even := true;
     unknown_columns := 0;
     for r_column in
-        select
-            x.attlen,
-            case x.attalign when 'd' then 8 when 'i' then 4 when 's' then 2 else 1 end as alignment,
-            x.attstorage <> 'p' as may_be_short,
-            case
-                when x.attisdropped then 1
-                else coalesce(s.null_frac, 0)
-            end::double precision as null_frac,
-            s.avg_width,
-            s.attname is null as is_unknown
-        from pg_attribute as x
-        left join pg_index as i on i.indexrelid = x.attrelid
-        -- An index takes the statistics of the table's column, those of an expression are its own.
-        left join pg_attribute as c
-            on c.attrelid = coalesce(i.indrelid, x.attrelid)
-            and c.attnum = case when i.indexrelid is null then x.attnum else i.indkey[x.attnum - 1] end
-            and c.attnum > 0
-        join pg_class as r on r.oid = coalesce(c.attrelid, x.attrelid)
-        join pg_namespace as n on n.oid = r.relnamespace
-        left join pg_stats as s
-            on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited
-            and s.attname = coalesce(c.attname, x.attname)
-        where x.attrelid = p_relation and x.attnum > 0
-        order by x.attnum
+        select c.*
+        from sqlkit._column_statistics(p_relation) as c
+        order by c.attnum
     loop
         null_share := 1 - (1 - null_share) * (1 - r_column.null_frac);
         continue when r_column.null_frac = 1;
@@ -6748,21 +6832,8 @@ declare
 begin
     is_guessed := false;
     for r_column in
-        select
-            coalesce(s.n_distinct, -1) as n_distinct,
-            coalesce(s.null_frac, 0)::double precision as null_frac,
-            s.most_common_freqs::double precision[] as shares,
-            s.attname is null as is_unknown
-        from pg_attribute as x
-        join pg_index as i on i.indexrelid = x.attrelid
-        left join pg_attribute as c
-            on c.attrelid = i.indrelid and c.attnum = i.indkey[x.attnum - 1] and c.attnum > 0
-        join pg_class as r on r.oid = coalesce(c.attrelid, x.attrelid)
-        join pg_namespace as n on n.oid = r.relnamespace
-        left join pg_stats as s
-            on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited
-            and s.attname = coalesce(c.attname, x.attname)
-        where x.attrelid = p_index and x.attnum > 0
+        select c.*
+        from sqlkit._column_statistics(p_index) as c
     loop
         v_columns := v_columns + 1;
         v_known := greatest(
@@ -6772,7 +6843,7 @@ begin
         );
         v_product := v_product * v_known;
         v_most := greatest(v_most, v_known);
-        common_shares := r_column.shares || case when r_column.null_frac > 0 then r_column.null_frac end;
+        common_shares := r_column.common_shares || case when r_column.null_frac > 0 then r_column.null_frac end;
         is_guessed := is_guessed or r_column.is_unknown;
     end loop;
     if v_columns = 1 then
@@ -6900,17 +6971,17 @@ declare
     v_chunks_per_value double precision;
     v_value_bytes double precision;
 begin
-    select sum(p_rows * (1 - coalesce(s.null_frac, 0)))
+    if p_chunks = 0 then
+        bytes := 0;
+        return;
+    end if;
+    select sum(p_rows * (1 - c.null_frac))
     into v_values
-    from pg_attribute as a
-    join pg_class as r on r.oid = a.attrelid
-    join pg_namespace as n on n.oid = r.relnamespace
-    left join pg_stats as s
-        on s.schemaname = n.nspname and s.tablename = r.relname and not s.inherited and s.attname = a.attname
+    from sqlkit._column_statistics(p_table) as c
     where
-        a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attstorage in ('x', 'e')
+        c.may_be_stored_outside
         -- A pointer takes 18 bytes: where values are shorter on average, few of them can be pointers.
-        and coalesce(s.avg_width, 18) >= 17;
+        and coalesce(c.avg_width, 18) >= 17;
     v_chunks_per_value := greatest(1, p_chunks / greatest(1, least(v_values, p_chunks)));
     -- Values go out of line from about 1,900 bytes on, one chunk; of several the last is half full on average.
     v_value_bytes := case
@@ -6937,7 +7008,15 @@ select
     case
         -- Counted on since the statistics were made, or forgotten in a crash.
         when pg_stat_get_live_tuples(c.oid) > 0 then pg_stat_get_live_tuples(c.oid)
-        when c.reltuples >= 0 then c.reltuples
+        when c.reltuples > 0 then c.reltuples
+        -- Before 16 an index that is built while the table is empty leaves 0 here, too.
+        when
+            c.reltuples = 0
+            and coalesce(
+                pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid),
+                pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
+            ) is not null
+            then 0
     end::double precision as live_rows
 from pg_class as c
 where c.oid = p_relation;
@@ -7022,6 +7101,29 @@ TOAST, a tenth of the rows changed since), low (half of the rows changed), none 
 see, an index on a name).';
 
 
+create or replace function sqlkit._is_locked_away(p_relation regclass)
+returns boolean
+language sql
+stable
+begin atomic
+select
+    p_relation in (
+        select l.relation
+        from pg_locks as l
+        join pg_database as d on d.oid = l.database
+        where
+            l.mode = 'AccessExclusiveLock'
+            and l.granted
+            and l.pid <> pg_backend_pid()
+            and l.relation is not null
+            and d.datname = current_database()
+    ) as is_locked_away;
+end;
+
+comment on function sqlkit._is_locked_away(regclass) is
+'Whether another session holds a relation in ACCESS EXCLUSIVE, so that even asking for its size would wait.';
+
+
 create or replace view sqlkit.bloat as
 select
     t.table_oid::regclass as table_name,
@@ -7066,6 +7168,8 @@ from (
         and c.relpersistence <> 't'
         and c.relnamespace <> 'pg_catalog'::regnamespace
         and c.relnamespace <> 'information_schema'::regnamespace
+        and not sqlkit._is_locked_away(c.oid)
+        and not sqlkit._is_locked_away(k.relation)
 ) as t
 cross join lateral sqlkit._estimate_bloat(t.relation, t.table_oid) as e
 cross join lateral (
@@ -7076,7 +7180,8 @@ comment on view sqlkit.bloat is
 'How much of each table, TOAST and btree index would be gone if it were written anew, estimated by statistics alone:
 total_bytes, needed_bytes and their difference. confidence is high, medium, low or none, analyzed_at when the
 statistics were made. It is none, and the estimate null, where there are no statistics or they are hidden, as
-those of tables are that one may not read. sqlkit.measure_bloat() measures.';
+those of tables are that one may not read. What somebody holds in ACCESS EXCLUSIVE is left out.
+sqlkit.measure_bloat() measures.';
 
 
 create or replace function sqlkit.measure_bloat(p_relation regclass)
@@ -7207,6 +7312,1241 @@ keys that repeat stored once as far as statistics know of them.
 Writes: nothing. Locks: ACCESS SHARE. Raises: SK701 without pgstattuple, 42501 without the right to scan
 (pg_stat_scan_tables).';
 
+-- objects/80_maintain_doctor.sql
+
+-- The doctor: what is wrong with the tables of this database, by weight, each with the statement that mends it.
+
+create or replace function sqlkit.find_problems(p_least_bytes bigint default 1048576)
+returns table (
+    weight integer,
+    problem text,
+    relation text,
+    detail text,
+    statement text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $find_problems$
+begin
+    return query
+    with user_table as (
+        select
+            c.oid,
+            c.relname,
+            c.relkind,
+            c.relpages,
+            c.relallvisible,
+            c.reloptions,
+            sqlkit._table_name(c.oid) as name,
+            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) as xid_age,
+            greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) as multixact_age,
+            pg_stat_get_live_tuples(c.oid) as live_rows,
+            pg_stat_get_dead_tuples(c.oid) as dead_rows,
+            coalesce(
+                pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
+            ) as vacuumed_at,
+            -- Before 16 an index that is built while the table is empty makes it 0.
+            c.reltuples < 0 or (
+                c.reltuples = 0
+                and coalesce(
+                    pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid),
+                    pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
+                ) is null
+            ) as is_unknown
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        left join pg_class as t on t.oid = c.reltoastrelid
+        where
+            c.relkind in ('r', 'm', 'p')
+            and c.relpersistence <> 't'
+            and n.nspname not in ('pg_catalog', 'information_schema', 'sqlkit_stage')
+            and not sqlkit._is_locked_away(c.oid)
+    ),
+
+    user_index as (
+        select
+            i.*,
+            x.relname as index_name,
+            sqlkit._table_name(x.oid) as name,
+            x.relam,
+            x.relkind,
+            x.relispartition,
+            pg_relation_size(x.oid) as bytes,
+            t.name as table_name,
+            exists (
+                select from pg_constraint as k where k.conindid = x.oid and k.conrelid = i.indrelid
+            ) as is_constraint
+        from pg_index as i
+        join pg_class as x on x.oid = i.indexrelid
+        join user_table as t on t.oid = i.indrelid
+    ),
+
+    sequence as (
+        select
+            s.seqrelid,
+            sqlkit._table_name(s.seqrelid) as name,
+            o.name as table_name,
+            a.attname,
+            case when has_sequence_privilege(s.seqrelid, 'select, usage') then pg_sequence_last_value(s.seqrelid) end
+                as last_value,
+            -- The column may hold less than the sequence gives.
+            least(
+                s.seqmax,
+                case a.atttypid
+                    when 'smallint'::regtype then 32767
+                    when 'integer'::regtype then 2147483647
+                    else s.seqmax
+                end
+            ) as last_possible
+        from pg_sequence as s
+        left join pg_depend as d
+            on d.classid = 'pg_class'::regclass and d.objid = s.seqrelid
+            and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i') and d.refobjsubid > 0
+        left join user_table as o on o.oid = d.refobjid
+        left join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+        where s.seqincrement > 0 and not s.seqcycle
+    ),
+
+    finding (weight, problem, relation, detail, statement) as (
+        select
+            case when t.xid_age > 1000000000 or t.multixact_age > 1000000000 then 100 else 70 end,
+            'old transaction ids',
+            t.name,
+            format(
+                'Its oldest row is %s transactions old; past %s autovacuum freezes it whatever is going on, and at '
+                '2,000,000,000 the server stops.',
+                greatest(t.xid_age, t.multixact_age), current_setting('autovacuum_freeze_max_age')
+            ),
+            format('vacuum (freeze) %s', t.name)
+        from user_table as t
+        where
+            t.relkind <> 'p'
+            and (
+                t.xid_age > 0.9 * current_setting('autovacuum_freeze_max_age')::bigint
+                or t.multixact_age > 0.9 * current_setting('autovacuum_multixact_freeze_max_age')::bigint
+            )
+        union all
+        select
+            90,
+            'invalid index',
+            i.name,
+            'An interrupted CREATE or REINDEX CONCURRENTLY left it: it costs every write and serves no query.',
+            case
+                when i.index_name ~ '_cc(new|old)[0-9]*$' then format('drop index concurrently %s', i.name)
+                else format('reindex index concurrently %s', i.name)
+            end
+        from user_index as i
+        where
+            not i.indisvalid
+            and i.relkind = 'i'
+            -- Somebody may be building it at this moment.
+            and not exists (
+                select
+                from pg_locks as l
+                where
+                    l.relation = i.indrelid
+                    and l.mode = 'ShareUpdateExclusiveLock'
+                    and l.granted
+                    and l.pid <> pg_backend_pid()
+                    and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+            )
+        union all
+        select
+            (60 + 39 * s.last_value::numeric / s.last_possible)::integer,
+            'sequence near its end',
+            s.name,
+            format(
+                '%s of %s numbers are used%s.',
+                s.last_value, s.last_possible, case when s.attname is not null then format(', by column %I of %s', s.attname, s.table_name) end
+            ),
+            case
+                when s.table_name is null then format('alter sequence %s as bigint no maxvalue', s.name)
+                else format(
+                    'alter table %s alter column %I type bigint; alter sequence %s as bigint no maxvalue',
+                    s.table_name, s.attname, s.name
+                )
+            end
+        from sequence as s
+        where s.last_value > 0.7 * s.last_possible
+        union all
+        select
+            50,
+            'autovacuum is off',
+            t.name,
+            'Dead rows stay, statistics age, until somebody vacuums it by hand.',
+            format('alter table %s reset (autovacuum_enabled)', t.name)
+        from user_table as t
+        cross join lateral pg_options_to_table(t.reloptions) as o
+        where o.option_name = 'autovacuum_enabled' and not o.option_value::boolean
+        union all
+        select
+            50,
+            'duplicate index',
+            i.name,
+            format('It is the same as %s, and takes %s.', k.name, pg_size_pretty(i.bytes)),
+            format('drop index concurrently %s', i.name)
+        from user_index as i
+        join user_index as k
+            on k.indrelid = i.indrelid
+            and k.relam = i.relam
+            and k.indkey::text = i.indkey::text
+            and k.indclass::text = i.indclass::text
+            and k.indcollation::text = i.indcollation::text
+            and k.indoption::text = i.indoption::text
+            and k.indnkeyatts = i.indnkeyatts
+            and coalesce(pg_get_expr(k.indexprs, k.indrelid), '') = coalesce(pg_get_expr(i.indexprs, i.indrelid), '')
+            and coalesce(pg_get_expr(k.indpred, k.indrelid), '') = coalesce(pg_get_expr(i.indpred, i.indrelid), '')
+            and k.indisvalid
+        where
+            i.indisvalid
+            and i.relkind = 'i'
+            and not i.relispartition
+            and not i.is_constraint
+            and not i.indisreplident
+            and (not i.indisunique or k.indisunique)
+            -- Of two that nothing tells apart the younger goes.
+            and (
+                k.is_constraint or (k.indisunique and not i.indisunique)
+                or (k.indisunique = i.indisunique and k.indexrelid < i.indexrelid)
+            )
+            and k.indexrelid <> i.indexrelid
+        union all
+        select
+            45,
+            'foreign key without index',
+            t.name,
+            format(
+                '%I refers to %s: deleting there, or changing a key, reads all of this table.',
+                k.conname, sqlkit._table_name(k.confrelid)
+            ),
+            format(
+                'create index%s on %s (%s)',
+                case when t.relkind = 'p' then '' else ' concurrently' end,
+                t.name,
+                (
+                    select string_agg(quote_ident(a.attname), ', ' order by u.position)
+                    from unnest(k.conkey) with ordinality as u (attnum, position)
+                    join pg_attribute as a on a.attrelid = k.conrelid and a.attnum = u.attnum
+                )
+            )
+        from pg_constraint as k
+        join user_table as t on t.oid = k.conrelid
+        where
+            k.contype = 'f'
+            and k.conparentid = 0
+            and not exists (
+                select
+                from pg_index as i
+                where
+                    i.indrelid = k.conrelid
+                    and i.indisvalid
+                    and i.indpred is null
+                    -- The index begins with the columns of the key, in any order.
+                    and (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
+            )
+        union all
+        select
+            case when t.dead_rows > t.live_rows then 45 else 30 end,
+            'dead rows',
+            t.name,
+            format('%s dead rows beside %s live ones.', t.dead_rows, t.live_rows),
+            format('vacuum (analyze) %s', t.name)
+        from user_table as t
+        where t.dead_rows > 10000 and t.dead_rows > 0.3 * t.live_rows
+        union all
+        select
+            40,
+            case when t.is_unknown then 'never vacuumed or analyzed' else 'never vacuumed' end,
+            t.name,
+            case
+                when t.is_unknown then 'The planner knows nothing of its content.'
+                else 'Index-only scans read the table all the same, and its rows are yet to be frozen.'
+            end,
+            format('%s %s', case when t.relkind = 'p' then 'analyze' else 'vacuum (analyze)' end, t.name)
+        from user_table as t
+        where
+            case
+                when t.relkind = 'p' then
+                    -- Nobody but ANALYZE looks at it as a whole, and autovacuum does not.
+                    t.is_unknown
+                    and exists (
+                        select
+                        from pg_inherits as h
+                        join pg_class as c on c.oid = h.inhrelid
+                        where h.inhparent = t.oid and pg_relation_size(c.oid) >= p_least_bytes
+                    )
+                when t.is_unknown then pg_relation_size(t.oid) > 0
+                else
+                    t.vacuumed_at is null and t.relallvisible = 0 and pg_relation_size(t.oid) >= p_least_bytes
+            end
+        union all
+        select
+            (20 + 20 * b.bloat_ratio)::integer,
+            b.kind || ' bloat',
+            sqlkit._table_name(b.relation),
+            format(
+                '%s of %s are bloat, by statistics of %s confidence.',
+                pg_size_pretty(b.bloat_bytes), pg_size_pretty(b.total_bytes), b.confidence
+            ),
+            case
+                when b.kind = 'index' then format('reindex index concurrently %s', sqlkit._table_name(b.relation))
+                else format('vacuum (full, analyze) %s', t.name)
+            end
+        from sqlkit.bloat as b
+        join user_table as t on t.oid = b.table_name
+        where b.bloat_bytes >= greatest(p_least_bytes, 1) and b.bloat_ratio >= 0.3 and b.confidence <> 'low'
+        union all
+        select
+            20,
+            'autovacuum comes late',
+            t.name,
+            format(
+                'It has %s rows: at a scale factor of %s autovacuum waits for %s dead ones.',
+                t.live_rows, current_setting('autovacuum_vacuum_scale_factor'),
+                (t.live_rows * current_setting('autovacuum_vacuum_scale_factor')::numeric)::bigint
+            ),
+            format('alter table %s set (autovacuum_vacuum_scale_factor = 0.02)', t.name)
+        from user_table as t
+        where
+            t.live_rows * current_setting('autovacuum_vacuum_scale_factor')::numeric > 2000000
+            -- 18 has a limit of its own.
+            and coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::bigint, -1) < 0
+            and not exists (
+                select
+                from pg_options_to_table(t.reloptions) as o
+                where o.option_name in ('autovacuum_vacuum_scale_factor', 'autovacuum_enabled')
+            )
+        union all
+        select
+            15,
+            'unused index',
+            i.name,
+            format(
+                'No query has read its %s since %s. A standby counts for itself.',
+                pg_size_pretty(i.bytes), coalesce(d.stats_reset, pg_postmaster_start_time())::date
+            ),
+            format('drop index concurrently %s', i.name)
+        from user_index as i
+        join pg_stat_database as d on d.datname = current_database()
+        where
+            i.bytes >= p_least_bytes
+            and i.relkind = 'i'
+            and i.indisvalid
+            and not i.relispartition
+            and not i.indisunique
+            and not i.is_constraint
+            and not i.indisreplident
+            and pg_stat_get_numscans(i.indexrelid) = 0
+    )
+
+    select f.weight, f.problem, f.relation, f.detail, f.statement
+    from finding as f
+    order by f.weight desc, f.problem, f.relation;
+end;
+$find_problems$;
+
+comment on function sqlkit.find_problems(bigint) is
+'What is wrong with the tables, indexes and sequences of this database, the heaviest first (100 is an emergency, 15 a
+hint), each with the statement that mends it: read it before you run it. Old transaction ids, invalid, duplicate and
+unused indexes, foreign keys without index, sequences near their end, autovacuum off or late, tables never vacuumed
+or analyzed, dead rows, bloat. Unused indexes and bloat count from p_least_bytes on.
+Writes: nothing. Locks: none. Raises: nothing.';
+
+-- objects/80_maintain_plan.sql
+
+-- Maintenance: a plan of statements, each with its reason and whatever stands against it now. Nothing here executes
+-- them, since VACUUM and REINDEX CONCURRENTLY refuse to run inside a function: sqlkit optimize does, or psql by
+-- \gexec. Each statement is a run in the ledger.
+
+create or replace function sqlkit._held_horizon(p_patience interval)
+returns text
+language sql
+stable
+begin atomic
+select
+    case
+        when pg_is_in_recovery() then 'the server is a standby'
+        else coalesce(
+            (
+                select
+                    format(
+                        'session %s of %s holds back the horizon of dead rows by a transaction since %s',
+                        a.pid, coalesce(quote_ident(a.usename), a.backend_type), date_trunc('second', a.xact_start)
+                    ) as holder
+                from pg_stat_activity as a
+                where
+                    (a.backend_xmin is not null or a.backend_xid is not null)
+                    and a.xact_start < clock_timestamp() - p_patience
+                    and a.pid <> pg_backend_pid()
+                    -- VACUUM holds back nothing; what it works at is seen by its locks.
+                    and a.backend_type in ('client backend', 'parallel worker', 'background worker')
+                    and not exists (select from pg_stat_progress_vacuum as v
+where v.pid = a.pid)
+                order by a.xact_start
+                limit 1
+            ),
+            (
+                select
+                    format(
+                        'prepared transaction %L holds back the horizon of dead rows since %s',
+                        x.gid, date_trunc('second', x.prepared)
+                    ) as holder
+                from pg_prepared_xacts as x
+                where x.prepared < clock_timestamp() - p_patience
+                order by x.prepared
+                limit 1
+            ),
+            (
+                select
+                    format(
+                        'replication slot %I holds back the horizon of dead rows, and nobody reads it', s.slot_name
+                    ) as holder
+                from pg_replication_slots as s
+                where s.xmin is not null and not s.active
+                order by s.slot_name
+                limit 1
+            )
+        )
+    end as holder;
+end;
+
+comment on function sqlkit._held_horizon(interval) is
+'Who has kept dead rows from being removed for longer than so: a session, a prepared transaction, an abandoned
+replication slot; null if nobody. Of other roles'' sessions only pg_read_all_stats sees it.';
+
+
+create or replace function sqlkit._lagging_replica(p_lag_bytes bigint)
+returns text
+language sql
+stable
+begin atomic
+select
+    format(
+        'replica %s is %s behind',
+        coalesce(nullif(r.application_name, ''), r.client_addr::text, r.pid::text),
+        pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn))
+    ) as lagging
+from pg_stat_replication as r
+where
+    not pg_is_in_recovery()
+    and r.replay_lsn is not null
+    and pg_wal_lsn_diff(
+        case when not pg_is_in_recovery() then pg_current_wal_lsn() end, r.replay_lsn
+    ) > p_lag_bytes
+order by r.replay_lsn
+limit 1;
+end;
+
+comment on function sqlkit._lagging_replica(bigint) is
+'The replica that is furthest behind, if by more bytes of WAL than so; null if none is.';
+
+
+create or replace function sqlkit._may_maintain(p_table regclass)
+returns boolean
+language sql
+stable
+begin atomic
+select
+    pg_has_role(c.relowner, 'usage')
+    or case
+        when current_setting('server_version_num')::integer >= 170000
+            then has_table_privilege(c.oid, 'maintain')
+        else false
+    end as may_maintain
+from pg_class as c
+where c.oid = p_table;
+end;
+
+comment on function sqlkit._may_maintain(regclass) is
+'Whether the caller may vacuum, analyze and reindex a table: as its owner, or by MAINTAIN from PostgreSQL 17 on.';
+
+
+create or replace function sqlkit._maintainer(p_table regclass)
+returns text
+language sql
+stable
+begin atomic
+select
+    format(
+        'session %s works at it%s',
+        l.pid,
+        coalesce((select ': ' || left(a.query, 60) as query from pg_stat_activity as a
+where a.pid = l.pid), '')
+    ) as maintainer
+from pg_locks as l
+where
+    l.relation = p_table
+    and l.database = (select d.oid from pg_database as d
+where d.datname = current_database())
+    -- What VACUUM, ANALYZE, CREATE INDEX CONCURRENTLY and REINDEX CONCURRENTLY take, and what is stronger.
+    and l.mode in ('ShareUpdateExclusiveLock', 'ShareLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    and l.granted
+    and l.pid <> pg_backend_pid()
+order by l.pid
+limit 1;
+end;
+
+comment on function sqlkit._maintainer(regclass) is
+'The session that holds a lock on a table which maintenance would wait for: autovacuum, another maintenance, DDL; null
+if there is none.';
+
+
+create or replace function sqlkit._expected_seconds(p_action text, p_relation text, p_bytes bigint)
+returns double precision
+language sql
+stable
+begin atomic
+with past as (
+    select
+        r.run_id,
+        r.options ->> 'relation' as relation,
+        (r.options ->> 'bytes_before')::bigint as bytes,
+        extract(epoch from r.finished_at - r.started_at) as seconds
+    from sqlkit.run as r
+    where r.kind = 'maintenance' and r.state = 'done' and r.options ->> 'action' = p_action
+    order by r.run_id desc
+    limit 100
+)
+
+select
+    coalesce(
+        -- This one the last time, by its size; else the speed of this kind of work on others.
+        (
+            select p.seconds * p_bytes / greatest(p.bytes, 8192) as seconds
+            from past as p
+            where p.relation = p_relation
+            order by p.run_id desc
+            limit 1
+        ),
+        (select sum(p.seconds) * p_bytes / greatest(sum(p.bytes), 8192) as seconds from past as p)
+    )::double precision as seconds;
+end;
+
+comment on function sqlkit._expected_seconds(text, text, bigint) is
+'How long a statement will take, by what the ledger has of its like; null if there is nothing.';
+
+
+create or replace function sqlkit.plan_maintenance(
+    p_tables regclass[] default null,
+    p_actions text[] default '{clean,vacuum,analyze,reindex,rewrite}',
+    p_least_bytes bigint default 1048576,
+    p_least_ratio double precision default 0.3,
+    p_patience interval default '5 minutes',
+    p_lag_bytes bigint default 268435456,
+    p_free_bytes bigint default null
+)
+returns table (
+    action text,
+    table_name regclass,
+    relation text,
+    statement text,
+    reason text,
+    total_bytes bigint,
+    gain_bytes bigint,
+    lock text,
+    expected_seconds double precision,
+    obstacle text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $plan_maintenance$
+declare
+    v_version integer := current_setting('server_version_num')::integer;
+    v_held text := sqlkit._held_horizon(p_patience);
+    v_lagging text := sqlkit._lagging_replica(p_lag_bytes);
+    v_vacuum text := case when v_version >= 160000 then ', skip_database_stats' else '' end;
+    v_repack boolean := v_version >= 190000;
+    v_squeeze boolean := exists (select from pg_extension as e where e.extname = 'pg_squeeze');
+    v_pg_repack boolean := exists (select from pg_extension as e where e.extname = 'pg_repack');
+begin
+    return query
+    with user_table as (
+        select
+            c.oid,
+            -- Before 16 an index that is built while the table is empty makes it 0.
+            c.reltuples < 0 or (
+                c.reltuples = 0
+                and coalesce(
+                    pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid),
+                    pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
+                ) is null
+            ) as is_unknown,
+            c.relkind,
+            sqlkit._table_name(c.oid) as name,
+            n.nspname,
+            c.relname,
+            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) as xid_age,
+            pg_relation_size(c.oid) as bytes,
+            pg_stat_get_live_tuples(c.oid) as live_rows,
+            pg_stat_get_dead_tuples(c.oid) as dead_rows,
+            pg_stat_get_ins_since_vacuum(c.oid) as rows_since_vacuum,
+            pg_stat_get_mod_since_analyze(c.oid) as rows_since_analyze,
+            coalesce(
+                pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
+            ) as vacuumed_at
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        left join pg_class as t on t.oid = c.reltoastrelid
+        where
+            c.relkind in ('r', 'm')
+            and c.relpersistence <> 't'
+            and n.nspname not in ('pg_catalog', 'information_schema', 'sqlkit_stage')
+            and not sqlkit._is_locked_away(c.oid)
+            and (
+                p_tables is null
+                or c.oid = any(p_tables)
+                or exists (
+                    select
+                    from unnest(p_tables) as k (root)
+                    cross join lateral pg_partition_tree(k.root) as p
+                    where p.relid = c.oid
+                )
+            )
+    ),
+
+    finding (action, position, table_oid, relation, statement, reason, total_bytes, gain_bytes, lock, needed) as (
+        select
+            'clean',
+            1,
+            t.oid,
+            sqlkit._table_name(x.oid),
+            case
+                when x.relname ~ '_cc(new|old)[0-9]*$'
+                    then format('drop index concurrently if exists %s', sqlkit._table_name(x.oid))
+                else format('reindex index concurrently %s', sqlkit._table_name(x.oid))
+            end,
+            'an interrupted statement left it invalid',
+            pg_relation_size(x.oid),
+            case when x.relname ~ '_cc(new|old)[0-9]*$' then pg_relation_size(x.oid) else 0 end,
+            'SHARE UPDATE EXCLUSIVE',
+            0::bigint
+        from user_table as t
+        join pg_class as r on r.oid = t.oid
+        join pg_index as i on i.indrelid in (t.oid, r.reltoastrelid)
+        join pg_class as x on x.oid = i.indexrelid
+        where not i.indisvalid and x.relkind = 'i'
+        union all
+        select
+            'vacuum',
+            2,
+            t.oid,
+            t.name,
+            format(
+                'vacuum (%s%s) %s',
+                concat_ws(', ', case when f.is_old then 'freeze' end, 'analyze'), v_vacuum, t.name
+            ),
+            case
+                when f.is_old then format('its oldest row is %s transactions old', t.xid_age)
+                when f.is_dead then format('%s dead rows beside %s live ones', t.dead_rows, t.live_rows)
+                when f.is_grown then format('%s rows were inserted since', t.rows_since_vacuum)
+                else 'it was never vacuumed'
+            end,
+            t.bytes,
+            -- Free for new rows; the file stays as it is, but for an empty end.
+            (t.bytes * t.dead_rows::numeric / greatest(1, t.dead_rows + t.live_rows))::bigint,
+            'SHARE UPDATE EXCLUSIVE',
+            0
+        from user_table as t
+        cross join lateral (
+            select
+                t.xid_age > 0.5 * current_setting('autovacuum_freeze_max_age')::bigint as is_old,
+                t.dead_rows > 500 and t.dead_rows > 0.1 * t.live_rows as is_dead,
+                t.rows_since_vacuum > 1000 and t.rows_since_vacuum > 0.2 * t.live_rows as is_grown,
+                t.vacuumed_at is null and t.bytes >= p_least_bytes as is_new
+        ) as f
+        where f.is_old or f.is_dead or f.is_grown or f.is_new
+        union all
+        select
+            'analyze',
+            3,
+            t.oid,
+            t.name,
+            format('analyze %s', t.name),
+            case
+                when t.is_unknown then 'it was never analyzed'
+                else format('%s rows were changed since', t.rows_since_analyze)
+            end,
+            t.bytes,
+            0,
+            'SHARE UPDATE EXCLUSIVE',
+            0
+        from user_table as t
+        where
+            (t.rows_since_analyze > 500 and t.rows_since_analyze > 0.1 * t.live_rows)
+            or (t.is_unknown and t.bytes > 0)
+        union all
+        select
+            case b.kind when 'index' then 'reindex' else 'rewrite' end,
+            case b.kind when 'index' then 4 else 5 end,
+            t.oid,
+            r.name,
+            case
+                when b.kind = 'index' then format('reindex index concurrently %s', r.name)
+                when v_repack then format('repack (concurrently) %s', t.name)
+                when v_squeeze then format('select squeeze.squeeze_table(%L, %L)', t.nspname, t.relname)
+                else format('pg_repack --dbname=%s --table=%s', quote_ident(current_database()), t.name)
+            end,
+            format(
+                '%s percent bloat, by statistics of %s confidence', round(100 * r.bloat / b.total_bytes), b.confidence
+            ),
+            b.total_bytes,
+            r.bloat,
+            case b.kind
+                when 'index' then 'SHARE UPDATE EXCLUSIVE'
+                else 'SHARE UPDATE EXCLUSIVE, in the end shortly ACCESS EXCLUSIVE'
+            end,
+            2 * (b.total_bytes - r.bloat)
+        from user_table as t
+        join sqlkit.bloat as b on b.table_name = t.oid
+        cross join lateral (
+            select
+                n.name,
+                -- What the last rewriting left for a row is the least that another one would leave.
+                least(
+                    b.bloat_bytes,
+                    (
+                        select
+                            b.total_bytes - (x.options ->> 'bytes_after')::bigint
+                            * greatest(1, b.live_rows::numeric / nullif((x.options ->> 'live_rows')::bigint, 0))
+                        from sqlkit.run as x
+                        where
+                            x.kind = 'maintenance'
+                            and x.state = 'done'
+                            and x.options ->> 'relation' = n.name
+                            and x.options ->> 'action' in ('reindex', 'rewrite')
+                        order by x.run_id desc
+                        limit 1
+                    )
+                )::bigint as bloat
+            from sqlkit._table_name(b.relation) as n (name)
+        ) as r
+        where
+            (b.kind = 'index' or (b.kind = 'table' and (v_repack or v_squeeze or v_pg_repack)))
+            and r.bloat >= greatest(p_least_bytes, 1)
+            and r.bloat >= p_least_ratio * b.total_bytes
+            and b.confidence in ('high', 'medium')
+            and not exists (
+                select from pg_index as i where i.indexrelid = b.relation and (not i.indisvalid or i.indisexclusion)
+            )
+    )
+
+    select
+        f.action,
+        f.table_oid::regclass,
+        f.relation,
+        f.statement,
+        f.reason,
+        f.total_bytes,
+        f.gain_bytes,
+        f.lock,
+        sqlkit._expected_seconds(f.action, f.relation, f.total_bytes),
+        case
+            when not sqlkit._may_maintain(f.table_oid) then 'it belongs to another role'
+            when f.action <> 'analyze' and v_held is not null then v_held
+            when f.action not in ('analyze', 'clean') and v_lagging is not null then v_lagging
+            when f.action = 'rewrite' and not v_repack and not v_squeeze
+                then 'a program of its own does that: run it by hand'
+            when p_free_bytes < f.needed
+                then format(
+                    'it takes up to %s of disk for a while, and %s are free',
+                    pg_size_pretty(f.needed), pg_size_pretty(p_free_bytes)
+                )
+            else sqlkit._maintainer(f.table_oid)
+        end
+    from finding as f
+    where
+        f.action = any(p_actions)
+        -- VACUUM analyzes by the way.
+        and not (
+            f.action = 'analyze'
+            and 'vacuum' = any(p_actions)
+            and exists (select from finding as v where v.action = 'vacuum' and v.table_oid = f.table_oid)
+        )
+    order by f.position, f.gain_bytes desc, f.relation, f.statement;
+end;
+$plan_maintenance$;
+
+comment on function sqlkit.plan_maintenance(
+    regclass[], text[], bigint, double precision, interval, bigint, bigint
+) is
+'What is to be done for the tables given (with their partitions) or all, in the order in which to do it: statement,
+reason, bytes that it is expected to gain (for VACUUM: to free within the file), lock, seconds by earlier runs, and
+obstacle, which says why not to do it now: a horizon held for longer than p_patience, a session that works at the
+table, a replica more than p_lag_bytes of WAL behind, less disk than p_free_bytes tells, rights. Actions are clean
+(what interrupted statements left), vacuum, analyze, reindex and rewrite (by REPACK, pg_squeeze or pg_repack, where
+they are). Indexes and tables are rewritten for p_least_bytes and p_least_ratio of bloat.
+In psql: select statement from sqlkit.plan_maintenance() where obstacle is null \gexec
+Writes: nothing. Locks: none. Raises: nothing.';
+
+
+create or replace function sqlkit.start_maintenance(
+    p_table regclass,
+    p_action text,
+    p_relation text,
+    p_statement text,
+    p_client text default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $start_maintenance$
+begin
+    return sqlkit.start_run(
+        'maintenance',
+        p_table,
+        p_options => jsonb_build_object(
+            'action', p_action,
+            'relation', p_relation,
+            'statement', p_statement,
+            'bytes_before', pg_relation_size(to_regclass(p_relation)),
+            'live_rows', sqlkit._live_rows(p_table)::bigint
+        ),
+        p_client => p_client
+    );
+end;
+$start_maintenance$;
+
+comment on function sqlkit.start_maintenance(regclass, text, text, text, text) is
+'Opens a run for a statement of plan_maintenance(), with the size of what it works at, and returns its id.
+Writes: sqlkit.run.';
+
+
+create or replace function sqlkit.finish_maintenance(
+    p_run_id bigint,
+    p_error_code text default null,
+    p_error_message text default null
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $finish_maintenance$
+begin
+    perform sqlkit.finish_run(p_run_id, p_error_code, p_error_message);
+    update sqlkit.run as r
+    set options = r.options || jsonb_build_object(
+        'bytes_after', coalesce(pg_relation_size(to_regclass(r.options ->> 'relation')), 0)
+    )
+    where r.run_id = p_run_id;
+end;
+$finish_maintenance$;
+
+comment on function sqlkit.finish_maintenance(bigint, text, text) is
+'Closes a run of start_maintenance(), with the size of what it worked at: done, or failed where an error code is given.
+Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
+
+
+create or replace view sqlkit.maintenance as
+select
+    r.run_id,
+    r.started_at,
+    r.target,
+    r.options ->> 'action' as action,
+    r.options ->> 'relation' as relation,
+    r.options ->> 'statement' as statement,
+    r.state,
+    extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision as seconds,
+    (r.options ->> 'bytes_before')::bigint as bytes_before,
+    (r.options ->> 'bytes_after')::bigint as bytes_after,
+    r.error_code,
+    r.error_message
+from sqlkit.run as r
+where r.kind = 'maintenance';
+
+comment on view sqlkit.maintenance is 'Statements of maintenance that were run, with the sizes before and after.';
+
+-- objects/85_monitor.sql
+
+-- Monitoring: what goes on, what went on, how the tables stand. All of it is views, for psql and for tools; members
+-- of sqlkit_reader see them. Of other roles' sessions PostgreSQL shows details to pg_read_all_stats only.
+
+create or replace view sqlkit.run_progress as
+select
+    r.run_id,
+    r.kind,
+    r.target,
+    r.started_at,
+    extract(epoch from clock_timestamp() - r.started_at)::double precision as seconds,
+    extract(epoch from clock_timestamp() - r.heartbeat_at)::double precision as seconds_silent,
+    coalesce(b.rows_read, 0) as rows_committed,
+    coalesce(c.rows_copied, 0) as rows_copied,
+    coalesce(c.bytes_copied, 0) as bytes_copied,
+    coalesce(b.rows_read, 0)
+    / greatest(extract(epoch from clock_timestamp() - r.started_at), 0.001)::double precision as rows_per_second,
+    coalesce(
+        case when c.streams > 0 then format('copy, %s streams', c.streams) end,
+        format('%s: %s', i.command, i.phase),
+        v.phase,
+        case when r.backend_pid is not null then a.wait end,
+        'between statements'
+    ) as doing,
+    coalesce(
+        i.blocks_done::double precision / nullif(i.blocks_total, 0),
+        v.heap_blks_scanned::double precision / nullif(v.heap_blks_total, 0)
+    ) as share_done,
+    r.backend_pid,
+    r.client
+from sqlkit.run as r
+left join lateral (
+    select sum(x.rows_read)::bigint as rows_read
+    from sqlkit.batch as x
+    where x.run_id = r.run_id
+) as b on true
+left join lateral (
+    select
+        count(*) as streams,
+        sum(p.tuples_processed)::bigint as rows_copied,
+        sum(p.bytes_processed)::bigint as bytes_copied
+    from pg_stat_progress_copy as p
+    where
+        p.relid = to_regclass(r.target)
+        or p.relid in (
+            select to_regclass(format('sqlkit_stage.%I', s.name))
+            from sqlkit.stage as s
+            where s.run_id = r.run_id
+        )
+) as c on true
+left join pg_stat_progress_create_index as i on i.pid = r.backend_pid
+left join pg_stat_progress_vacuum as v on v.pid = r.backend_pid
+left join lateral (
+    select
+        case
+            when s.wait_event_type = 'Lock' then 'waits for a lock'
+            when s.state = 'active' then left(regexp_replace(s.query, '\s+', ' ', 'g'), 40)
+        end as wait
+    from pg_stat_activity as s
+    where s.pid = r.backend_pid
+) as a on true
+where r.state = 'running';
+
+comment on view sqlkit.run_progress is
+'The runs that go on: rows committed, rows in COPY at this moment, speed, what the server does for them (from
+pg_stat_progress_copy, _create_index and _vacuum), and how far that is. seconds_silent: since the program was heard of.';
+
+
+create or replace view sqlkit.rows_per_minute as
+select
+    m.minute as minute_at,
+    b.target,
+    coalesce(b.batches, 0) as batches,
+    coalesce(b.rows_read, 0) as rows_read,
+    coalesce(b.rows_written, 0) as rows_written
+from generate_series(
+    date_trunc('minute', clock_timestamp()) - interval '59 minutes', date_trunc('minute', clock_timestamp()),
+    interval '1 minute'
+) as m (minute)
+left join lateral (
+    select
+        r.target,
+        count(*) as batches,
+        sum(x.rows_read)::bigint as rows_read,
+        sum(x.rows_inserted + x.rows_updated)::bigint as rows_written
+    from sqlkit.batch as x
+    join sqlkit.run as r on r.run_id = x.run_id
+    where x.committed_at >= m.minute and x.committed_at < m.minute + interval '1 minute'
+    group by r.target
+) as b on true;
+
+comment on view sqlkit.rows_per_minute is
+'Rows of each of the last sixty minutes, by target; a minute without any has one row without target.';
+
+
+create or replace view sqlkit.run_speed as
+select
+    s.run_id,
+    s.kind,
+    s.target,
+    s.policy,
+    s.started_at,
+    s.seconds_total,
+    s.rows_read,
+    s.rows_read / nullif(s.seconds_total, 0) as rows_per_second,
+    r.client_peak_bytes,
+    b.run_id as baseline_run_id,
+    (s.rows_read / nullif(s.seconds_total, 0))
+    / nullif(z.rows_read / nullif(z.seconds_total, 0), 0) as speed_ratio,
+    r.client_peak_bytes::double precision / nullif(y.client_peak_bytes, 0) as memory_ratio
+from sqlkit.run_summary as s
+join sqlkit.run as r on r.run_id = s.run_id
+left join sqlkit.baseline as b on b.target = s.target
+left join sqlkit.run_summary as z on z.run_id = b.run_id
+left join sqlkit.run as y on y.run_id = b.run_id
+where s.state = 'done' and s.kind <> 'maintenance';
+
+comment on view sqlkit.run_speed is
+'Finished runs with rows a second and memory, and both in proportion to the baseline of the target: speed_ratio 2 is
+twice as fast, memory_ratio 2 takes twice as much.';
+
+
+create or replace function sqlkit.set_baseline(p_run_id bigint)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $set_baseline$
+declare
+    v_target text;
+begin
+    insert into sqlkit.baseline as b (target, run_id)
+    select r.target, r.run_id
+    from sqlkit.run as r
+    where r.run_id = p_run_id and r.state = 'done' and r.kind <> 'maintenance'
+    on conflict (target) do update
+    set run_id = excluded.run_id, recorded_at = clock_timestamp()
+    returning b.target into v_target;
+    if not found then
+        raise exception using
+            errcode = 'SK401',
+            message = 'there is no such run',
+            detail = format('Run %s is unknown, or did not end well.', p_run_id),
+            hint = 'List them with: select * from sqlkit.run_speed order by run_id;';
+    end if;
+    return v_target;
+end;
+$set_baseline$;
+
+comment on function sqlkit.set_baseline(bigint) is
+'Makes a finished run the one that other runs of its target are compared with, and returns the target.
+Writes: sqlkit.baseline. Raises: SK401 if there is no such run, or it failed or goes on.';
+
+
+create or replace function sqlkit.note_memory(p_run_id bigint, p_peak_bytes bigint)
+returns void
+language sql
+begin atomic
+update sqlkit.run
+set client_peak_bytes = greatest(client_peak_bytes, p_peak_bytes)
+where run_id = p_run_id;
+end;
+
+comment on function sqlkit.note_memory(bigint, bigint) is
+'Notes the most memory that the program behind a run has taken. Writes: sqlkit.run.';
+
+
+create or replace view sqlkit.slow_batch as
+select
+    b.run_id,
+    b.batch_id,
+    r.target,
+    b.committed_at,
+    b.rows_read,
+    b.seconds,
+    b.seconds / b.rows_read * 1000000 as seconds_per_million,
+    u.usual as usual_per_million
+from (
+    select
+        x.*,
+        x.seconds_copy + x.seconds_merge as seconds
+    from sqlkit.batch as x
+) as b
+join sqlkit.run as r on r.run_id = b.run_id
+join (
+    select
+        y.target,
+        percentile_cont(0.5) within group (
+            order by (x.seconds_copy + x.seconds_merge) / x.rows_read * 1000000
+        ) as usual
+    from sqlkit.batch as x
+    join sqlkit.run as y on y.run_id = x.run_id
+    where x.rows_read > 0 and x.seconds_copy + x.seconds_merge > 0
+    group by y.target
+) as u on u.target = r.target
+where
+    b.rows_read > 0
+    and b.seconds >= 1
+    and b.seconds / b.rows_read * 1000000 > 2 * u.usual;
+
+comment on view sqlkit.slow_batch is
+'Batches of a second and more that took more than twice the usual time for a row of their target.';
+
+
+create or replace view sqlkit.dead_rows as
+select
+    c.oid::regclass as table_name,
+    pg_stat_get_live_tuples(c.oid) as live_rows,
+    pg_stat_get_dead_tuples(c.oid) as dead_rows,
+    pg_stat_get_dead_tuples(c.oid)::double precision
+    / nullif(pg_stat_get_live_tuples(c.oid) + pg_stat_get_dead_tuples(c.oid), 0) as dead_share,
+    pg_stat_get_mod_since_analyze(c.oid) as rows_since_analyze,
+    greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) as vacuumed_at,
+    greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) as analyzed_at
+from pg_class as c
+where
+    c.relkind in ('r', 'm')
+    and c.relpersistence <> 't'
+    and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace);
+
+comment on view sqlkit.dead_rows is
+'Live and dead rows of each table, rows changed since ANALYZE, and when it was last vacuumed and analyzed.';
+
+
+create or replace view sqlkit.storage as
+select
+    c.oid::regclass as table_name,
+    pg_total_relation_size(c.oid) as total_bytes,
+    pg_relation_size(c.oid) as heap_bytes,
+    pg_indexes_size(c.oid) as index_bytes,
+    coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0) as toast_bytes,
+    (
+        select coalesce(jsonb_object_agg(x.relname, pg_relation_size(x.oid)), '{}')
+        from pg_index as i
+        join pg_class as x on x.oid = i.indexrelid
+        where i.indrelid = c.oid
+    ) as indexes
+from pg_class as c
+where
+    c.relkind in ('r', 'm')
+    and c.relpersistence <> 't'
+    and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    -- To ask for the size of what is locked away is to wait.
+    and not sqlkit._is_locked_away(c.oid);
+
+comment on view sqlkit.storage is
+'What each table takes: its heap, its TOAST with the index of that, its indexes together and one by one. A table that
+somebody holds in ACCESS EXCLUSIVE is left out: its size could only be waited for.';
+
+
+create or replace view sqlkit.open_reject as
+select
+    x.run_id,
+    r.target,
+    count(*) as rejects,
+    min(r.started_at) as started_at
+from sqlkit.reject as x
+join sqlkit.run as r on r.run_id = x.run_id
+where x.state = 'open'
+group by x.run_id, r.target;
+
+comment on view sqlkit.open_reject is 'How many rejects of each run nobody has replayed or dismissed; not what they hold.';
+
+
+create or replace view sqlkit.waiting_lock as
+select
+    a.pid,
+    a.usename as user_name,
+    case
+        when l.relation is not null
+            then coalesce(sqlkit._table_name(l.relation), l.relation::text)
+        else l.locktype
+    end as waits_for,
+    l.mode,
+    extract(epoch from clock_timestamp() - l.waitstart)::double precision as seconds,
+    pg_blocking_pids(a.pid) as blocked_by,
+    (
+        select r.run_id
+        from sqlkit.run as r
+        where r.state = 'running' and r.backend_pid = a.pid
+        order by r.run_id desc
+        limit 1
+    ) as run_id,
+    left(a.query, 200) as query
+from pg_locks as l
+join pg_stat_activity as a on a.pid = l.pid
+where
+    not l.granted
+    and (l.database is null or l.database in (
+        0, (select d.oid from pg_database as d
+where d.datname = current_database())
+    ));
+
+comment on view sqlkit.waiting_lock is
+'Sessions that wait for a lock in this database: for what, how long, and the sessions that hold it against them.';
+
+
+create or replace function sqlkit.collect_metrics()
+returns table (name text, kind text, help text, labels jsonb, value double precision)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $collect_metrics$
+begin
+    return query
+    select
+        'sqlkit_runs_total', 'counter', 'Runs by kind, target and state.',
+        jsonb_build_object('kind', r.kind, 'target', r.target, 'state', r.state), count(*)::double precision
+    from sqlkit.run as r
+    where r.state <> 'running'
+    group by r.kind, r.target, r.state
+    union all
+    select
+        'sqlkit_runs_running', 'gauge', 'Runs that go on.', jsonb_build_object('kind', k.kind),
+        (select count(*) from sqlkit.run as r where r.state = 'running' and r.kind = k.kind)::double precision
+    from (values ('load'), ('merge'), ('refresh'), ('maintenance')) as k (kind)
+    union all
+    select
+        'sqlkit_rows_total', 'counter', 'Rows read, by what became of them.',
+        jsonb_build_object('target', r.target, 'outcome', c.outcome), sum(c.rows)::double precision
+    from sqlkit.batch as b
+    join sqlkit.run as r on r.run_id = b.run_id
+    cross join lateral (
+        values
+        ('inserted', b.rows_inserted),
+        ('updated', b.rows_updated),
+        ('unchanged', b.rows_unchanged),
+        ('ignored', b.rows_ignored),
+        ('duplicate', b.rows_duplicate),
+        ('rejected', b.rows_rejected)
+    ) as c (outcome, rows)
+    group by r.target, c.outcome
+    union all
+    select
+        'sqlkit_batch_seconds_total', 'counter', 'Time that batches took, by kind of work.',
+        jsonb_build_object('target', r.target, 'work', c.work), sum(c.seconds)
+    from sqlkit.batch as b
+    join sqlkit.run as r on r.run_id = b.run_id
+    cross join lateral (
+        values ('decode', b.seconds_decode), ('copy', b.seconds_copy), ('merge', b.seconds_merge)
+    ) as c (work, seconds)
+    group by r.target, c.work
+    union all
+    select
+        'sqlkit_last_success_timestamp_seconds', 'gauge', 'When a run last ended well.',
+        jsonb_build_object('kind', r.kind, 'target', r.target),
+        extract(epoch from max(r.finished_at))::double precision
+    from sqlkit.run as r
+    where r.state = 'done'
+    group by r.kind, r.target
+    union all
+    select
+        'sqlkit_open_rejects', 'gauge', 'Rejects that nobody has replayed or dismissed.',
+        jsonb_build_object('target', t.target), coalesce(sum(o.rejects), 0)::double precision
+    from (select distinct r.target from sqlkit.run as r where r.kind in ('load', 'refresh')) as t
+    left join sqlkit.open_reject as o on o.target = t.target
+    group by t.target
+    union all
+    select
+        'sqlkit_waiting_locks', 'gauge', 'Sessions that wait for a lock in this database.', '{}'::jsonb,
+        (select count(*) from sqlkit.waiting_lock)::double precision
+    union all
+    select
+        'sqlkit_dead_rows', 'gauge', 'Dead rows of targets.',
+        jsonb_build_object('target', t.target), d.dead_rows::double precision
+    from (select distinct r.target from sqlkit.run as r) as t
+    join sqlkit.dead_rows as d on d.table_name = to_regclass(t.target)
+    union all
+    select
+        'sqlkit_storage_bytes', 'gauge', 'What targets take on disk.',
+        jsonb_build_object('target', t.target, 'part', p.part), p.bytes::double precision
+    from (select distinct r.target from sqlkit.run as r) as t
+    join sqlkit.storage as s on s.table_name = to_regclass(t.target)
+    cross join lateral (
+        values ('heap', s.heap_bytes), ('index', s.index_bytes), ('toast', s.toast_bytes)
+    ) as p (part, bytes)
+    union all
+    select
+        'sqlkit_bloat_bytes', 'gauge', 'Estimated bloat of targets.',
+        jsonb_build_object('target', t.target, 'part', b.kind), sum(b.bloat_bytes)::double precision
+    from (select distinct r.target from sqlkit.run as r) as t
+    join sqlkit.bloat as b on b.table_name = to_regclass(t.target)
+    where b.bloat_bytes is not null
+    group by t.target, b.kind;
+end;
+$collect_metrics$;
+
+comment on function sqlkit.collect_metrics() is
+'The numbers that a monitoring system keeps, named and labelled as Prometheus wants them: sqlkit metrics prints them.
+Writes: nothing. Locks: none. Raises: nothing.';
+
 -- objects/95_grant.sql.j2
 
 -- What the roles may do, from grants.toml. Roles are optional: those that the server does not have
@@ -7254,10 +8594,20 @@ begin
             ('sqlkit_reader', 'select', 'table', 'batch'),
             ('sqlkit_reader', 'select', 'table', 'stage'),
             ('sqlkit_reader', 'select', 'table', 'run_summary'),
-            ('sqlkit_reader', 'select', 'table', 'bloat'),
             ('sqlkit_reader', 'select', 'table', 'conflict_rule'),
             ('sqlkit_reader', 'select', 'table', 'conflict_summary'),
             ('sqlkit_reader', 'select', 'table', 'lookup'),
+            ('sqlkit_reader', 'select', 'table', 'bloat'),
+            ('sqlkit_reader', 'select', 'table', 'maintenance'),
+            ('sqlkit_reader', 'select', 'table', 'baseline'),
+            ('sqlkit_reader', 'select', 'table', 'run_progress'),
+            ('sqlkit_reader', 'select', 'table', 'rows_per_minute'),
+            ('sqlkit_reader', 'select', 'table', 'run_speed'),
+            ('sqlkit_reader', 'select', 'table', 'slow_batch'),
+            ('sqlkit_reader', 'select', 'table', 'dead_rows'),
+            ('sqlkit_reader', 'select', 'table', 'storage'),
+            ('sqlkit_reader', 'select', 'table', 'open_reject'),
+            ('sqlkit_reader', 'select', 'table', 'waiting_lock'),
             ('sqlkit_reader', 'execute', 'routine', 'version'),
             ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_reader', 'execute', 'routine', 'channel'),
@@ -7271,6 +8621,17 @@ begin
             ('sqlkit_reader', 'execute', 'routine', '_btree_bytes'),
             ('sqlkit_reader', 'execute', 'routine', '_toast_bytes'),
             ('sqlkit_reader', 'execute', 'routine', '_live_rows'),
+            ('sqlkit_reader', 'execute', 'routine', '_is_locked_away'),
+            ('sqlkit_reader', 'execute', 'routine', '_column_statistics'),
+            ('sqlkit_reader', 'execute', 'routine', 'find_problems'),
+            ('sqlkit_reader', 'execute', 'routine', 'collect_metrics'),
+            ('sqlkit_reader', 'execute', 'routine', 'plan_maintenance'),
+            ('sqlkit_reader', 'execute', 'routine', '_held_horizon'),
+            ('sqlkit_reader', 'execute', 'routine', '_lagging_replica'),
+            ('sqlkit_reader', 'execute', 'routine', '_may_maintain'),
+            ('sqlkit_reader', 'execute', 'routine', '_maintainer'),
+            ('sqlkit_reader', 'execute', 'routine', '_expected_seconds'),
+            ('sqlkit_reader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit'),
             ('sqlkit_loader', 'select', 'table', 'deployment'),
             ('sqlkit_loader', 'select', 'table', 'run'),
@@ -7278,10 +8639,20 @@ begin
             ('sqlkit_loader', 'select', 'table', 'batch'),
             ('sqlkit_loader', 'select', 'table', 'stage'),
             ('sqlkit_loader', 'select', 'table', 'run_summary'),
-            ('sqlkit_loader', 'select', 'table', 'bloat'),
             ('sqlkit_loader', 'select', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'select', 'table', 'conflict_summary'),
             ('sqlkit_loader', 'select', 'table', 'lookup'),
+            ('sqlkit_loader', 'select', 'table', 'bloat'),
+            ('sqlkit_loader', 'select', 'table', 'maintenance'),
+            ('sqlkit_loader', 'select', 'table', 'baseline'),
+            ('sqlkit_loader', 'select', 'table', 'run_progress'),
+            ('sqlkit_loader', 'select', 'table', 'rows_per_minute'),
+            ('sqlkit_loader', 'select', 'table', 'run_speed'),
+            ('sqlkit_loader', 'select', 'table', 'slow_batch'),
+            ('sqlkit_loader', 'select', 'table', 'dead_rows'),
+            ('sqlkit_loader', 'select', 'table', 'storage'),
+            ('sqlkit_loader', 'select', 'table', 'open_reject'),
+            ('sqlkit_loader', 'select', 'table', 'waiting_lock'),
             ('sqlkit_loader', 'execute', 'routine', 'version'),
             ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
@@ -7295,6 +8666,17 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_btree_bytes'),
             ('sqlkit_loader', 'execute', 'routine', '_toast_bytes'),
             ('sqlkit_loader', 'execute', 'routine', '_live_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_locked_away'),
+            ('sqlkit_loader', 'execute', 'routine', '_column_statistics'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_problems'),
+            ('sqlkit_loader', 'execute', 'routine', 'collect_metrics'),
+            ('sqlkit_loader', 'execute', 'routine', 'plan_maintenance'),
+            ('sqlkit_loader', 'execute', 'routine', '_held_horizon'),
+            ('sqlkit_loader', 'execute', 'routine', '_lagging_replica'),
+            ('sqlkit_loader', 'execute', 'routine', '_may_maintain'),
+            ('sqlkit_loader', 'execute', 'routine', '_maintainer'),
+            ('sqlkit_loader', 'execute', 'routine', '_expected_seconds'),
+            ('sqlkit_loader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'create', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'select', 'table', 'conflict'),
@@ -7306,6 +8688,7 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'batch'),
             ('sqlkit_loader', 'insert', 'table', 'stage'),
             ('sqlkit_loader', 'insert', 'table', 'reject'),
+            ('sqlkit_loader', 'insert', 'table', 'baseline'),
             ('sqlkit_loader', 'insert', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'insert', 'table', 'conflict'),
             ('sqlkit_loader', 'insert', 'table', 'conflict_event'),
@@ -7314,6 +8697,7 @@ begin
             ('sqlkit_loader', 'update', 'table', 'source'),
             ('sqlkit_loader', 'update', 'table', 'stage'),
             ('sqlkit_loader', 'update', 'table', 'reject'),
+            ('sqlkit_loader', 'update', 'table', 'baseline'),
             ('sqlkit_loader', 'update', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'update', 'table', 'conflict'),
             ('sqlkit_loader', 'update', 'table', 'lookup'),
@@ -7386,7 +8770,6 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
-            ('sqlkit_loader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
             ('sqlkit_loader', 'execute', 'routine', '_typed_list'),
@@ -7420,6 +8803,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
+            ('sqlkit_loader', 'execute', 'routine', 'finish_maintenance'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'follow_keys'),
@@ -7431,6 +8815,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'merge_screened_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'note_memory'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
@@ -7441,9 +8826,11 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'resolve_values'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_rows'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_text'),
+            ('sqlkit_loader', 'execute', 'routine', 'set_baseline'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'stage_query'),
+            ('sqlkit_loader', 'execute', 'routine', 'start_maintenance'),
             ('sqlkit_loader', 'execute', 'routine', 'start_run'),
             ('sqlkit_loader', 'execute', 'routine', 'touch_run'),
             ('sqlkit_loader', 'usage', 'sequence', 'stage_stage_id_seq'),
@@ -7454,10 +8841,20 @@ begin
             ('sqlkit_admin', 'select', 'table', 'batch'),
             ('sqlkit_admin', 'select', 'table', 'stage'),
             ('sqlkit_admin', 'select', 'table', 'run_summary'),
-            ('sqlkit_admin', 'select', 'table', 'bloat'),
             ('sqlkit_admin', 'select', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'select', 'table', 'conflict_summary'),
             ('sqlkit_admin', 'select', 'table', 'lookup'),
+            ('sqlkit_admin', 'select', 'table', 'bloat'),
+            ('sqlkit_admin', 'select', 'table', 'maintenance'),
+            ('sqlkit_admin', 'select', 'table', 'baseline'),
+            ('sqlkit_admin', 'select', 'table', 'run_progress'),
+            ('sqlkit_admin', 'select', 'table', 'rows_per_minute'),
+            ('sqlkit_admin', 'select', 'table', 'run_speed'),
+            ('sqlkit_admin', 'select', 'table', 'slow_batch'),
+            ('sqlkit_admin', 'select', 'table', 'dead_rows'),
+            ('sqlkit_admin', 'select', 'table', 'storage'),
+            ('sqlkit_admin', 'select', 'table', 'open_reject'),
+            ('sqlkit_admin', 'select', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'execute', 'routine', 'version'),
             ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
@@ -7471,6 +8868,17 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_btree_bytes'),
             ('sqlkit_admin', 'execute', 'routine', '_toast_bytes'),
             ('sqlkit_admin', 'execute', 'routine', '_live_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_locked_away'),
+            ('sqlkit_admin', 'execute', 'routine', '_column_statistics'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_problems'),
+            ('sqlkit_admin', 'execute', 'routine', 'collect_metrics'),
+            ('sqlkit_admin', 'execute', 'routine', 'plan_maintenance'),
+            ('sqlkit_admin', 'execute', 'routine', '_held_horizon'),
+            ('sqlkit_admin', 'execute', 'routine', '_lagging_replica'),
+            ('sqlkit_admin', 'execute', 'routine', '_may_maintain'),
+            ('sqlkit_admin', 'execute', 'routine', '_maintainer'),
+            ('sqlkit_admin', 'execute', 'routine', '_expected_seconds'),
+            ('sqlkit_admin', 'execute', 'routine', '_table_name'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'create', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'select', 'table', 'conflict'),
@@ -7482,6 +8890,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'batch'),
             ('sqlkit_admin', 'insert', 'table', 'stage'),
             ('sqlkit_admin', 'insert', 'table', 'reject'),
+            ('sqlkit_admin', 'insert', 'table', 'baseline'),
             ('sqlkit_admin', 'insert', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'insert', 'table', 'conflict'),
             ('sqlkit_admin', 'insert', 'table', 'conflict_event'),
@@ -7490,6 +8899,7 @@ begin
             ('sqlkit_admin', 'update', 'table', 'source'),
             ('sqlkit_admin', 'update', 'table', 'stage'),
             ('sqlkit_admin', 'update', 'table', 'reject'),
+            ('sqlkit_admin', 'update', 'table', 'baseline'),
             ('sqlkit_admin', 'update', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'update', 'table', 'conflict'),
             ('sqlkit_admin', 'update', 'table', 'lookup'),
@@ -7562,7 +8972,6 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
-            ('sqlkit_admin', 'execute', 'routine', '_table_name'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
             ('sqlkit_admin', 'execute', 'routine', '_typed_list'),
@@ -7596,6 +9005,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
+            ('sqlkit_admin', 'execute', 'routine', 'finish_maintenance'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'follow_keys'),
@@ -7607,6 +9017,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'merge_screened_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'note_memory'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
@@ -7617,35 +9028,65 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'resolve_values'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_rows'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_text'),
+            ('sqlkit_admin', 'execute', 'routine', 'set_baseline'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'stage_query'),
+            ('sqlkit_admin', 'execute', 'routine', 'start_maintenance'),
             ('sqlkit_admin', 'execute', 'routine', 'start_run'),
             ('sqlkit_admin', 'execute', 'routine', 'touch_run'),
             ('sqlkit_admin', 'usage', 'sequence', 'stage_stage_id_seq'),
             ('sqlkit_admin', 'insert', 'table', 'bloat'),
             ('sqlkit_admin', 'insert', 'table', 'conflict_summary'),
+            ('sqlkit_admin', 'insert', 'table', 'dead_rows'),
             ('sqlkit_admin', 'insert', 'table', 'deployment'),
+            ('sqlkit_admin', 'insert', 'table', 'maintenance'),
+            ('sqlkit_admin', 'insert', 'table', 'open_reject'),
             ('sqlkit_admin', 'insert', 'table', 'reject_summary'),
+            ('sqlkit_admin', 'insert', 'table', 'rows_per_minute'),
+            ('sqlkit_admin', 'insert', 'table', 'run_progress'),
+            ('sqlkit_admin', 'insert', 'table', 'run_speed'),
             ('sqlkit_admin', 'insert', 'table', 'run_summary'),
+            ('sqlkit_admin', 'insert', 'table', 'slow_batch'),
+            ('sqlkit_admin', 'insert', 'table', 'storage'),
+            ('sqlkit_admin', 'insert', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'update', 'table', 'batch'),
             ('sqlkit_admin', 'update', 'table', 'bloat'),
             ('sqlkit_admin', 'update', 'table', 'conflict_event'),
             ('sqlkit_admin', 'update', 'table', 'conflict_summary'),
+            ('sqlkit_admin', 'update', 'table', 'dead_rows'),
             ('sqlkit_admin', 'update', 'table', 'deployment'),
+            ('sqlkit_admin', 'update', 'table', 'maintenance'),
+            ('sqlkit_admin', 'update', 'table', 'open_reject'),
             ('sqlkit_admin', 'update', 'table', 'reject_summary'),
+            ('sqlkit_admin', 'update', 'table', 'rows_per_minute'),
+            ('sqlkit_admin', 'update', 'table', 'run_progress'),
+            ('sqlkit_admin', 'update', 'table', 'run_speed'),
             ('sqlkit_admin', 'update', 'table', 'run_summary'),
+            ('sqlkit_admin', 'update', 'table', 'slow_batch'),
+            ('sqlkit_admin', 'update', 'table', 'storage'),
+            ('sqlkit_admin', 'update', 'table', 'waiting_lock'),
+            ('sqlkit_admin', 'delete', 'table', 'baseline'),
             ('sqlkit_admin', 'delete', 'table', 'batch'),
             ('sqlkit_admin', 'delete', 'table', 'bloat'),
             ('sqlkit_admin', 'delete', 'table', 'conflict'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_event'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_summary'),
+            ('sqlkit_admin', 'delete', 'table', 'dead_rows'),
             ('sqlkit_admin', 'delete', 'table', 'deployment'),
             ('sqlkit_admin', 'delete', 'table', 'lookup'),
+            ('sqlkit_admin', 'delete', 'table', 'maintenance'),
+            ('sqlkit_admin', 'delete', 'table', 'open_reject'),
             ('sqlkit_admin', 'delete', 'table', 'reject_summary'),
+            ('sqlkit_admin', 'delete', 'table', 'rows_per_minute'),
             ('sqlkit_admin', 'delete', 'table', 'run'),
+            ('sqlkit_admin', 'delete', 'table', 'run_progress'),
+            ('sqlkit_admin', 'delete', 'table', 'run_speed'),
             ('sqlkit_admin', 'delete', 'table', 'run_summary'),
-            ('sqlkit_admin', 'delete', 'table', 'source')
+            ('sqlkit_admin', 'delete', 'table', 'slow_batch'),
+            ('sqlkit_admin', 'delete', 'table', 'source'),
+            ('sqlkit_admin', 'delete', 'table', 'storage'),
+            ('sqlkit_admin', 'delete', 'table', 'waiting_lock')
         ),
 
         object (kind, name, identity) as (

@@ -186,6 +186,7 @@ IN_THE_MAKING = {
     "begin_screen",
     "check_reject_limit",
     "conflict_summary",
+    "dead_rows",
     "define_disagreement",
     "define_distance",
     "define_duplicate",
@@ -193,12 +194,20 @@ IN_THE_MAKING = {
     "finish_detection",
     "flag_conflicts",
     "keep_rejects",
+    "maintenance",
     "mark_detection",
     "measure_bloat",
     "merge_screened_batch",
+    "note_memory",
+    "open_reject",
     "plan_screen",
+    "rows_per_minute",
+    "run_speed",
     "screen_rows",
     "screen_text",
+    "slow_batch",
+    "storage",
+    "waiting_lock",
 }
 """What is new in this release, and whose SQL tests are not complete yet. Empty at a release."""
 

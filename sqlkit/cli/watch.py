@@ -1,0 +1,153 @@
+"""sqlkit watch: a live page of what goes on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sqlkit.cli.progress import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from sqlkit.client import Client
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def watch(
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+    dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
+) -> None:
+    """Show running loads, rows per minute, locks, rejects and the largest tables, live.
+
+    Ends with Ctrl-C. Where the output is no terminal, it is shown once.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from sqlkit.client import connect
+
+    console = Console()
+    with connect(dsn) as client:
+        if once or not console.is_terminal:
+            console.print(page(client))
+            return
+        with Live(page(client), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(every)
+                live.update(page(client), refresh=True)
+
+
+def page(client: Client) -> Group:
+    """The whole page, read anew."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [_running(client.monitor("run_progress")), _minutes(client)]
+    for title, view, columns in _LISTS:
+        rows = client.monitor(view, 6)
+        if rows:
+            parts.append(_table(title, columns, rows))
+    parts.append(Text(time.strftime("%H:%M:%S"), style="dim"))
+    return Group(*parts)
+
+
+_LISTS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    (
+        "waiting for locks",
+        "waiting_lock",
+        {"pid": "pid", "waits_for": "waits for", "seconds": "for", "blocked_by": "blocked by"},
+    ),
+    ("open rejects", "open_reject", {"run_id": "run", "target": "target", "rejects": "rejects"}),
+    (
+        "slow batches",
+        "slow_batch",
+        {"run_id": "run", "target": "target", "rows_read": "rows", "seconds": "took"},
+    ),
+    (
+        "largest tables",
+        "storage",
+        {
+            "table_name": "table",
+            "total_bytes": "in all",
+            "heap_bytes": "heap",
+            "index_bytes": "indexes",
+            "toast_bytes": "TOAST",
+        },
+    ),
+    (
+        "most bloat",
+        "bloat",
+        {"relation": "relation", "bloat_bytes": "bloat", "bloat_ratio": "share"},
+    ),
+)
+
+
+def _running(rows: list[dict[str, Any]]) -> Table:
+    for row in rows:
+        row["rows"] = row["rows_committed"] + row["rows_copied"]
+    columns = {
+        "run_id": "run",
+        "target": "target",
+        "rows": "rows",
+        "rows_per_second": "rows/s",
+        "seconds": "since",
+        "doing": "doing",
+        "share_done": "done",
+    }
+    return _table("running" if rows else "nothing runs", columns, rows)
+
+
+def _minutes(client: Client) -> Table:
+    """The last hour as a line of bars for each target."""
+    minutes: list[str] = []
+    rows: dict[str, dict[str, int]] = {}
+    for row in client.monitor("rows_per_minute"):
+        if row["minute_at"] not in minutes:
+            minutes.append(row["minute_at"])
+        if row["target"] is not None:
+            rows.setdefault(row["target"], {})[row["minute_at"]] = row["rows_read"]
+    most = max((value for each in rows.values() for value in each.values()), default=0) or 1
+    found = [
+        {
+            "target": target,
+            "hour": "".join(_BARS[-(-8 * each.get(minute, 0) // most)] for minute in minutes),
+            "rows": sum(each.values()),
+        }
+        for target, each in rows.items()
+    ]
+    columns = {"target": "target", "hour": "the last hour", "rows": "rows"}
+    return _table("rows per minute", columns, found)
+
+
+def _table(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, expand=True)
+    for heading in columns.values():
+        table.add_column(heading, no_wrap=heading == "the last hour")
+    for row in rows:
+        # As text: a name in brackets is no markup.
+        table.add_row(*(Text(_shown(name, row[name])) for name in columns))
+    return table
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name.endswith("_bytes"):
+        return human_bytes(value)
+    if name == "seconds":
+        return human_seconds(value)
+    if name in ("share_done", "bloat_ratio"):
+        return f"{value:.0%}"
+    if isinstance(value, int | float) and name not in ("pid", "run_id"):
+        return f"{value:,.0f}"
+    return str(value)

@@ -1,0 +1,205 @@
+"""What goes on and what went on, shown: on a terminal, for Prometheus, on a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psycopg
+import pytest
+
+import sqlkit as package
+from sqlkit.cli.metrics import as_text, make_server
+from sqlkit.cli.watch import page
+from sqlkit.report import Bar, bars, nice_step, read_report, render
+from tests.conftest import Database, RunSqlkit
+
+SAMPLE = re.compile(r'^[a-z_]+\{([a-z]+="([^"\\\n]|\\[\\"n])*",?)*\} [-+.e0-9]+$')
+
+
+@pytest.fixture
+def loaded(connection: psycopg.Connection, dsn: str, tmp_path: Path) -> str:
+    """The connection string of a database with three loads into a table with an odd name."""
+    connection.execute('create table "a <b> [c] ""d""" (id int primary key, v int)')
+    connection.execute('create index on "a <b> [c] ""d""" (v)')
+    file = tmp_path / "rows.csv"
+    with package.connect(dsn) as client:
+        for first in (0, 1000, 2000):
+            file.write_text("id,v\n" + "".join(f"{n},{n}\n" for n in range(first, first + 500)))
+            client.load(file, into='"a <b> [c] ""d"""')
+        client.set_baseline(1)
+    connection.execute('analyze "a <b> [c] ""d"""')
+    return dsn
+
+
+def test_metrics_are_prometheus_text(loaded: str, sqlkit: RunSqlkit) -> None:
+    done = sqlkit("metrics", "--dsn", loaded)
+    assert done.returncode == 0, done.stderr
+    samples = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert samples
+    assert [line for line in samples if not SAMPLE.match(line)] == []
+    target = r'target="public.\"a <b> [c] \"\"d\"\"\""'
+    assert f'sqlkit_rows_total{{target={target[7:]},outcome="inserted"}} 1500.0' in [
+        line.replace('{outcome="inserted",' + target + "}", f'{{{target},outcome="inserted"}}')
+        for line in samples
+    ]
+    names = re.findall(r"^# TYPE (\w+) (?:counter|gauge)$", done.stdout, re.MULTILINE)
+    assert len(names) == len(set(names)) == len(re.findall("# HELP", done.stdout))
+    assert as_text([]) == "\n"
+
+
+def test_metrics_are_served_on_loopback_only(loaded: str) -> None:
+    with make_server(0, loaded) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_address[1]}"
+            with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+                assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+                assert b"# TYPE sqlkit_runs_total counter" in answer.read()
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"{address}/other", timeout=30)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_watch_shows_what_goes_on(
+    loaded: str, sqlkit: RunSqlkit, database: Database, connection: psycopg.Connection
+) -> None:
+    done = sqlkit("watch", "--dsn", loaded, env={"COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    assert "nothing runs" in done.stdout
+    assert "█" in done.stdout
+    assert 'a <b> [c] ""d""' in done.stdout
+    connection.execute("select sqlkit.start_run('load', '\"a <b> [c] \"\"d\"\"\"', 'update')")
+    with database.connect() as holder, database.connect() as waiter, holder.transaction():
+        pid = holder.info.backend_pid
+        holder.execute('lock table "a <b> [c] ""d"""')
+        thread = threading.Thread(target=_try_to_read, args=(waiter,))
+        thread.start()
+        with package.connect(loaded) as client:
+            for _ in range(500):
+                if client.monitor("waiting_lock"):
+                    break
+                time.sleep(0.02)
+            # What is locked away is not waited for.
+            shown = _as_text(page(client))
+        waiter.cancel()
+        thread.join(30)
+    assert "waiting for locks" in shown
+    assert str(pid) in shown
+    assert "running" in shown
+    assert "largest tables" in shown
+
+
+def _try_to_read(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute('table "a <b> [c] ""d"""')
+
+
+def _as_text(shown: object) -> str:
+    from rich.console import Console
+
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(shown)
+    return console.export_text()
+
+
+class Page(HTMLParser):
+    """The tags of a page, of which every one has to be closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_the_report_is_one_sound_page(loaded: str, sqlkit: RunSqlkit, tmp_path: Path) -> None:
+    done = sqlkit("report", "--html", tmp_path / "page.html", "--dsn", loaded)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "page.html").read_text()
+    parsed = Page()
+    parsed.feed(text)
+    assert parsed.open == []
+    tags = [tag for tag, _ in parsed.seen]
+    assert tags.count("svg") >= 4
+    # Nothing is fetched, and nothing runs.
+    assert not {"script", "link", "img", "iframe", "object"} & set(tags)
+    addresses = {name for _, attrs in parsed.seen for name in attrs if name in ("src", "href")}
+    assert addresses == set()
+    assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "a &lt;b&gt; [c]" in text
+    assert "<b>" not in text
+    for plot in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        drawn = ElementTree.fromstring(plot)
+        for rect in drawn.iter("{http://www.w3.org/2000/svg}rect"):
+            assert float(rect.attrib["y"]) >= 0
+            assert float(rect.attrib["height"]) >= 0
+            assert float(rect.attrib["x"]) + float(rect.attrib["width"]) <= 861
+    assert "times run 1" in text
+
+
+def test_the_report_shows_in_a_browser(loaded: str, sqlkit: RunSqlkit, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium on this machine: apt install chromium")
+    sqlkit("report", "--html", tmp_path / "page.html", "--dsn", loaded)
+    picture = tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    subprocess.run(
+        [browser, *options, "--window-size=900,2000", f"--screenshot={picture}",
+         f"file://{tmp_path}/page.html"],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert picture.stat().st_size > 20_000
+    seen = subprocess.run(
+        [browser, *options, "--dump-dom", f"file://{tmp_path}/page.html"],
+        check=True, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert seen.stdout.count("<svg") >= 4
+
+
+def test_a_report_of_nothing_is_a_page(dsn: str) -> None:
+    with package.connect(dsn) as client:
+        text = render(read_report(client, 10))
+    assert "Nothing to show yet." in text
+
+
+@pytest.mark.parametrize("top", [0.003, 0.7, 1, 4.9, 5, 99, 1234, 7.5e6])
+def test_ticks_are_round_and_few(top: float) -> None:
+    step = nice_step(top)
+    assert 2 <= top / step <= 5.001
+    assert f"{step:e}"[0] in "125"
+    assert bars([Bar("x", (0,), "nothing")]) is None
+
+
+def test_a_baseline_is_set_and_shown(loaded: str, sqlkit: RunSqlkit) -> None:
+    done = sqlkit("runs", "--baseline", "2", "--dsn", loaded)
+    assert done.returncode == 0, done.stderr
+    assert "run 2 is the baseline of" in done.stdout
+    shown = sqlkit("runs", "3", "--dsn", loaded)
+    assert re.search(r"speed_ratio +\d", shown.stdout), shown.stdout
+    assert re.search(r"memory_ratio +\d", shown.stdout), shown.stdout
+    assert sqlkit("runs", "--baseline", "99", "--dsn", loaded).returncode == 1

@@ -1,0 +1,186 @@
+"""Maintenance is carried out: what is done, what is refused, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+import sqlkit as package
+from sqlkit.maintenance_plan import MaintenanceOptions
+from tests.conftest import Database, RunSqlkit
+
+pytestmark = pytest.mark.deployer("sees who holds back dead rows, on a server that others use too")
+
+# Other tests hold transactions open on the same server; none of them for an hour.
+OPTIONS = MaintenanceOptions(tables=("price",), patience=3600, least_bytes=65536)
+INVALID = "select count(*) from pg_index where not indisvalid"
+
+
+def fill(connection: psycopg.Connection) -> None:
+    """A table of which nine tenths are gone, so that everything is to be done."""
+    connection.execute("create table price (id int primary key, amount int)")
+    connection.execute("alter table price set (autovacuum_enabled = off)")
+    connection.execute("create index price_amount on price (amount)")
+    connection.execute("insert into price select k, k from generate_series(1, 20000) as k")
+    connection.execute("delete from price where id % 10 > 0")
+    connection.execute("select pg_stat_force_next_flush()")
+    connection.execute("analyze price")
+
+
+def one(connection: psycopg.Connection, query: str) -> object:
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_what_is_planned_is_done_and_kept_in_the_ledger(
+    connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    fill(connection)
+    arguments = ("optimize", "--tables", "price", "--min-size", "64kB", "--patience", "1h")
+    shown = sqlkit(*arguments, "--plan", "--dsn", dsn)
+    assert shown.returncode == 0, shown.stderr
+    assert "vacuum (analyze" in shown.stdout
+    assert "reindex index concurrently public.price_amount" in shown.stdout
+    assert "gains" in shown.stdout
+    assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+    done = sqlkit(*arguments, "--json", "--dsn", dsn)
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcomes = json.loads(done.stdout)["done"]
+    assert {outcome["state"] for outcome in outcomes} == {"done"}
+    assert {outcome["step"]["action"] for outcome in outcomes} == {"vacuum", "reindex"}
+    for outcome in outcomes:
+        if outcome["step"]["action"] == "reindex":
+            gained = outcome["bytes_before"] - outcome["bytes_after"]
+            assert gained == pytest.approx(outcome["step"]["gain_bytes"], abs=3 * 8192)
+    kept = connection.execute(
+        "select relation, state, bytes_before > bytes_after from sqlkit.maintenance "
+        "where action = 'reindex' order by relation"
+    ).fetchall()
+    assert kept == [("public.price_amount", "done", True), ("public.price_pkey", "done", True)]
+    again = sqlkit(*arguments, "--dsn", dsn)
+    assert (again.returncode, again.stdout) == (0, "nothing to do\n")
+
+
+def test_a_budget_that_is_used_up_leaves_the_rest_for_the_next_call(
+    connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    fill(connection)
+    arguments = ("optimize", "--tables", "price", "--min-size", "64kB", "--patience", "1h")
+    none = sqlkit(*arguments, "--budget", "0.0001s", "--dsn", dsn)
+    assert none.returncode == 3, none.stderr
+    assert "the budget: it is used up" in none.stdout
+    assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+    assert sqlkit(*arguments, "--budget", "5m", "--dsn", dsn).returncode == 0
+    assert one(connection, "select count(*) from sqlkit.maintenance") == 3
+
+
+def test_it_refuses_and_says_why(
+    connection: psycopg.Connection, database: Database, dsn: str
+) -> None:
+    fill(connection)
+    with package.connect(dsn) as client, database.connect() as other:
+        few = client.optimize(replace(OPTIONS, actions=("reindex",), free_bytes=1000))
+        assert {outcome.state for outcome in few} == {"refused"}
+        assert "of disk" in str(few[0].reason)
+        with other.transaction():
+            other.execute("lock table price in share update exclusive mode")
+            busy = client.optimize(OPTIONS)
+            assert {outcome.state for outcome in busy} == {"refused"}
+            assert f"session {other.info.backend_pid} works at it" in str(busy[0].reason)
+        with other.transaction():
+            other.execute("select pg_current_xact_id()")
+            time.sleep(0.01)
+            held = client.optimize(replace(OPTIONS, patience=0))
+            assert {outcome.state for outcome in held} == {"refused"}
+            assert "holds back the horizon of dead rows" in str(held[0].reason)
+        assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+        with pytest.raises(package.UsageError, match="no such maintenance"):
+            client.optimize(replace(OPTIONS, actions=("polish",)))
+    with (
+        psycopg.connect(dsn) as in_transaction,
+        package.connect(in_transaction) as client,
+        pytest.raises(package.UsageError, match="does not run in a transaction"),
+    ):
+        client.optimize(OPTIONS)
+
+
+def test_waiting_for_a_lock_ends_and_leaves_no_invalid_index(
+    connection: psycopg.Connection, database: Database, dsn: str
+) -> None:
+    fill(connection)
+    connection.execute("vacuum price")
+    with package.connect(dsn) as client, database.connect() as other, other.transaction():
+        # Writers do not stand in the way of the beginning: REINDEX waits for them later.
+        other.execute("update price set amount = 0 where id = 10")
+        began = time.monotonic()
+        outcomes = client.optimize(replace(OPTIONS, actions=("clean", "reindex"), lock_timeout=0.3))
+        assert time.monotonic() - began < 20
+        assert {outcome.state for outcome in outcomes} == {"failed"}
+    # What could not be dropped while the writer was there, the next one drops.
+    with package.connect(dsn) as client:
+        outcomes = client.optimize(replace(OPTIONS, actions=("clean", "reindex")))
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    assert one(connection, INVALID) == 0
+    names = (
+        "select array_agg(relname::text order by relname) from pg_class where relname ~ '^price'"
+    )
+    assert one(connection, names) == ["price", "price_amount", "price_pkey"]
+
+
+def test_what_a_killed_process_left_is_cleaned_up(
+    connection: psycopg.Connection, database: Database, dsn: str
+) -> None:
+    fill(connection)
+    connection.execute("vacuum price")
+    with package.connect(dsn) as client, database.connect() as other:
+
+        def optimize() -> None:
+            with pytest.raises(package.DatabaseError):
+                client.optimize(replace(OPTIONS, actions=("reindex",), lock_timeout=60))
+
+        with other.transaction():
+            other.execute("update price set amount = 0 where id = 10")
+            thread = threading.Thread(target=optimize)
+            thread.start()
+            waiting = (
+                "select max(pid) from pg_stat_activity where wait_event_type = 'Lock' "
+                "and query like 'reindex%' and datname = current_database()"
+            )
+            for _ in range(500):
+                if one(connection, waiting) is not None:
+                    break
+                time.sleep(0.02)
+            connection.execute(f"select pg_terminate_backend(({waiting}))".encode())
+            thread.join(30)
+    assert one(connection, INVALID) == 1
+    with package.connect(dsn) as client:
+        outcomes = client.optimize(OPTIONS)
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    assert outcomes[0].step.action == "clean"
+    assert one(connection, INVALID) == 0
+    states = connection.execute(
+        "select state, error_code from sqlkit.maintenance order by run_id limit 1"
+    ).fetchall()
+    assert states == [("failed", "SK403")]
+
+
+def test_the_doctor_lists_what_mends_it(
+    connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    fill(connection)
+    connection.execute("create sequence few maxvalue 10")
+    connection.execute("select setval('few', 9)")
+    found = sqlkit("doctor", "--min-size", "64kB", "--dsn", dsn)
+    assert found.returncode == 3, found.stderr
+    assert "sequence near its end: public.few" in found.stdout
+    assert "reindex index concurrently public.price_amount;" in found.stdout
+    connection.execute("drop sequence few")
+    found = sqlkit("doctor", "--min-size", "64kB", "--json", "--dsn", dsn)
+    assert found.returncode == 0
+    assert "autovacuum is off" in {each["problem"] for each in json.loads(found.stdout)["problem"]}

@@ -1,0 +1,110 @@
+-- What is planned for whom; that it is carried out is tested elsewhere, since no transaction can do it.
+begin;
+select plan(13);
+
+create table price (id integer primary key, amount integer) with (autovacuum_enabled = off);
+create index price_amount on price (amount);
+create table other (id integer primary key) with (autovacuum_enabled = off);
+insert into price select
+    k,
+    1000000 + k
+from generate_series(1, 20000) as k;
+insert into other select k from generate_series(1, 100) as k;
+
+create view pg_temp.planned as
+select p.*
+from sqlkit.plan_maintenance('{price,other}'::regclass[], p_least_bytes => 65536, p_patience => '1 hour') as p;
+
+select results_eq(
+    $$select action, relation, statement, reason from planned where relation = 'public.other'$$,
+    $$values ('analyze', 'public.other', 'analyze public.other', 'it was never analyzed')$$,
+    'what was never analyzed'
+);
+analyze price, other;
+select pg_stat_clear_snapshot();
+select results_eq(
+    $$select action, relation, replace(statement, ', skip_database_stats', ''), reason, lock, obstacle from planned$$,
+    $$values (
+        'vacuum', 'public.price', 'vacuum (analyze) public.price', 'it was never vacuumed',
+        'SHARE UPDATE EXCLUSIVE', null::text
+    )$$,
+    'what was never vacuumed, from p_least_bytes on'
+);
+delete from price
+where id > 2000;
+analyze price;
+select pg_stat_clear_snapshot();
+select results_eq(
+    $$select action, relation, statement from planned where action <> 'vacuum' order by relation$$,
+    $$values
+    ('reindex', 'public.price_amount', 'reindex index concurrently public.price_amount'),
+    ('reindex', 'public.price_pkey', 'reindex index concurrently public.price_pkey')$$,
+    'bloated indexes are rebuilt'
+);
+select ok(
+    (
+        select bool_and(p.gain_bytes between p.total_bytes * 0.8 and p.total_bytes)
+        from planned as p
+        where p.action = 'reindex'
+    ),
+    'what they gain'
+);
+select results_eq(
+    $$select action from planned$$, $$values ('vacuum'), ('reindex'), ('reindex')$$, 'first things first'
+);
+select matches(
+    (
+        select min(p.obstacle)
+        from sqlkit.plan_maintenance(
+            '{price}', '{reindex}', 8192, p_patience => '1 hour', p_free_bytes => 100
+        ) as p
+    ),
+    '^it takes up to .* of disk for a while, and 100 bytes are free$',
+    'too little disk is an obstacle'
+);
+select is_empty($$select from sqlkit.plan_maintenance('{other}')$$, 'what is well needs nothing');
+select is_empty(
+    $$select from sqlkit.plan_maintenance('{price}', '{clean,rewrite}', 8192)$$,
+    'only what was asked for; tables are rewritten only where there is what can do it'
+);
+
+-- What was gained the last time is known the next time.
+select sqlkit.start_maintenance('price', 'reindex', 'public.price_pkey', 'reindex index concurrently x') as run_id \gset
+select sqlkit.finish_maintenance(:run_id);
+select is_empty(
+    $$select from planned where relation = 'public.price_pkey'$$,
+    'what a rebuild left before, another would leave again'
+);
+select ok(
+    (
+        select p.expected_seconds is not null from planned as p
+        where p.relation = 'public.price_amount'
+    ),
+    'how long it takes is known from others'
+);
+select ok(
+    (
+        select p.expected_seconds is null from planned as p
+        where p.action = 'vacuum'
+    ), 'or not known'
+);
+
+create table parted (id integer) partition by range (id);
+create table part partition of parted for values from (0) to (100);
+insert into parted select i from generate_series(1, 50) as i;
+select results_eq(
+    $$select table_name::text, statement from sqlkit.plan_maintenance('{parted}')$$,
+    $$values ('part', 'analyze public.part')$$,
+    'a partitioned table means its partitions'
+);
+
+create table "It's ""odd" (id integer);
+insert into "It's ""odd" values (1);
+select results_eq(
+    $$select statement from sqlkit.plan_maintenance(array['"It''s ""odd"'::regclass])$$,
+    $$values ('analyze public."It''s ""odd"')$$,
+    'names are quoted'
+);
+
+select * from finish();
+rollback;
