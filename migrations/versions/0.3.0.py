@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="959db337c18ce4160a5cfb28f4b57d192108272ca2ab21997ef7f1518fae8dec",
+        sha256="14b1f0926ded7ab93a16d1180475a9918ae9f2a86e45a62e2afef5e69715998b",
     )
 
 

@@ -1661,7 +1661,10 @@ begin
                 c.error_code,
                 c.message,
                 -- A subquery for each row, as in the condition, would cost more than COPY does.
-                coalesce(format('not coalesce((%s), true)', c.expression), c.condition)
+                case
+                    when c.expression is null then c.condition
+                    else format('not coalesce((%s), true)', c.expression)
+                end
             ),
             ' union all ' order by c.ordinality
         ) filter (where c.error_code <> '23502' and c.is_of_one_row)

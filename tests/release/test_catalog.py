@@ -63,9 +63,6 @@ COMPOSING = {
     "empty_stages",
     "finish_first_load",
     "stage_query",
-    "flag_conflicts",
-    "keep_rejects",
-    "mark_detection",
     "resolve_keys",
     "resolve_values",
 }
@@ -183,15 +180,7 @@ CALLED = """
 
 
 IN_THE_MAKING = {
-    "begin_screen",
-    "check_reject_limit",
-    "conflict_summary",
     "dead_rows",
-    "define_disagreement",
-    "define_distance",
-    "define_duplicate",
-    "define_overlap",
-    "finish_detection",
     "flag_conflicts",
     "keep_rejects",
     "maintenance",
@@ -200,11 +189,8 @@ IN_THE_MAKING = {
     "merge_screened_batch",
     "note_memory",
     "open_reject",
-    "plan_screen",
     "rows_per_minute",
     "run_speed",
-    "screen_rows",
-    "screen_text",
     "slow_batch",
     "storage",
     "waiting_lock",
