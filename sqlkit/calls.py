@@ -14,7 +14,7 @@ import json
 from dataclasses import astuple
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 
 from sqlkit.model import (
@@ -60,6 +60,32 @@ def server_encoding(connection: Connection[Any]) -> str:
     """PostgreSQL's name of the database's encoding."""
     found: str = _value(connection, "select pg_catalog.current_setting('server_encoding')")
     return found
+
+
+def forget_sources(connection: Connection[Any], target: str) -> None:
+    """Nothing that the ledger knows of a table of this name is in it."""
+    connection.execute("select sqlkit.forget_sources(%s::regclass)", [target])
+
+
+def drop_empty_table(connection: Connection[Any], table: str, run_id: int) -> bool:
+    """Drop a table unless it holds rows or another run loads into it; whether it was dropped.
+
+    `table` comes quoted from the server. Call it in a transaction.
+    """
+    name = sql.SQL(table)
+    connection.execute(sql.SQL("lock table {} in access exclusive mode").format(name))
+    cursor = connection.execute(
+        sql.SQL(
+            "select exists (select from {}) or exists ("
+            "select from sqlkit.run where target = %s and state = 'running' and run_id <> %s)"
+        ).format(name),
+        [table, run_id],
+    )
+    is_used = cursor.fetchone()
+    if is_used is None or is_used[0]:
+        return False
+    connection.execute(sql.SQL("drop table {}").format(name))
+    return True
 
 
 def find_table(connection: Connection[Any], name: str) -> str | None:

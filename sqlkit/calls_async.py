@@ -12,7 +12,7 @@ import json
 from dataclasses import astuple
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import tuple_row
 
 from sqlkit.model import (
@@ -60,6 +60,32 @@ async def server_encoding(connection: AsyncConnection[Any]) -> str:
     """PostgreSQL's name of the database's encoding."""
     found: str = await _value(connection, "select pg_catalog.current_setting('server_encoding')")
     return found
+
+
+async def forget_sources(connection: AsyncConnection[Any], target: str) -> None:
+    """Nothing that the ledger knows of a table of this name is in it."""
+    await connection.execute("select sqlkit.forget_sources(%s::regclass)", [target])
+
+
+async def drop_empty_table(connection: AsyncConnection[Any], table: str, run_id: int) -> bool:
+    """Drop a table unless it holds rows or another run loads into it; whether it was dropped.
+
+    `table` comes quoted from the server. Call it in a transaction.
+    """
+    name = sql.SQL(table)
+    await connection.execute(sql.SQL("lock table {} in access exclusive mode").format(name))
+    cursor = await connection.execute(
+        sql.SQL(
+            "select exists (select from {}) or exists ("
+            "select from sqlkit.run where target = %s and state = 'running' and run_id <> %s)"
+        ).format(name),
+        [table, run_id],
+    )
+    is_used = await cursor.fetchone()
+    if is_used is None or is_used[0]:
+        return False
+    await connection.execute(sql.SQL("drop table {}").format(name))
+    return True
 
 
 async def find_table(connection: AsyncConnection[Any], name: str) -> str | None:

@@ -64,7 +64,7 @@ class Client:
         *,
         into: str,
         policy: str = "update",
-        key: Sequence[str] | None = None,
+        key: Sequence[str] | str | None = None,
         order_by: str | None = None,
         format: str | None = None,
         dialect: Dialect | None = None,
@@ -137,7 +137,7 @@ class Client:
         """
         options = LoadOptions(
             policy=policy,
-            key=None if key is None else tuple(key),
+            key=_names(key),
             order_by=order_by,
             columns=tuple(columns),
             renamed={**(map or {}), **({} if whole is None else {"line": whole})},
@@ -173,7 +173,7 @@ class Client:
         stage: str | None = None,
         strategy: str = "mirror",
         scope: Sequence[str] | None = None,
-        key: Sequence[str] | None = None,
+        key: Sequence[str] | str | None = None,
         delete_share: float | None = 0.1,
         delete_limit: int | None = None,
         format: str | None = None,
@@ -209,7 +209,7 @@ class Client:
             RefreshOptions(
                 strategy=strategy,
                 scope=None if scope is None else tuple(scope),
-                key=None if key is None else tuple(key),
+                key=_names(key),
                 delete_share=delete_share,
                 delete_limit=delete_limit,
             ),
@@ -446,6 +446,11 @@ class Client:
         self._connections.close()
 
 
+def _names(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Names of columns; a string is one of them, and not its letters."""
+    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
+
+
 def _find(
     sources: Any,
     format: str | None,
@@ -521,6 +526,11 @@ def connect(
         connections = OwnConnections(find_dsn(database))
     elif isinstance(database, Connection):
         connections = CallersConnection(database)
+    elif isinstance(database, psycopg.BaseConnection):
+        raise UsageError(
+            f"{type(database).__name__} is of the other kind",
+            hint="sqlkit.connect takes synchronous connections, sqlkit.connect synchronous ones.",
+        )
     else:
         connections = PooledConnections(database)
     client = Client(connections)

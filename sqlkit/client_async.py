@@ -62,7 +62,7 @@ class AsyncClient:
         *,
         into: str,
         policy: str = "update",
-        key: Sequence[str] | None = None,
+        key: Sequence[str] | str | None = None,
         order_by: str | None = None,
         format: str | None = None,
         dialect: Dialect | None = None,
@@ -135,7 +135,7 @@ class AsyncClient:
         """
         options = LoadOptions(
             policy=policy,
-            key=None if key is None else tuple(key),
+            key=_names(key),
             order_by=order_by,
             columns=tuple(columns),
             renamed={**(map or {}), **({} if whole is None else {"line": whole})},
@@ -171,7 +171,7 @@ class AsyncClient:
         stage: str | None = None,
         strategy: str = "mirror",
         scope: Sequence[str] | None = None,
-        key: Sequence[str] | None = None,
+        key: Sequence[str] | str | None = None,
         delete_share: float | None = 0.1,
         delete_limit: int | None = None,
         format: str | None = None,
@@ -207,7 +207,7 @@ class AsyncClient:
             RefreshOptions(
                 strategy=strategy,
                 scope=None if scope is None else tuple(scope),
-                key=None if key is None else tuple(key),
+                key=_names(key),
                 delete_share=delete_share,
                 delete_limit=delete_limit,
             ),
@@ -450,6 +450,11 @@ class AsyncClient:
         await self._connections.close()
 
 
+def _names(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Names of columns; a string is one of them, and not its letters."""
+    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
+
+
 def _find(
     sources: Any,
     format: str | None,
@@ -525,6 +530,11 @@ async def aconnect(
         connections = AsyncOwnConnections(find_dsn(database))
     elif isinstance(database, AsyncConnection):
         connections = AsyncCallersConnection(database)
+    elif isinstance(database, psycopg.BaseConnection):
+        raise UsageError(
+            f"{type(database).__name__} is of the other kind",
+            hint="sqlkit.connect takes synchronous connections, sqlkit.aconnect asynchronous ones.",
+        )
     else:
         connections = AsyncPooledConnections(database)
     client = AsyncClient(connections)

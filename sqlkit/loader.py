@@ -88,6 +88,10 @@ LOCK_TIMEOUT = "3s"
 
 BATCH_TAKEN = "SK402"
 
+CREATE_HINT = (
+    "Types were chosen by the first rows: make the table yourself, with types that take all."
+)
+
 STAGE_GONE = ("42P01", "SK208")
 
 INSERTED_ROWS = 1000
@@ -326,6 +330,7 @@ class Loader:
         # What outlives an attempt.
         self._main: Connection[Any] | None = None
         self._ddl: str | None = None
+        self._created: str | None = None  # the table that this load made
         self._wal: int | None = None
         self._batches_before = 0
         self._fingerprints: dict[int, str | None] = {}
@@ -357,8 +362,14 @@ class Loader:
                 pause(wait, self._on_wait)
         except BaseException as error:
             self._end_badly(error)
-            if isinstance(error, psycopg.Error):
-                raise from_psycopg(error) from error
+            undone = self._undo_create()
+            known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if undone and isinstance(known, SqlkitError):
+                known.detail = "\n".join(filter(None, (known.detail, undone)))
+                if isinstance(known, RejectLimitError) or may_be_rows(known.code):
+                    known.hint = CREATE_HINT
+            if known is not error:
+                raise known from error
             if isinstance(error, UnicodeEncodeError):
                 raise UsageError(
                     f"the connection's client_encoding has no {error.object[error.start]!r}",
@@ -440,9 +451,16 @@ class Loader:
                     code="42P01",
                     hint="Create it, or let --create make it from what the source looks like.",
                 )
+            if options.policy != "append" and not options.key:
+                raise UsageError(
+                    f"policy {options.policy} needs a key, and the table is yet to be made",
+                    code="SK202",
+                    hint="Name its columns, --key a,b, or use --policy append.",
+                )
             self._create(main, sources[0], into)
             name = calls.find_table(main, into)
             assert name is not None
+            self._created = name if self._ddl else None
         self._target = calls.describe_target(main, name)
         if options.policy != "append":
             key = None if options.key is None else list(options.key)
@@ -567,9 +585,24 @@ class Loader:
         try:
             with main.transaction():
                 main.execute(self._ddl.encode())
+                # Of an earlier table by this name the ledger may know what is not in this one.
+                calls.forget_sources(main, into)
         except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
             # Another process was given the same command, and was faster.
             self._ddl = None
+
+    def _undo_create(self) -> str | None:
+        """Drop the table that this load made, if nothing was loaded into it; what to say of it."""
+        main, table = self._main, self._created
+        if main is None or table is None:
+            return None
+        is_dropped = self._is_whole
+        with suppress(psycopg.Error, SqlkitError):
+            if not is_dropped and main.info.transaction_status == TransactionStatus.IDLE:
+                with main.transaction():
+                    calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
+                    is_dropped = calls.drop_empty_table(main, table, self._run_id)
+        return f"The table made for it is dropped again:\n{self._ddl}" if is_dropped else None
 
     # One source -----------------------------------------------------------------------------
 

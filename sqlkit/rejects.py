@@ -19,7 +19,9 @@ from sqlkit.errors import SqlkitError
 from sqlkit.loader import LoadOptions
 from sqlkit.results import LoadResult
 from sqlkit.sources.base import Dialect, Source
-from sqlkit.sources.find import find_sources
+from sqlkit.sources.delimited import DelimitedSource
+from sqlkit.sources.jsonl import JsonLinesSource
+from sqlkit.sources.stored import StoredFile, StoredSource
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,29 @@ class RejectFile:
         """How the name of such a file ends."""
         return ".jsonl" if self.layout["format"] == "jsonl" else ".csv"
 
-    def source(self, path: Path) -> list[Source]:
-        """The file as a source, once it is written."""
+    def source(self, path: Path, name: str) -> Source:
+        """The file as a source of this name, once it is written.
+
+        Rejects are loaded once, whatever else reads the same: their numbers are part of the source.
+        """
+        stored = StoredFile(str(path), name=name)
         layout = self.layout
+        source: StoredSource
         if layout["format"] == "jsonl":
-            dialect = Dialect(encoding=layout["encoding"])
-            return find_sources([str(path)], format="jsonl", dialect=dialect, whole=layout["whole"])
-        dialect = Dialect(
-            delimiter=layout["delimiter"],
-            quote=layout["quote"],
-            escape=layout["escape"],
-            null=layout["null"],
-            encoding=layout["encoding"],
-        )
-        return find_sources([str(path)], format="csv", dialect=dialect)
+            source = JsonLinesSource(stored, encoding=layout["encoding"], whole=layout["whole"])
+        else:
+            source = DelimitedSource(
+                stored,
+                Dialect(
+                    delimiter=layout["delimiter"],
+                    quote=layout["quote"],
+                    escape=layout["escape"],
+                    null=layout["null"],
+                    encoding=layout["encoding"],
+                ),
+            )
+        source.identity = f"rejects {' '.join(map(str, self.reject_ids))}"
+        return source
 
 
 def reject_files(rejects: Iterable[dict[str, Any]]) -> list[RejectFile]:
@@ -110,7 +121,7 @@ def replay(
     """Load the open rejects of a run again, under the options of that run, as runs of their own.
 
     What is refused again is a reject of the new run; the old ones are replayed. Cut off, it may be
-    called again: what was loaded is known by its content, and is not loaded twice.
+    called again: rejects that were loaded are known by their numbers, and not loaded twice.
     """
     connection = connections.main()
     found = calls.run_options(connection, run_id)
@@ -140,7 +151,8 @@ def replay(
         for number, file in enumerate(reject_files(rejects), start=1):
             path = Path(folder) / f"rejects-of-run-{run_id}-{number}{file.suffix}"
             path.write_bytes(file.content)
-            result = load(file.source(path), found["target"], options)
+            source = file.source(path, f"rejects of run {run_id}")
+            result = load([source], found["target"], options)
             results.append(result)
             # The load may have given back the connection, or replaced one that was lost.
             connection = connections.main()

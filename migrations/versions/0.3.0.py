@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="14b1f0926ded7ab93a16d1180475a9918ae9f2a86e45a62e2afef5e69715998b",
+        sha256="e1703894172d99854324988d570fe9fc2b58618662a0c62d897f759840e887a6",
     )
 
 

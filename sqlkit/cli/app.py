@@ -164,7 +164,9 @@ def _report(error: BaseException) -> int:
         lines.append(f"detail: {problem.detail}")
     if problem.hint:
         lines.append(f"hint: {problem.hint}")
-    print("\n".join(lines), file=sys.stderr)
+    from sqlkit.cli.progress import printable
+
+    print(printable("\n".join(lines)), file=sys.stderr)
     return problem.exit_code
 
 

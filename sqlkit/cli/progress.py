@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -11,6 +12,17 @@ if TYPE_CHECKING:
 
 TERMINAL_EVERY = 0.2
 PLAIN_EVERY = 10.0
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text from a file or a database as a terminal may see it: control characters as \\xNN.
+
+    Else a value could clear the screen, or worse. Newlines and tabs stay.
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class ProgressLine:
@@ -56,7 +68,7 @@ class ProgressLine:
         if self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._width = 0
-        self._stream.write(text + "\n")
+        self._stream.write(printable(text) + "\n")
         self._stream.flush()
 
 
@@ -64,7 +76,7 @@ def describe(progress: LoadProgress) -> str:
     """One line: where, rows, bytes, rate, and the time left where the total is known."""
     rate = progress.rows / progress.seconds if progress.seconds else 0
     parts = [
-        progress.source,
+        printable(progress.source),
         progress.phase,
         f"{progress.rows:,} rows",
         human_bytes(progress.bytes_read),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from sqlkit.cli.progress import printable
 from sqlkit.errors import SqlkitError
 
 
@@ -52,22 +53,26 @@ def list_rejects(
     if rows:
         for reject in found:
             column = f"column {reject['column_name']}: " if reject["column_name"] else ""
-            print(
+            _print(
                 f"{reject['reject_id']}  {reject['source']}, line {reject['first_line']}: "
                 f"{column}{reject['message']} ({reject['sqlstate']}, {reject['state']})"
             )
-            print(f"    {reject['raw']}")
+            _print(f"    {reject['raw']}")
         return
     if not reasons:
         print("no row was refused" if run is None else f"run {run} refused no row")
     for reason in reasons:
         column = f"column {reason['column_name']}: " if reason["column_name"] else ""
         told = ", its batch was not loaded" if reason["is_told_only"] else ""
-        print(
+        _print(
             f"run {reason['run_id']}, {reason['target']}: {reason['rejects']:,} {reason['state']}"
             f"{told}: {reason['sqlstate']} {column}{reason['first_message']}"
         )
-        print(f"    {reason['source']}, line {reason['first_line']}: {reason['first_raw']}")
+        _print(f"    {reason['source']}, line {reason['first_line']}: {reason['first_raw']}")
+
+
+def _print(text: str) -> None:
+    print(printable(text))
 
 
 @rejects.command("export")

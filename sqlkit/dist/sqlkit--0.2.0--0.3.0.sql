@@ -490,6 +490,28 @@ one. next_offset says where to continue; state loaded says that there is nothing
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 
+create or replace function sqlkit.forget_sources(p_target regclass)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $forget_sources$
+declare
+    v_rows bigint;
+begin
+    update sqlkit.source as s
+    set fingerprint = null
+    where s.target = sqlkit._table_name(p_target) and s.fingerprint is not null;
+    get diagnostics v_rows = row_count;
+    return v_rows;
+end;
+$forget_sources$;
+
+comment on function sqlkit.forget_sources(regclass) is
+'Makes all sources of a target unknown, so that each is loaded again from its beginning, and returns how many they
+were: for a table that was emptied or made anew under the same name. The ledger keeps what was loaded.
+Writes: sqlkit.source.';
+
+
 create or replace function sqlkit.describe_source(p_source_id bigint, p_layout jsonb)
 returns void
 language plpgsql
@@ -8529,6 +8551,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'follow_keys'),
+            ('sqlkit_loader', 'execute', 'routine', 'forget_sources'),
             ('sqlkit_loader', 'execute', 'routine', 'keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'lookup_version'),
             ('sqlkit_loader', 'execute', 'routine', 'mark_detection'),
@@ -8731,6 +8754,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'follow_keys'),
+            ('sqlkit_admin', 'execute', 'routine', 'forget_sources'),
             ('sqlkit_admin', 'execute', 'routine', 'keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'lookup_version'),
             ('sqlkit_admin', 'execute', 'routine', 'mark_detection'),

@@ -347,8 +347,8 @@ class DelimitedReader:
 
     def _check_names(self, names: tuple[str, ...], line: int) -> None:
         remedy = (
-            "Name the columns yourself, all of them and in their order, with --columns: "
-            "the header is then passed over."
+            "Mend the header, or name the columns yourself, all of them and in their order: "
+            "tail -n +2 FILE | sqlkit load - --no-header --columns a,b,c"
         )
         seen: dict[str, int] = {}
         for position, name in enumerate(names, 1):
@@ -623,7 +623,7 @@ class DelimitedReader:
             try:
                 grammar.explain(text, 0)
                 if len(text) >= MAX_RECORD:
-                    grammar.explain(text, 0, final=True)
+                    grammar.explain(text, 0, final=True, within=f" within {MAX_RECORD >> 20} MiB")
             except BrokenQuotes as error:
                 raise self._broken(error, text, 0, self._line) from None
             if len(text) >= MAX_RECORD:

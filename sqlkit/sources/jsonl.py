@@ -150,6 +150,7 @@ class JsonLinesReader:
             self._used = self._offset = self._ahead.index(b"[") + 1
         if whole:
             self.columns = (WHOLE_COLUMN,)
+            self.column_types = {WHOLE_COLUMN: "jsonb"}
             self.copy_format = WHOLE
         else:
             self.columns = columns or self._find_keys()

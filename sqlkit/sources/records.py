@@ -137,10 +137,11 @@ class Grammar:
         self.explain(text, start)
         return None
 
-    def explain(self, text: bytes, start: int, *, final: bool = False) -> None:
+    def explain(self, text: bytes, start: int, *, final: bool = False, within: str = "") -> None:
         """Raise BrokenQuotes where the record at `start` has quotes that make no sense.
 
-        With `final`, a quote that is still open at the end of `text` makes none either.
+        With `final`, a quote that is still open at the end of `text` makes none either; `within`
+        says how far that is, where it is not the end of the file.
         """
         if self._quoted is None:
             return
@@ -150,7 +151,8 @@ class Grammar:
                 quoted = self._quoted.match(text, position)
                 if quoted is None:
                     if final:
-                        raise BrokenQuotes(start, "a quote is opened and never closed")
+                        closed = f"not closed{within}" if within else "never closed"
+                        raise BrokenQuotes(start, f"a quote is opened and {closed}")
                     return
                 position = self._end(self._after, text, quoted.end())
                 # right at the end, the second of two quotes may be yet to come

@@ -334,10 +334,12 @@ class StoredFile:
     content, not to how the archive happens to hold it. A member may itself be compressed.
     """
 
-    def __init__(self, path: str, *, member: str | None = None) -> None:
+    def __init__(self, path: str, *, member: str | None = None, name: str | None = None) -> None:
         self.path = path
         self.member = member
-        self.name = path if member is None else f"{path}!{member}"
+        # Names of files may be any bytes; they are shown, and kept in a database, as text.
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        self.name = name or (shown if member is None else f"{shown}!{member}")
         self._kept: _Kept | None = None  # of standard input
 
     @property
@@ -443,6 +445,9 @@ class StoredFile:
 class StoredSource:
     """What every source over a `StoredFile` has in common (see `base.Source`)."""
 
+    identity: str = ""
+    """What makes it another source than one of the same content."""
+
     def __init__(self, stored: StoredFile) -> None:
         self.stored = stored
 
@@ -482,8 +487,14 @@ class StoredSource:
         return self.stored.head_sha256()
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all stored bytes, reading them once; SK110 for standard input."""
-        return self.stored.fingerprint()
+        """SHA-256 (hex) of all stored bytes, reading them once; SK110 for standard input.
+
+        Of these and the identity, where there is one.
+        """
+        found = self.stored.fingerprint()
+        if self.identity:
+            found = hashlib.sha256(f"{self.identity} {found}".encode()).hexdigest()
+        return found
 
 
 def _read_once(name: str) -> SourceError:

@@ -27,6 +27,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+import sqlkit as api
 from sqlkit.loader import PIECE_BYTES
 from tests.conftest import Database, OpenServer, RunSqlkit, environment
 
@@ -872,3 +873,15 @@ def test_a_server_that_stops(
     server.cluster.start(server.port)
     with psycopg.connect(dsn) as connection:
         assert connection.execute("select * from item").fetchall() == [(1, "one", None)]
+
+
+def test_the_name_of_a_file_may_be_any_bytes(
+    tmp_path: Path, connection: psycopg.Connection, dsn: str
+) -> None:
+    connection.execute("create table item (id integer primary key, name text)")
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv")
+    Path(path).write_text("id,name\n1,a\n")
+    with api.connect(dsn) as client:
+        result = client.load(path, into="item")
+    assert result.rows == api.RowCounts(read=1, inserted=1)
+    assert result.sources[0].name.endswith(r"/\xff.csv")

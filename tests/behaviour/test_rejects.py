@@ -360,3 +360,35 @@ def test_replay_and_dismiss(
     assert superuser.execute("select array_agg(id order by id) from part").fetchone() == (
         [1, 2, 3, 7, 8],
     )
+
+
+def test_replay_once_more_after_it_was_too_early(
+    make: Make, part: str, superuser: psycopg.Connection, dsn: str
+) -> None:
+    """The same text was read before and refused: that does not make it loaded."""
+    path = make("parts.csv", [*ABOVE, "7,a,1,red,5,,3,,"])
+    with api.connect(dsn) as client:
+        run = client.load(path, into=part, reject_limit=None).run_id
+        assert run is not None
+        (early,) = client.replay_rejects(run)
+        assert early.rows == api.RowCounts(read=1, rejected=1)
+        assert early.sources[0].name == f"rejects of run {run}"
+        superuser.execute("insert into maker values (3)")
+        assert early.run_id is not None
+        (late,) = client.replay_rejects(early.run_id)
+        assert late.rows == api.RowCounts(read=1, inserted=1)
+    assert superuser.execute("select count(*) from part where id = 7").fetchone() == (1,)
+    left = superuser.execute("select count(*) from sqlkit.reject where state = 'open'").fetchone()
+    assert left == (0,)
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(
+    make: Make, part: str, sqlkit: RunSqlkit, dsn: str
+) -> None:
+    path = make("parts.csv", ["7,a,1\x1b[2J,red,5,,1,,"])
+    refused = sqlkit("load", path, "--into", part, "--dsn", dsn)
+    assert refused.returncode == 4
+    listed = sqlkit("rejects", "--dsn", dsn)
+    for told in (refused.stderr, listed.stdout):
+        assert r"1\x1b[2J" in told
+        assert "\x1b" not in told
