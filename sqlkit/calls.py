@@ -347,6 +347,42 @@ def refresh_batch(
         key,
         rows,
     )
+    return _refreshed(row)
+
+
+def refresh(
+    connection: Connection[Any],
+    run_id: int,
+    target: str,
+    query: str | None,
+    stage: str | None,
+    strategy: str,
+    scope: list[str] | None,
+    delete_share: float | None,
+    delete_limit: int | None,
+    key: list[str] | None,
+    rows: int | None,
+) -> tuple[str, RowCounts, int]:
+    """Refreshes a target and commits: the strategy, what became of the rows, how many went."""
+    row = _row(
+        connection,
+        "call sqlkit.refresh(%s::regclass, %s, %s::regclass, %s, %s::name[], %s, %s, %s::name[], "
+        "%s, %s)",
+        target,
+        query,
+        stage,
+        strategy,
+        scope,
+        delete_share,
+        delete_limit,
+        key,
+        run_id,
+        rows,
+    )
+    return _refreshed(row)
+
+
+def _refreshed(row: tuple[Any, ...]) -> tuple[str, RowCounts, int]:
     strategy, *counts, deleted = row
     return strategy, RowCounts(*counts), deleted
 
@@ -428,6 +464,28 @@ def keep_rejects(
         start_offset,
         rejects,
     )
+
+
+def choose_strategy(
+    connection: Connection[Any], stage: str, scope: list[str] | None, key: list[str] | None
+) -> tuple[str, list[str]]:
+    """The strategy that auto would take, and the reasons."""
+    row = _row(
+        connection,
+        "select c.* from sqlkit.choose_strategy(%s::regclass, %s::name[], %s::name[]) as c",
+        stage,
+        scope,
+        key,
+    )
+    return row[0], row[1]
+
+
+def reasons_of(connection: Connection[Any], run_id: int) -> list[str]:
+    """Why a run went the way it did; nothing where it was told to."""
+    found: list[str] | None = _value(
+        connection, "select reasons from sqlkit.run where run_id = %s", run_id
+    )
+    return found or []
 
 
 def claim_batch(connection: Connection[Any], source_id: int, start_offset: int) -> None:

@@ -355,6 +355,42 @@ async def refresh_batch(
         key,
         rows,
     )
+    return _refreshed(row)
+
+
+async def refresh(
+    connection: AsyncConnection[Any],
+    run_id: int,
+    target: str,
+    query: str | None,
+    stage: str | None,
+    strategy: str,
+    scope: list[str] | None,
+    delete_share: float | None,
+    delete_limit: int | None,
+    key: list[str] | None,
+    rows: int | None,
+) -> tuple[str, RowCounts, int]:
+    """Refreshes a target and commits: the strategy, what became of the rows, how many went."""
+    row = await _row(
+        connection,
+        "call sqlkit.refresh(%s::regclass, %s, %s::regclass, %s, %s::name[], %s, %s, %s::name[], "
+        "%s, %s)",
+        target,
+        query,
+        stage,
+        strategy,
+        scope,
+        delete_share,
+        delete_limit,
+        key,
+        run_id,
+        rows,
+    )
+    return _refreshed(row)
+
+
+def _refreshed(row: tuple[Any, ...]) -> tuple[str, RowCounts, int]:
     strategy, *counts, deleted = row
     return strategy, RowCounts(*counts), deleted
 
@@ -436,6 +472,28 @@ async def keep_rejects(
         start_offset,
         rejects,
     )
+
+
+async def choose_strategy(
+    connection: AsyncConnection[Any], stage: str, scope: list[str] | None, key: list[str] | None
+) -> tuple[str, list[str]]:
+    """The strategy that auto would take, and the reasons."""
+    row = await _row(
+        connection,
+        "select c.* from sqlkit.choose_strategy(%s::regclass, %s::name[], %s::name[]) as c",
+        stage,
+        scope,
+        key,
+    )
+    return row[0], row[1]
+
+
+async def reasons_of(connection: AsyncConnection[Any], run_id: int) -> list[str]:
+    """Why a run went the way it did; nothing where it was told to."""
+    found: list[str] | None = await _value(
+        connection, "select reasons from sqlkit.run where run_id = %s", run_id
+    )
+    return found or []
 
 
 async def claim_batch(connection: AsyncConnection[Any], source_id: int, start_offset: int) -> None:

@@ -171,11 +171,12 @@ class Client:
         *,
         query: str | None = None,
         stage: str | None = None,
-        strategy: str = "mirror",
+        strategy: str = "auto",
         scope: Sequence[str] | None = None,
         key: Sequence[str] | str | None = None,
         delete_share: float | None = 0.1,
         delete_limit: int | None = None,
+        explain: bool = False,
         format: str | None = None,
         dialect: Dialect | None = None,
         columns: Sequence[str] = (),
@@ -191,9 +192,13 @@ class Client:
         those of `load`, but no row may be refused: where one is missing it would be deleted. Of
         rows with the same key the last one is taken.
 
-        `strategy` mirror writes the differences only. With a `scope`, columns of the target, only
-        rows are deleted whose values there occur in the new content. Nothing is done if more rows
-        would be deleted than `delete_share` (0 to 1) of those in scope, or than `delete_limit`.
+        `strategy`: mirror writes the differences only; truncate empties the table and fills it
+        anew; swap builds a new table beside it and exchanges the two in a moment; auto measures and
+        chooses, and says why. With `explain` it only says that.
+
+        With a `scope`, columns of the target, only rows are deleted whose values there occur in the
+        new content. Nothing is done if more rows would be deleted than `delete_share` (0 to 1) of
+        those in scope, or than `delete_limit`.
 
         Guarantees: the target changes in one transaction, which the ledger tells of; rows read are
         the sum of inserted, updated, unchanged, ignored and duplicates; the target has as many rows
@@ -212,6 +217,7 @@ class Client:
                 key=_names(key),
                 delete_share=delete_share,
                 delete_limit=delete_limit,
+                explain=explain,
             ),
             LoadOptions(
                 columns=tuple(columns),

@@ -30,22 +30,23 @@ from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.loader import Loader, LoadOptions, heartbeat
 from sqlkit.model import Target
-from sqlkit.results import ProgressCallback, RefreshResult
+from sqlkit.results import ProgressCallback, RefreshResult, RowCounts
 from sqlkit.sources.base import Source
 from sqlkit.transient import WaitCallback
 
-STRATEGIES = ("mirror",)
+STRATEGIES = ("auto", "truncate", "swap", "mirror")
 
 
 @dataclass(frozen=True)
 class RefreshOptions:
     """How a target is refreshed; `Client.refresh` says what each means."""
 
-    strategy: str = "mirror"
+    strategy: str = "auto"
     scope: tuple[str, ...] | None = None
     key: tuple[str, ...] | None = None
     delete_share: float | None = 0.1
     delete_limit: int | None = None
+    explain: bool = False
 
     def check(self) -> None:
         """Raises UsageError for options that cannot be."""
@@ -136,39 +137,77 @@ class Refresher:
                 # The load may have lost the connection, and gone on with another.
                 main = self._connections.main()
                 calls.attach_run(main, self._run_id)
+            if options.explain:
+                result = self._explain(main, target, query, stage)
+            else:
+                result = self._apply(main, target, query, stage, rows)
+            if sources and stage is not None:
+                calls.drop_stage(main, stage)
+            wal = max(0, calls.wal_position(main) - wal)
             with main.transaction():
-                staged = stage
-                if query is not None:
-                    staged = calls.stage_query(main, target.name, query, self._run_id)
-                assert staged is not None
-                strategy, counts, deleted = calls.refresh_batch(
-                    main,
-                    self._run_id,
-                    staged,
-                    options.strategy,
-                    None if options.scope is None else list(options.scope),
-                    options.delete_share,
-                    options.delete_limit,
-                    None if options.key is None else list(options.key),
-                    rows,
-                )
-                if sources or query is not None:
-                    calls.drop_stage(main, staged)
-                else:
-                    calls.empty_stages(main, [staged])
-                wal = max(0, calls.wal_position(main) - wal)
-                if not self._connections.is_callers:
-                    calls.require_synchronous_commit(main)
+                calls.require_synchronous_commit(main)
                 calls.finish_run(main, self._run_id, wal_bytes=wal)
-        return RefreshResult(
-            run_id=self._run_id,
-            target=target.name,
-            strategy=strategy,
-            rows=counts,
-            deleted=deleted,
-            wal_bytes=wal,
-            seconds=time.monotonic() - started,
+            reasons = result.reasons or tuple(calls.reasons_of(main, self._run_id))
+        return replace(result, wal_bytes=wal, seconds=time.monotonic() - started, reasons=reasons)
+
+    def _apply(
+        self,
+        main: Connection[Any],
+        target: Target,
+        query: str | None,
+        stage: str | None,
+        rows: int | None,
+    ) -> RefreshResult:
+        options = self._options
+        scope = None if options.scope is None else list(options.scope)
+        key = None if options.key is None else list(options.key)
+        limits = options.delete_share, options.delete_limit
+        if self._connections.is_callers:
+            # All of it is one transaction, which is the caller's.
+            staged = stage
+            if query is not None:
+                staged = calls.stage_query(main, target.name, query, self._run_id)
+            assert staged is not None
+            strategy, counts, deleted = calls.refresh_batch(
+                main, self._run_id, staged, options.strategy, scope, *limits, key, rows
+            )
+            if query is not None:
+                calls.drop_stage(main, staged)
+            else:
+                calls.empty_stages(main, [staged])
+        else:
+            strategy, counts, deleted = calls.refresh(
+                main,
+                self._run_id,
+                target.name,
+                query,
+                stage,
+                options.strategy,
+                scope,
+                *limits,
+                key,
+                rows,
+            )
+        return RefreshResult(self._run_id, target.name, strategy, counts, deleted, 0, 0)
+
+    def _explain(
+        self, main: Connection[Any], target: Target, query: str | None, stage: str | None
+    ) -> RefreshResult:
+        """What auto would do; the stage is kept as it is."""
+        options = self._options
+        staged = stage
+        if query is not None:
+            staged = calls.stage_query(main, target.name, query, self._run_id)
+        assert staged is not None
+        strategy, reasons = calls.choose_strategy(
+            main,
+            staged,
+            None if options.scope is None else list(options.scope),
+            None if options.key is None else list(options.key),
         )
+        if query is not None:
+            calls.drop_stage(main, staged)
+        return RefreshResult(None, target.name, strategy, RowCounts(), 0, 0, 0, tuple(reasons))
 
     def _as_recorded(self, sources: Sequence[Source]) -> dict[str, Any]:
         options = self._options
@@ -176,6 +215,7 @@ class Refresher:
             "scope": options.scope,
             "delete_share": options.delete_share,
             "delete_limit": options.delete_limit,
+            "explain": options.explain or None,
             "sources": [source.name for source in sources] or None,
         }
         return {name: value for name, value in found.items() if value is not None}

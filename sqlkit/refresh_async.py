@@ -28,22 +28,23 @@ from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.loader_async import AsyncLoader, LoadOptions, heartbeat_async
 from sqlkit.model import Target
-from sqlkit.results import ProgressCallback, RefreshResult
+from sqlkit.results import ProgressCallback, RefreshResult, RowCounts
 from sqlkit.sources.base import Source
 from sqlkit.transient import WaitCallback
 
-STRATEGIES = ("mirror",)
+STRATEGIES = ("auto", "truncate", "swap", "mirror")
 
 
 @dataclass(frozen=True)
 class RefreshOptions:
     """How a target is refreshed; `AsyncClient.refresh` says what each means."""
 
-    strategy: str = "mirror"
+    strategy: str = "auto"
     scope: tuple[str, ...] | None = None
     key: tuple[str, ...] | None = None
     delete_share: float | None = 0.1
     delete_limit: int | None = None
+    explain: bool = False
 
     def check(self) -> None:
         """Raises UsageError for options that cannot be."""
@@ -134,39 +135,77 @@ class AsyncRefresher:
                 # The load may have lost the connection, and gone on with another.
                 main = await self._connections.main()
                 await calls.attach_run(main, self._run_id)
+            if options.explain:
+                result = await self._explain(main, target, query, stage)
+            else:
+                result = await self._apply(main, target, query, stage, rows)
+            if sources and stage is not None:
+                await calls.drop_stage(main, stage)
+            wal = max(0, await calls.wal_position(main) - wal)
             async with main.transaction():
-                staged = stage
-                if query is not None:
-                    staged = await calls.stage_query(main, target.name, query, self._run_id)
-                assert staged is not None
-                strategy, counts, deleted = await calls.refresh_batch(
-                    main,
-                    self._run_id,
-                    staged,
-                    options.strategy,
-                    None if options.scope is None else list(options.scope),
-                    options.delete_share,
-                    options.delete_limit,
-                    None if options.key is None else list(options.key),
-                    rows,
-                )
-                if sources or query is not None:
-                    await calls.drop_stage(main, staged)
-                else:
-                    await calls.empty_stages(main, [staged])
-                wal = max(0, await calls.wal_position(main) - wal)
-                if not self._connections.is_callers:
-                    await calls.require_synchronous_commit(main)
+                await calls.require_synchronous_commit(main)
                 await calls.finish_run(main, self._run_id, wal_bytes=wal)
-        return RefreshResult(
-            run_id=self._run_id,
-            target=target.name,
-            strategy=strategy,
-            rows=counts,
-            deleted=deleted,
-            wal_bytes=wal,
-            seconds=time.monotonic() - started,
+            reasons = result.reasons or tuple(await calls.reasons_of(main, self._run_id))
+        return replace(result, wal_bytes=wal, seconds=time.monotonic() - started, reasons=reasons)
+
+    async def _apply(
+        self,
+        main: AsyncConnection[Any],
+        target: Target,
+        query: str | None,
+        stage: str | None,
+        rows: int | None,
+    ) -> RefreshResult:
+        options = self._options
+        scope = None if options.scope is None else list(options.scope)
+        key = None if options.key is None else list(options.key)
+        limits = options.delete_share, options.delete_limit
+        if self._connections.is_callers:
+            # All of it is one transaction, which is the caller's.
+            staged = stage
+            if query is not None:
+                staged = await calls.stage_query(main, target.name, query, self._run_id)
+            assert staged is not None
+            strategy, counts, deleted = await calls.refresh_batch(
+                main, self._run_id, staged, options.strategy, scope, *limits, key, rows
+            )
+            if query is not None:
+                await calls.drop_stage(main, staged)
+            else:
+                await calls.empty_stages(main, [staged])
+        else:
+            strategy, counts, deleted = await calls.refresh(
+                main,
+                self._run_id,
+                target.name,
+                query,
+                stage,
+                options.strategy,
+                scope,
+                *limits,
+                key,
+                rows,
+            )
+        return RefreshResult(self._run_id, target.name, strategy, counts, deleted, 0, 0)
+
+    async def _explain(
+        self, main: AsyncConnection[Any], target: Target, query: str | None, stage: str | None
+    ) -> RefreshResult:
+        """What auto would do; the stage is kept as it is."""
+        options = self._options
+        staged = stage
+        if query is not None:
+            staged = await calls.stage_query(main, target.name, query, self._run_id)
+        assert staged is not None
+        strategy, reasons = await calls.choose_strategy(
+            main,
+            staged,
+            None if options.scope is None else list(options.scope),
+            None if options.key is None else list(options.key),
         )
+        if query is not None:
+            await calls.drop_stage(main, staged)
+        return RefreshResult(None, target.name, strategy, RowCounts(), 0, 0, 0, tuple(reasons))
 
     def _as_recorded(self, sources: Sequence[Source]) -> dict[str, Any]:
         options = self._options
@@ -174,6 +213,7 @@ class AsyncRefresher:
             "scope": options.scope,
             "delete_share": options.delete_share,
             "delete_limit": options.delete_limit,
+            "explain": options.explain or None,
             "sources": [source.name for source in sources] or None,
         }
         return {name: value for name, value in found.items() if value is not None}

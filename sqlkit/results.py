@@ -93,15 +93,20 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class RefreshResult:
-    """A finished refresh: what became of the rows read, and how many rows of the target went."""
+    """A finished refresh: what became of the rows read, and how many rows of the target went.
 
-    run_id: int
+    `reasons` say why strategy auto took the one it did. Where only that was asked for, `run_id` is
+    None and nothing was done.
+    """
+
+    run_id: int | None
     target: str
     strategy: str
     rows: RowCounts
     deleted: int
     wal_bytes: int
     seconds: float
+    reasons: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The result as plain data, as ``sqlkit refresh --json`` prints it."""

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e1703894172d99854324988d570fe9fc2b58618662a0c62d897f759840e887a6",
+        sha256="0d78581889ab4915693f78bb8eb5b5f3da7ba5538d786606b9f352cb238fe3f9",
     )
 
 

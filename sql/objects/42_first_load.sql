@@ -2,12 +2,12 @@
 -- built afterwards: measured, 2.4 times as fast as COPY into the indexed table. All in one transaction, so
 -- that whatever happens the table has its indexes.
 
-create or replace function sqlkit._first_load_obstacle(p_target regclass)
+create or replace function sqlkit._rebuild_obstacle(p_target regclass)
 returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
-as $first_load_obstacle$
+as $rebuild_obstacle$
 declare
     v_class pg_class;
 begin
@@ -19,22 +19,9 @@ begin
         when v_class.relkind <> 'r' or v_class.relhassubclass then 'it is not an ordinary table'
         when to_regclass('pg_catalog.pg_dist_partition') is not null then 'Citus may distribute it'
         when not pg_has_role(v_class.relowner, 'usage') then 'another role owns it'
-        when row_security_active(p_target) then 'row security applies'
-        when v_class.relhasrules then 'it has rules'
-        when exists (
-            select from pg_trigger as t where t.tgrelid = p_target and not t.tgisinternal
-        ) then 'it has triggers'
         when exists (
             select from pg_constraint as c where c.confrelid = p_target and c.contype = 'f'
         ) then 'foreign keys point at it'
-        -- Truncating it here would empty it at the subscribers too.
-        when exists (
-            select from pg_publication as p where p.puballtables
-            union all
-            select from pg_publication_rel as p where p.prrelid = p_target
-            union all
-            select from pg_publication_namespace as p where p.pnnspid = v_class.relnamespace
-        ) then 'it is published'
         when exists (
             select
             from pg_index as i
@@ -64,6 +51,44 @@ begin
                 )
         ) then 'it has an index that cannot be dropped and built again'
     end;
+end;
+$rebuild_obstacle$;
+
+comment on function sqlkit._rebuild_obstacle(regclass) is
+'Why the indexes of a table cannot be dropped and built again; null if they can.';
+
+
+create or replace function sqlkit._first_load_obstacle(p_target regclass)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $first_load_obstacle$
+declare
+    v_class pg_class;
+begin
+    select c.*
+    into v_class
+    from pg_class as c
+    where c.oid = p_target;
+    return coalesce(
+        sqlkit._rebuild_obstacle(p_target),
+        case
+            when row_security_active(p_target) then 'row security applies'
+            when v_class.relhasrules then 'it has rules'
+            when exists (
+                select from pg_trigger as t where t.tgrelid = p_target and not t.tgisinternal
+            ) then 'it has triggers'
+            -- Truncating it here would empty it at the subscribers too.
+            when exists (
+                select from pg_publication as p where p.puballtables
+                union all
+                select from pg_publication_rel as p where p.prrelid = p_target
+                union all
+                select from pg_publication_namespace as p where p.pnnspid = v_class.relnamespace
+            ) then 'it is published'
+        end
+    );
 end;
 $first_load_obstacle$;
 
@@ -109,6 +134,38 @@ comment on function sqlkit._saved_indexes(regclass) is
 'All that is needed to build the indexes of a table again as they are.';
 
 
+create or replace function sqlkit._drop_indexes(p_target regclass, p_indexes jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $drop_indexes$
+declare
+    v_schema name;
+    r_index record;
+begin
+    select n.nspname
+    into v_schema
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = p_target;
+    for r_index in
+        select i.*
+        from jsonb_to_recordset(p_indexes) as i (name name, "constraint" name)
+    loop
+        if r_index."constraint" is null then
+            execute format('drop index %I.%I', v_schema, r_index.name);
+        else
+            execute format('alter table only %s drop constraint %I', p_target, r_index."constraint");
+        end if;
+    end loop;
+end;
+$drop_indexes$;
+
+comment on function sqlkit._drop_indexes(regclass, jsonb) is
+'Takes indexes away that _saved_indexes() has saved, and that finish_first_load() builds again.
+Writes: the target''s indexes. Locks: ACCESS EXCLUSIVE on the target until commit.';
+
+
 create or replace function sqlkit.begin_first_load(p_target regclass)
 returns jsonb
 language plpgsql
@@ -117,8 +174,6 @@ as $begin_first_load$
 declare
     v_is_empty boolean;
     v_indexes jsonb;
-    v_schema name;
-    r_index record;
 begin
     if sqlkit._first_load_obstacle(p_target) is not null then
         return null;
@@ -137,22 +192,8 @@ begin
     if not v_is_empty or sqlkit._first_load_obstacle(p_target) is not null then
         return null;
     end if;
-    select n.nspname
-    into v_schema
-    from pg_class as c
-    join pg_namespace as n on n.oid = c.relnamespace
-    where c.oid = p_target;
     v_indexes := sqlkit._saved_indexes(p_target);
-    for r_index in
-        select i.*
-        from jsonb_to_recordset(v_indexes) as i (name name, "constraint" name)
-    loop
-        if r_index."constraint" is null then
-            execute format('drop index %I.%I', v_schema, r_index.name);
-        else
-            execute format('alter table only %s drop constraint %I', p_target, r_index."constraint");
-        end if;
-    end loop;
+    perform sqlkit._drop_indexes(p_target, v_indexes);
     -- Empty as it is: COPY may freeze its rows only in a table that this transaction truncated.
     execute format('truncate table only %s', p_target);
     return v_indexes;

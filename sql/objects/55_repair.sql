@@ -137,7 +137,14 @@ begin
         from sqlkit.run as r
         where
             r.state = 'running'
-            and (v_target is null or r.target = v_target)
+            and (
+                v_target is null
+                or r.target = v_target
+                -- A refresh of files loads them into a stage.
+                or r.target in (
+                    select format('sqlkit_stage.%I', s.name) from sqlkit.stage as s where s.target = v_target
+                )
+            )
             and not sqlkit._is_alive(r, p_grace)
         order by r.run_id
     loop

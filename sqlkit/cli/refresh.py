@@ -27,7 +27,13 @@ def refresh(
             "a stage (sqlkit_stage.NAME).",
         ),
     ],
-    strategy: Annotated[str, typer.Option(help="mirror: only differences are written.")] = "mirror",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="auto (chooses, and says why), mirror (only differences are written), truncate "
+            "(in place; readers wait), swap (a new table takes its place)."
+        ),
+    ] = "auto",
     scope: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +47,9 @@ def refresh(
             metavar="N|N%", help="Refuse to delete more rows, or a greater share of those in scope."
         ),
     ] = "10%",
+    explain: Annotated[
+        bool, typer.Option(help="Say what auto would do, and why; do nothing.")
+    ] = False,
     key: Annotated[
         str | None, typer.Option(metavar="A,B", help="Key columns. Default: the primary key.")
     ] = None,
@@ -106,6 +115,7 @@ def refresh(
             key=names_of(key),
             delete_share=share,
             delete_limit=limit,
+            explain=explain,
             format=format,
             dialect=dialect,
             columns=names_of(columns) or (),
@@ -133,6 +143,10 @@ def _as_stage(source: list[str]) -> str | None:
 
 def print_result(result: RefreshResult) -> None:
     """Say in a few lines what became of a refresh."""
+    for reason in result.reasons:
+        print(f"- {reason}")
+    if result.run_id is None:
+        return
     rows = result.rows
     kept = [
         ("inserted", rows.inserted),

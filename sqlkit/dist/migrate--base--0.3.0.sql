@@ -366,6 +366,9 @@ alter table sqlkit.run add constraint run_kind_check check (kind in ('load', 'me
 
 comment on table sqlkit.run is
 'One call of load, merge or refresh. Counters are those of its batches: see sqlkit.run_summary.';
+alter table sqlkit.run add column reasons text[];
+
+comment on column sqlkit.run.reasons is 'why strategy auto chose the strategy that it did';
 comment on column sqlkit.run.policy is 'the policy of a load or merge, the strategy of a refresh';
 
 alter table sqlkit.batch add column rows_deleted bigint not null default 0;
@@ -388,6 +391,28 @@ create type sqlkit.refresh_result as (
 comment on type sqlkit.refresh_result is
 'What became of a refresh: read = inserted + updated + unchanged + ignored + duplicate, and the target holds as many
 rows as before, and those inserted, without those deleted.';
+
+create table sqlkit.refresh_threshold (
+    name text not null,
+    is_default boolean not null default false,
+    value double precision not null,
+    meaning text,
+    constraint refresh_threshold_pkey primary key (name, is_default),
+    constraint refresh_threshold_value_check check (value >= 0),
+    constraint refresh_threshold_meaning_check check (is_default = (meaning is not null))
+);
+
+comment on table sqlkit.refresh_threshold is
+'What strategy auto decides by. Defaults come with sqlkit; a row beside one, with is_default = false, takes its place.';
+
+insert into sqlkit.refresh_threshold (name, is_default, value, meaning)
+values
+('rebuild_rows', true, 20000, 'from so many rows on, indexes are built after the rows'),
+('mirror_share', true, 0.3, 'up to this share of rows that are new, changed or gone, differences are written'),
+('small_rows', true, 20000, 'a table of at most so many rows is mirrored, whatever changes'),
+('sample_rows', true, 10000, 'so many rows are compared to know how many have changed'),
+('row_microseconds', true, 0.55, 'a row takes so long for itself, and for each index that is built over it'),
+('swap_seconds', true, 2, 'readers may wait so long for a truncate, where a swap is possible');
 
 -- changes/0010_conflict.sql
 
@@ -3217,12 +3242,12 @@ for append. Raises: SK201 to SK204, SK206 to SK208, SK302 and SK303 under policy
 -- built afterwards: measured, 2.4 times as fast as COPY into the indexed table. All in one transaction, so
 -- that whatever happens the table has its indexes.
 
-create or replace function sqlkit._first_load_obstacle(p_target regclass)
+create or replace function sqlkit._rebuild_obstacle(p_target regclass)
 returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
-as $first_load_obstacle$
+as $rebuild_obstacle$
 declare
     v_class pg_class;
 begin
@@ -3234,22 +3259,9 @@ begin
         when v_class.relkind <> 'r' or v_class.relhassubclass then 'it is not an ordinary table'
         when to_regclass('pg_catalog.pg_dist_partition') is not null then 'Citus may distribute it'
         when not pg_has_role(v_class.relowner, 'usage') then 'another role owns it'
-        when row_security_active(p_target) then 'row security applies'
-        when v_class.relhasrules then 'it has rules'
-        when exists (
-            select from pg_trigger as t where t.tgrelid = p_target and not t.tgisinternal
-        ) then 'it has triggers'
         when exists (
             select from pg_constraint as c where c.confrelid = p_target and c.contype = 'f'
         ) then 'foreign keys point at it'
-        -- Truncating it here would empty it at the subscribers too.
-        when exists (
-            select from pg_publication as p where p.puballtables
-            union all
-            select from pg_publication_rel as p where p.prrelid = p_target
-            union all
-            select from pg_publication_namespace as p where p.pnnspid = v_class.relnamespace
-        ) then 'it is published'
         when exists (
             select
             from pg_index as i
@@ -3279,6 +3291,44 @@ begin
                 )
         ) then 'it has an index that cannot be dropped and built again'
     end;
+end;
+$rebuild_obstacle$;
+
+comment on function sqlkit._rebuild_obstacle(regclass) is
+'Why the indexes of a table cannot be dropped and built again; null if they can.';
+
+
+create or replace function sqlkit._first_load_obstacle(p_target regclass)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $first_load_obstacle$
+declare
+    v_class pg_class;
+begin
+    select c.*
+    into v_class
+    from pg_class as c
+    where c.oid = p_target;
+    return coalesce(
+        sqlkit._rebuild_obstacle(p_target),
+        case
+            when row_security_active(p_target) then 'row security applies'
+            when v_class.relhasrules then 'it has rules'
+            when exists (
+                select from pg_trigger as t where t.tgrelid = p_target and not t.tgisinternal
+            ) then 'it has triggers'
+            -- Truncating it here would empty it at the subscribers too.
+            when exists (
+                select from pg_publication as p where p.puballtables
+                union all
+                select from pg_publication_rel as p where p.prrelid = p_target
+                union all
+                select from pg_publication_namespace as p where p.pnnspid = v_class.relnamespace
+            ) then 'it is published'
+        end
+    );
 end;
 $first_load_obstacle$;
 
@@ -3324,6 +3374,38 @@ comment on function sqlkit._saved_indexes(regclass) is
 'All that is needed to build the indexes of a table again as they are.';
 
 
+create or replace function sqlkit._drop_indexes(p_target regclass, p_indexes jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $drop_indexes$
+declare
+    v_schema name;
+    r_index record;
+begin
+    select n.nspname
+    into v_schema
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = p_target;
+    for r_index in
+        select i.*
+        from jsonb_to_recordset(p_indexes) as i (name name, "constraint" name)
+    loop
+        if r_index."constraint" is null then
+            execute format('drop index %I.%I', v_schema, r_index.name);
+        else
+            execute format('alter table only %s drop constraint %I', p_target, r_index."constraint");
+        end if;
+    end loop;
+end;
+$drop_indexes$;
+
+comment on function sqlkit._drop_indexes(regclass, jsonb) is
+'Takes indexes away that _saved_indexes() has saved, and that finish_first_load() builds again.
+Writes: the target''s indexes. Locks: ACCESS EXCLUSIVE on the target until commit.';
+
+
 create or replace function sqlkit.begin_first_load(p_target regclass)
 returns jsonb
 language plpgsql
@@ -3332,8 +3414,6 @@ as $begin_first_load$
 declare
     v_is_empty boolean;
     v_indexes jsonb;
-    v_schema name;
-    r_index record;
 begin
     if sqlkit._first_load_obstacle(p_target) is not null then
         return null;
@@ -3352,22 +3432,8 @@ begin
     if not v_is_empty or sqlkit._first_load_obstacle(p_target) is not null then
         return null;
     end if;
-    select n.nspname
-    into v_schema
-    from pg_class as c
-    join pg_namespace as n on n.oid = c.relnamespace
-    where c.oid = p_target;
     v_indexes := sqlkit._saved_indexes(p_target);
-    for r_index in
-        select i.*
-        from jsonb_to_recordset(v_indexes) as i (name name, "constraint" name)
-    loop
-        if r_index."constraint" is null then
-            execute format('drop index %I.%I', v_schema, r_index.name);
-        else
-            execute format('alter table only %s drop constraint %I', p_target, r_index."constraint");
-        end if;
-    end loop;
+    perform sqlkit._drop_indexes(p_target, v_indexes);
     -- Empty as it is: COPY may freeze its rows only in a table that this transaction truncated.
     execute format('truncate table only %s', p_target);
     return v_indexes;
@@ -3999,7 +4065,14 @@ begin
         from sqlkit.run as r
         where
             r.state = 'running'
-            and (v_target is null or r.target = v_target)
+            and (
+                v_target is null
+                or r.target = v_target
+                -- A refresh of files loads them into a stage.
+                or r.target in (
+                    select format('sqlkit_stage.%I', s.name) from sqlkit.stage as s where s.target = v_target
+                )
+            )
             and not sqlkit._is_alive(r, p_grace)
         order by r.run_id
     loop
@@ -4211,6 +4284,40 @@ comment on function sqlkit._refuse_deletion(regclass, bigint, bigint, double pre
 nothing.';
 
 
+create or replace function sqlkit._refuse_scope(p_target regclass, p_strategy text, p_scope name[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_scope$
+begin
+    if p_scope is not null then
+        perform sqlkit._refuse_strategy(
+            p_target, p_strategy, array['a scope is given, and only mirror keeps what lies outside of it']
+        );
+    end if;
+end;
+$refuse_scope$;
+
+comment on function sqlkit._refuse_scope(regclass, text, name[]) is
+'Raises SK210 if there is a scope: for strategies that know of none.';
+
+
+create or replace function sqlkit._threshold(p_name text)
+returns double precision
+language sql
+stable
+begin atomic
+select t.value
+from sqlkit.refresh_threshold as t
+where t.name = p_name
+order by t.is_default
+limit 1;
+end;
+
+comment on function sqlkit._threshold(text) is
+'A threshold: the installation''s own, or the default.';
+
+
 create or replace function sqlkit._refresh(
     p_stage regclass,
     p_target regclass,
@@ -4224,10 +4331,31 @@ returns sqlkit.refresh_result
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $refresh$
+declare
+    v_copy regclass;
+    v_result sqlkit.refresh_result;
+    r_chosen record;
 begin
+    perform sqlkit._check_target(p_target);
     case p_strategy
+        when 'auto' then
+            select c.*
+            into r_chosen
+            from sqlkit.choose_strategy(p_stage, p_scope, p_key) as c;
+            return sqlkit._refresh(
+                p_stage, p_target, r_chosen.strategy, p_key, p_scope, p_delete_share, p_delete_limit
+            );
         when 'mirror' then
             return sqlkit._mirror(p_stage, p_target, p_key, p_scope, p_delete_share, p_delete_limit);
+        when 'truncate' then
+            perform sqlkit._refuse_scope(p_target, p_strategy, p_scope);
+            return sqlkit._truncate(p_stage, p_target, p_key, p_delete_share, p_delete_limit);
+        when 'swap' then
+            perform sqlkit._refuse_scope(p_target, p_strategy, p_scope);
+            v_copy := sqlkit._create_copy(p_target, null);
+            v_result := sqlkit._fill_copy(v_copy, p_stage, p_target, p_key, p_delete_share, p_delete_limit);
+            perform sqlkit._exchange(p_target, v_copy);
+            return v_result;
         else
             raise exception using
                 errcode = 'SK209',
@@ -4314,7 +4442,7 @@ Raises: SK404 if the stage has lost its rows, and what refresh_stage() raises.';
 
 create or replace function sqlkit.refresh_stage(
     p_stage regclass,
-    p_strategy text default 'mirror',
+    p_strategy text default 'auto',
     p_scope name[] default null,
     p_delete_share double precision default 0.1,
     p_delete_limit bigint default null,
@@ -4359,6 +4487,189 @@ Nothing is done if more rows would go than p_delete_share (0 to 1) of those in s
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
 Raises: SK201 to SK204, SK208, SK209, SK304, and the target''s own errors.';
+
+
+create or replace function sqlkit._finish_swap(
+    p_run_id bigint,
+    p_target regclass,
+    p_copy regclass,
+    p_result sqlkit.refresh_result,
+    p_started timestamptz,
+    p_lsn pg_lsn
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $finish_swap$
+begin
+    perform sqlkit._await_snapshots(p_copy);
+    perform sqlkit._record_refresh(
+        p_run_id,
+        p_result,
+        extract(epoch from clock_timestamp() - p_started),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), p_lsn)::bigint
+    );
+    -- Last, since readers wait from here to the commit.
+    perform sqlkit._exchange(p_target, p_copy);
+end;
+$finish_swap$;
+
+comment on function sqlkit._finish_swap(
+    bigint, regclass, regclass, sqlkit.refresh_result, timestamptz, pg_lsn
+) is
+'Puts a copy that is committed in the place of its target, and records that as the batch of a run.
+Writes: sqlkit.batch, sqlkit.stage. Locks and Raises: see _exchange().';
+
+
+create or replace procedure sqlkit.refresh(
+    p_target regclass,
+    p_query text default null,
+    p_stage regclass default null,
+    p_strategy text default 'auto',
+    p_scope name[] default null,
+    p_delete_share double precision default 0.1,
+    p_delete_limit bigint default null,
+    p_key name[] default null,
+    p_run_id bigint default null,
+    p_rows bigint default null,
+    p_search_path text default pg_catalog.current_setting('search_path'),
+    inout strategy text default null,
+    inout rows_read bigint default null,
+    inout rows_inserted bigint default null,
+    inout rows_updated bigint default null,
+    inout rows_unchanged bigint default null,
+    inout rows_ignored bigint default null,
+    inout rows_duplicate bigint default null,
+    inout rows_deleted bigint default null
+)
+language plpgsql
+as $refresh$
+declare
+    v_run_id bigint := p_run_id;
+    v_stage regclass := p_stage;
+    v_strategy text := p_strategy;
+    v_started timestamptz := pg_catalog.clock_timestamp();
+    v_lsn pg_lsn := pg_catalog.pg_current_wal_insert_lsn();
+    v_code text;
+    v_message text;
+    v_detail text;
+    v_hint text;
+    v_copy regclass;
+    v_result sqlkit.refresh_result;
+    r_chosen record;
+begin
+    if p_run_id is null then
+        perform sqlkit.repair_runs(p_target);
+        v_run_id := sqlkit.start_run('refresh', p_target, p_strategy, p_key);
+    end if;
+    if p_stage is null then
+        v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
+    else
+        perform sqlkit._check_stage(p_stage, p_target, p_rows);
+    end if;
+    if p_strategy operator(pg_catalog.=) 'auto' then
+        select c.* into r_chosen from sqlkit.choose_strategy(v_stage, p_scope, p_key) as c;
+        v_strategy := r_chosen.strategy;
+        perform sqlkit._note_choice(v_run_id, r_chosen.strategy, r_chosen.reasons);
+    end if;
+    if v_strategy operator(pg_catalog.<>) 'swap' then
+        v_result := sqlkit.refresh_batch(
+            v_run_id, v_stage, v_strategy, p_scope, p_delete_share, p_delete_limit, p_key,
+            p_search_path => p_search_path
+        );
+    else
+        perform sqlkit._refuse_scope(p_target, v_strategy, p_scope);
+        perform pg_catalog.set_config('sqlkit.search_path', p_search_path, true);
+        v_copy := sqlkit._create_copy(p_target, v_run_id);
+        v_result := sqlkit._fill_copy(v_copy, v_stage, p_target, p_key, p_delete_share, p_delete_limit);
+        -- The new table is there for all to see before it takes the place of the old one.
+        commit;
+        begin
+            perform sqlkit._finish_swap(v_run_id, p_target, v_copy, v_result, v_started, v_lsn);
+        exception
+            when others then
+                get stacked diagnostics
+                    v_code = returned_sqlstate, v_message = message_text,
+                    v_detail = pg_exception_detail, v_hint = pg_exception_hint;
+        end;
+        if v_code is not null then
+            perform sqlkit.drop_stage(v_copy);
+        end if;
+        commit;
+    end if;
+    if p_stage is null then
+        perform sqlkit.drop_stage(v_stage);
+    elsif v_code is null then
+        perform sqlkit.empty_stages(array[v_stage]);
+    end if;
+    if p_run_id is null then
+        perform sqlkit.finish_run(
+            v_run_id, v_code, v_message,
+            pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), v_lsn)::bigint
+        );
+    end if;
+    if v_code is not null then
+        commit;
+        raise exception using errcode = v_code, message = v_message, detail = v_detail, hint = v_hint;
+    end if;
+    strategy := v_result.strategy;
+    rows_read := v_result.rows_read;
+    rows_inserted := v_result.rows_inserted;
+    rows_updated := v_result.rows_updated;
+    rows_unchanged := v_result.rows_unchanged;
+    rows_ignored := v_result.rows_ignored;
+    rows_duplicate := v_result.rows_duplicate;
+    rows_deleted := v_result.rows_deleted;
+end;
+$refresh$;
+
+comment on procedure sqlkit.refresh (
+    regclass, text, regclass, text, name [], double precision, bigint, name [], bigint, bigint, text,
+    text, bigint, bigint, bigint, bigint, bigint, bigint, bigint
+) is
+'Refreshes a target from a query, or from a stage, as refresh_stage() does, and commits: call it outside of a
+transaction. A swap is built and committed before the exchange, so that readers are held up for a moment only, and
+whoever reads with an older snapshot is waited for. p_run_id, p_rows: a run that the caller opened and closes, and how
+many rows the stage must hold.
+Writes: the target, sqlkit.run, sqlkit.batch, sqlkit.stage. Locks and Raises: see refresh_stage(); 2D000 within a
+transaction, for a swap.';
+
+
+create or replace function sqlkit._check_stage(p_stage regclass, p_target regclass, p_rows bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $check_stage$
+begin
+    if sqlkit._stage_target(p_stage) <> p_target then
+        raise exception using
+            errcode = 'SK208',
+            message = 'there is no such stage of the target',
+            detail = format('Relation: %s; target: %s.', p_stage, sqlkit._table_name(p_target)),
+            hint = 'Make one with sqlkit.create_stage().';
+    end if;
+    if p_rows is not null then
+        perform sqlkit.check_stages(array[p_stage], p_rows);
+    end if;
+end;
+$check_stage$;
+
+comment on function sqlkit._check_stage(regclass, regclass, bigint) is
+'Raises SK208 if the stage is not one of the target, SK404 if it does not hold as many rows as it should.';
+
+
+create or replace function sqlkit._note_choice(p_run_id bigint, p_strategy text, p_reasons text[])
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $note_choice$
+    update sqlkit.run
+    set policy = p_strategy, reasons = p_reasons
+    where run_id = p_run_id;
+$note_choice$;
+
+comment on function sqlkit._note_choice(bigint, text, text[]) is
+'Records which strategy auto chose, and why. Writes: sqlkit.run.';
 
 -- objects/62_mirror.sql
 
@@ -4545,6 +4856,1286 @@ comment on function sqlkit._mirror(regclass, regclass, name[], name[], double pr
 'Makes a target, or what of it is in scope, equal to a stage by writing the differences.
 Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit.
 Raises: SK202 to SK204 for what cannot be merged, SK304 if more rows would go than may.';
+
+-- objects/63_truncate.sql
+
+-- Truncate: a target is emptied and filled anew in one transaction. It stays the same table; readers wait.
+
+create or replace function sqlkit._lock_alone(p_target regclass, p_patience interval default '1 minute')
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Who waits for such a lock holds up all who come later: wait shortly, let them pass, and try again.
+set lock_timeout = '1s'
+as $lock_alone$
+declare
+    v_until timestamptz := clock_timestamp() + p_patience;
+begin
+    loop
+        begin
+            execute format('lock table %s in access exclusive mode', sqlkit._table_name(p_target));
+            return;
+        exception
+            when lock_not_available then
+                if clock_timestamp() > v_until then
+                    raise;
+                end if;
+        end;
+        perform pg_sleep(0.2 + random() / 2);
+    end loop;
+end;
+$lock_alone$;
+
+comment on function sqlkit._lock_alone(regclass, interval) is
+'Takes a table for this transaction alone, a second a try, with rests between in which others get on.
+Locks: ACCESS EXCLUSIVE on the table until commit. Raises: 55P03 if it is not to be had within p_patience.';
+
+
+create or replace function sqlkit._refuse_strategy(p_target regclass, p_strategy text, p_reasons text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_strategy$
+begin
+    if cardinality(p_reasons) > 0 then
+        raise exception using
+            errcode = 'SK210',
+            message = format('%s cannot be refreshed by strategy %s', sqlkit._table_name(p_target), p_strategy),
+            detail = array_to_string(p_reasons, E'\n'),
+            hint = 'Strategy mirror leaves the table in place, with all that hangs on it.';
+    end if;
+end;
+$refuse_strategy$;
+
+comment on function sqlkit._refuse_strategy(regclass, text, text[]) is
+'Raises SK210 with a list of reasons, if there are any.';
+
+
+create or replace function sqlkit._truncate_obstacles(p_target regclass)
+returns text[]
+language sql
+stable
+return (
+    select coalesce(
+        array_agg(
+            format('foreign key %I of %s points at it', c.conname, sqlkit._table_name(c.conrelid::regclass))
+            order by c.conrelid, c.conname
+        ),
+        '{}'
+    )
+    from pg_constraint as c
+    where c.confrelid = p_target and c.contype = 'f' and c.conrelid <> p_target and c.conparentid = 0
+);
+
+comment on function sqlkit._truncate_obstacles(regclass) is
+'Why a table cannot be emptied and filled anew; none if it can.';
+
+
+create or replace function sqlkit._truncate(
+    p_stage regclass,
+    p_target regclass,
+    p_key name[],
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Of repeated keys the last is taken: rows are read in the order in which they lie.
+set synchronize_seqscans = off
+as $truncate$
+declare
+    v_key name[];
+    v_read bigint := sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_stage)));
+    v_before bigint;
+    v_indexes jsonb;
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_counts sqlkit.row_counts;
+begin
+    perform sqlkit._refuse_strategy(p_target, 'truncate', sqlkit._truncate_obstacles(p_target));
+    v_key := sqlkit._key_or_none(p_target, p_key);
+    perform sqlkit._lock_alone(p_target);
+    v_before := sqlkit._count_rows(format('select from %s', sqlkit._table_name(p_target)));
+    perform sqlkit._refuse_deletion(
+        p_target, greatest(0, v_before - v_read), v_before, p_delete_share, p_delete_limit
+    );
+    perform sqlkit._write(format('truncate table %s', sqlkit._table_name(p_target)));
+    if v_read >= sqlkit._threshold('rebuild_rows') and sqlkit._can_rebuild(p_target) then
+        v_indexes := sqlkit._saved_indexes(p_target);
+        perform sqlkit._drop_indexes(p_target, v_indexes);
+        perform sqlkit._write(format(
+            '%s only %s as s', sqlkit._insert_from(p_target, v_columns), sqlkit._table_name(p_stage)
+        ));
+        v_counts := sqlkit.finish_first_load(
+            p_target, v_indexes, v_read, case when v_key is null then 'append' else 'update' end, v_key
+        );
+    else
+        v_counts := sqlkit._merge(
+            array[p_stage], p_target, case when v_key is null then 'append' else 'update' end, v_key
+        );
+    end if;
+    return (
+        'truncate'::text, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated,
+        v_counts.rows_unchanged, v_counts.rows_ignored, v_counts.rows_duplicate, v_before
+    );
+end;
+$truncate$;
+
+comment on function sqlkit._truncate(regclass, regclass, name[], double precision, bigint) is
+'Empties a target and fills it from a stage; its indexes are built afterwards where that is faster.
+Writes: the target and its indexes. Locks: ACCESS EXCLUSIVE on the target until commit.
+Raises: SK210 if foreign keys point at it, SK304 if it would lose more rows than may go.';
+
+
+create or replace function sqlkit._key_or_none(p_target regclass, p_key name[])
+returns name[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $key_or_none$
+begin
+    if p_key is null and not exists (select from sqlkit._unique_keys(p_target) as k where k.is_primary) then
+        return null;
+    end if;
+    return sqlkit.find_key(p_target, p_key);
+end;
+$key_or_none$;
+
+comment on function sqlkit._key_or_none(regclass, name[]) is
+'The key as find_key() finds it, null for a table without primary key where none is named.
+Raises: SK203, SK204.';
+
+
+create or replace function sqlkit._can_rebuild(p_target regclass)
+returns boolean
+language sql
+stable
+return (
+    -- What a trigger or a rule looks for it may need an index to find.
+    select
+        sqlkit._rebuild_obstacle(p_target) is null
+        and not c.relhasrules
+        and not row_security_active(p_target)
+        and not exists (
+            select t.oid
+            from pg_trigger as t
+            where t.tgrelid = p_target and not t.tgisinternal
+        )
+    from pg_class as c
+    where c.oid = p_target
+);
+
+comment on function sqlkit._can_rebuild(regclass) is
+'Whether a table can be loaded without its indexes, and get them back afterwards.';
+
+-- objects/64_swap.sql
+
+-- Swap: a new table is built beside the target, like it in everything, and takes its place in a moment. The new
+-- table lies in sqlkit_stage, on the list of stages: what dies before the exchange is dropped as a stage is.
+
+create or replace function sqlkit._dependants(p_target regclass)
+returns table (class_id oid, object_id oid, description text, is_kept boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $dependants$
+    -- What belongs to a table is made anew with it. Views, and functions whose bodies were parsed, are told of the
+    -- new table under the old name. All else would go with the old table, or keep it from going.
+    with row_type as (
+        select c.reltype as oid from pg_class as c where c.oid = p_target
+        union all
+        select y.typarray from pg_class as c join pg_type as y on y.oid = c.reltype where c.oid = p_target
+    ),
+
+    sequence as (
+        select d.objid as oid
+        from pg_depend as d
+        where
+            d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+            and d.refobjid = p_target and d.refobjsubid > 0 and d.deptype in ('a', 'i')
+    ),
+
+    found as (
+        select d.classid, d.objid, bool_or(d.refclassid = 'pg_type'::regclass) as by_type
+        from pg_depend as d
+        where
+            (d.refclassid = 'pg_class'::regclass and d.refobjid = p_target)
+            or (d.refclassid = 'pg_type'::regclass and d.refobjid in (select r.oid from row_type as r))
+            -- Who names a key's index or constraint, as an upsert or GROUP BY does.
+            or (
+                d.refclassid = 'pg_class'::regclass
+                and d.refobjid in (select i.indexrelid from pg_index as i where i.indrelid = p_target)
+            )
+            or (
+                d.refclassid = 'pg_constraint'::regclass
+                and d.refobjid in (select k.oid from pg_constraint as k where k.conrelid = p_target)
+            )
+            or (d.refclassid = 'pg_class'::regclass and d.refobjid in (select s.oid from sequence as s))
+        group by d.classid, d.objid
+    ),
+
+    outer_ones as (
+        select
+            f.classid,
+            f.objid,
+            f.by_type,
+            w.ev_class as view_id
+        from found as f
+        left join pg_rewrite as w on f.classid = 'pg_rewrite'::regclass and w.oid = f.objid
+        left join pg_class as v on v.oid = w.ev_class
+        where not (
+            (f.classid = 'pg_class'::regclass and exists (
+                select from pg_class as c
+                left join pg_index as i on i.indexrelid = c.oid
+                where
+                    c.oid = f.objid
+                    and (
+                        i.indrelid = p_target
+                        or c.oid in (select s.oid from sequence as s)
+                        or c.oid = (select t.reltoastrelid from pg_class as t where t.oid = p_target)
+                    )
+            ))
+            or (f.classid = 'pg_type'::regclass and f.objid in (select r.oid from row_type as r))
+            or (f.classid = 'pg_attrdef'::regclass and exists (
+                -- A copy draws from the same sequence.
+                select from pg_attrdef as a
+                join pg_class as c on c.oid = a.adrelid
+                where
+                    a.oid = f.objid
+                    and (c.oid = p_target or c.relnamespace = 'sqlkit_stage'::regnamespace)
+            ))
+            or (f.classid = 'pg_constraint'::regclass and exists (
+                select from pg_constraint as k
+                where k.oid = f.objid and k.conrelid = p_target
+                    and (k.contype <> 'f' or k.confrelid <> p_target)
+            ))
+            or (f.classid = 'pg_trigger'::regclass and exists (
+                select from pg_trigger as t
+                where t.oid = f.objid and (t.tgrelid = p_target or t.tgisinternal)
+            ))
+            or (f.classid = 'pg_policy'::regclass and exists (
+                select from pg_policy as y where y.oid = f.objid and y.polrelid = p_target
+            ))
+            or (f.classid = 'pg_statistic_ext'::regclass and exists (
+                select from pg_statistic_ext as e where e.oid = f.objid and e.stxrelid = p_target
+            ))
+            or f.classid = 'pg_publication_rel'::regclass
+            or (f.classid = 'pg_rewrite'::regclass and w.ev_class = p_target)
+        )
+    )
+
+    select
+        case when v.relkind = 'v' then 'pg_class'::regclass::oid else o.classid end,
+        case when v.relkind = 'v' then v.oid else o.objid end,
+        case
+            when v.relkind = 'v' then 'view ' || sqlkit._table_name(v.oid::regclass)
+            else pg_describe_object(o.classid, o.objid, 0)
+        end,
+        coalesce(
+            (v.relkind = 'v' and pg_has_role(v.relowner, 'usage') and w.rulename = '_RETURN')
+            or (
+                p.prosqlbody is not null and pg_has_role(p.proowner, 'usage')
+                and not exists (
+                    select from row_type as r
+                    where
+                        r.oid = p.prorettype
+                        or r.oid = any(p.proargtypes::oid[])
+                        or r.oid = any(p.proallargtypes)
+                )
+            ),
+            false
+        )
+    from outer_ones as o
+    left join pg_rewrite as w on o.classid = 'pg_rewrite'::regclass and w.oid = o.objid
+    left join pg_class as v on v.oid = w.ev_class
+    left join pg_proc as p on o.classid = 'pg_proc'::regclass and p.oid = o.objid
+    order by 3
+$dependants$;
+
+comment on function sqlkit._dependants(regclass) is
+'What depends on a table without belonging to it, and whether it can be told of another table of the same name.';
+
+
+create or replace function sqlkit._swap_obstacles(p_target regclass)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $swap_obstacles$
+declare
+    v_class pg_class;
+begin
+    select c.*
+    into v_class
+    from pg_class as c
+    where c.oid = p_target;
+    return array_remove(
+        array[
+            case
+                when v_class.relkind <> 'r' then 'it is partitioned or foreign'
+                when v_class.relispartition then 'it is a partition'
+                when exists (
+                    select from pg_inherits as i where p_target in (i.inhrelid, i.inhparent)
+                ) then 'it inherits, or is inherited from'
+                when v_class.reloftype <> 0 then 'it is a table of a composite type'
+                when v_class.relpersistence = 't' then 'it is temporary'
+            end,
+            case when to_regclass('pg_catalog.pg_dist_partition') is not null then 'Citus may distribute it' end,
+            case when not pg_has_role(v_class.relowner, 'usage') then 'another role owns it' end,
+            case
+                when not has_schema_privilege(v_class.relnamespace, 'create')
+                    then 'you may not create tables in its schema'
+            end,
+            case
+                when exists (
+                    select from pg_publication as p where p.puballtables
+                    union all
+                    select from pg_publication_namespace as p where p.pnnspid = 'sqlkit_stage'::regnamespace
+                ) then 'a publication of all tables would send the new table under another name'
+            end,
+            case
+                when exists (select from pg_subscription_rel as s where s.srrelid = p_target)
+                    then 'a subscription writes it'
+            end,
+            case
+                when exists (
+                    select from pg_seclabel as l
+                    where l.classoid = 'pg_class'::regclass and l.objoid = p_target
+                ) then 'it has security labels'
+            end,
+            case
+                when exists (
+                    select from pg_depend as d
+                    where
+                        d.classid = 'pg_class'::regclass and d.objid = p_target and d.deptype in ('e', 'x')
+                ) then 'it belongs to an extension'
+            end
+        ],
+        null
+    ) || array(
+        select d.description || ' depends on it'
+        from sqlkit._dependants(p_target) as d
+        where not d.is_kept
+    );
+end;
+$swap_obstacles$;
+
+comment on function sqlkit._swap_obstacles(regclass) is
+'Why a new table cannot take the place of a table; none if it can.';
+
+
+create or replace function sqlkit._privileges(p_acl aclitem[], p_kind text, p_owner oid)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $privileges$
+    select
+        coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'grantee', case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
+                    'privilege', a.privilege_type,
+                    'option', a.is_grantable
+                )
+                order by a.grantee, a.privilege_type
+            ),
+            '[]'
+        )
+    from aclexplode(coalesce(p_acl, acldefault(p_kind::"char", p_owner))) as a
+$privileges$;
+
+comment on function sqlkit._privileges(aclitem[], text, oid) is
+'Who may do what with an object of a kind (as acldefault() calls it), whoever granted it.';
+
+
+create or replace function sqlkit._signature(p_target regclass)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $signature$
+    select jsonb_build_object(
+        'table', jsonb_build_object(
+            'kind', c.relkind, 'persistence', c.relpersistence, 'owner', c.relowner::regrole,
+            'access method', m.amname, 'tablespace', c.reltablespace, 'options', c.reloptions,
+            'toast options', t.reloptions, 'row security', c.relrowsecurity, 'forced', c.relforcerowsecurity,
+            'replica identity', c.relreplident, 'comment', obj_description(c.oid, 'pg_class'),
+            'privileges', sqlkit._privileges(c.relacl, 'r', c.relowner)
+        ),
+        'columns', (
+            select jsonb_agg(
+                jsonb_build_object(
+                    'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'collation', a.attcollation,
+                    'not null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
+                    'default', pg_get_expr(d.adbin, d.adrelid), 'storage', a.attstorage,
+                    'compression', a.attcompression, 'statistics', nullif(to_jsonb(a) ->> 'attstattarget', '-1'),
+                    'options', a.attoptions, 'comment', col_description(c.oid, a.attnum),
+                    'privileges', sqlkit._privileges(a.attacl, 'c', c.relowner)
+                )
+                order by a.attnum
+            )
+            from pg_attribute as a
+            left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        ),
+        'constraints', (
+            select jsonb_object_agg(
+                k.conname,
+                jsonb_build_array(
+                    k.contype, pg_get_constraintdef(k.oid), k.convalidated,
+                    obj_description(k.oid, 'pg_constraint')
+                )
+            )
+            from pg_constraint as k
+            where k.conrelid = c.oid and k.contype <> 't'
+        ),
+        'indexes', (
+            select jsonb_object_agg(
+                x.relname,
+                jsonb_build_array(
+                    pg_get_indexdef(x.oid), x.reltablespace, i.indisclustered, i.indisreplident, i.indimmediate,
+                    obj_description(x.oid, 'pg_class'),
+                    (
+                        select jsonb_agg(nullif(to_jsonb(a) ->> 'attstattarget', '-1') order by a.attnum)
+                        from pg_attribute as a
+                        where a.attrelid = x.oid
+                    )
+                )
+            )
+            from pg_index as i
+            join pg_class as x on x.oid = i.indexrelid
+            where i.indrelid = c.oid
+        ),
+        'triggers', (
+            select jsonb_object_agg(
+                g.tgname,
+                jsonb_build_array(pg_get_triggerdef(g.oid), g.tgenabled, obj_description(g.oid, 'pg_trigger'))
+            )
+            from pg_trigger as g
+            where g.tgrelid = c.oid and not g.tgisinternal
+        ),
+        'rules', (
+            select jsonb_object_agg(
+                w.rulename,
+                jsonb_build_array(pg_get_ruledef(w.oid), w.ev_enabled, obj_description(w.oid, 'pg_rewrite'))
+            )
+            from pg_rewrite as w
+            where w.ev_class = c.oid
+        ),
+        'policies', (
+            select jsonb_object_agg(
+                p.polname,
+                jsonb_build_array(
+                    p.polcmd, p.polpermissive, p.polroles, pg_get_expr(p.polqual, p.polrelid),
+                    pg_get_expr(p.polwithcheck, p.polrelid), obj_description(p.oid, 'pg_policy')
+                )
+            )
+            from pg_policy as p
+            where p.polrelid = c.oid
+        ),
+        'statistics', (
+            select jsonb_object_agg(
+                format('%I.%I', n.nspname, e.stxname),
+                jsonb_build_array(
+                    pg_get_statisticsobjdef_columns(e.oid), e.stxkind, e.stxowner::regrole,
+                    nullif(to_jsonb(e) ->> 'stxstattarget', '-1'), obj_description(e.oid, 'pg_statistic_ext')
+                )
+            )
+            from pg_statistic_ext as e
+            join pg_namespace as n on n.oid = e.stxnamespace
+            where e.stxrelid = c.oid
+        ),
+        'publications', (
+            select jsonb_object_agg(
+                p.pubname,
+                jsonb_build_array(
+                    (
+                        select jsonb_agg(a.attname order by a.attname)
+                        from pg_attribute as a
+                        where a.attrelid = c.oid and a.attnum = any(r.prattrs::smallint[])
+                    ),
+                    pg_get_expr(r.prqual, r.prrelid)
+                )
+            )
+            from pg_publication_rel as r
+            join pg_publication as p on p.oid = r.prpubid
+            where r.prrelid = c.oid
+        ),
+        'sequences', (
+            select jsonb_object_agg(
+                format('%I.%I', n.nspname, s.relname),
+                jsonb_build_array(
+                    a.attname, q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmax, q.seqmin, q.seqcache,
+                    q.seqcycle, s.relpersistence, obj_description(s.oid, 'pg_class'),
+                    sqlkit._privileges(s.relacl, 's', s.relowner), s.relowner::regrole
+                )
+            )
+            from pg_depend as d
+            join pg_class as s on s.oid = d.objid and s.relkind = 'S'
+            join pg_namespace as n on n.oid = s.relnamespace
+            join pg_sequence as q on q.seqrelid = s.oid
+            join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+            where
+                d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+                and d.refobjid = c.oid and d.deptype in ('a', 'i')
+        )
+    )
+    from pg_class as c
+    left join pg_am as m on m.oid = c.relam
+    left join pg_class as t on t.oid = c.reltoastrelid
+    where c.oid = p_target
+$signature$;
+
+comment on function sqlkit._signature(regclass) is
+'Everything that a table is, but its rows and the numbers of its objects.';
+
+
+create or replace function sqlkit._grants(
+    p_relation text,
+    p_acl aclitem[],
+    p_kind text,
+    p_owner oid,
+    p_present aclitem[]
+)
+returns text[]
+language sql
+stable
+return (
+    -- Nothing said, on both sides: nothing to say.
+    select case
+        when p_acl is null and p_present is null then '{}'
+        else array(
+            select format('revoke all on %s from %s', p_relation, g.grantee)
+            from (
+                select distinct p ->> 'grantee' as grantee
+                from jsonb_array_elements(sqlkit._privileges(p_present, p_kind, p_owner)) as p
+            ) as g
+        )
+        || array(
+            select format(
+                'grant %s on %s to %s%s',
+                p ->> 'privilege',
+                p_relation,
+                p ->> 'grantee',
+                case when (p ->> 'option')::boolean then ' with grant option' else '' end
+            )
+            from jsonb_array_elements(sqlkit._privileges(p_acl, p_kind, p_owner)) as p
+        )
+    end
+);
+
+comment on function sqlkit._grants(text, aclitem[], text, oid, aclitem[]) is
+'Statements that give an object the privileges of another, and take away those that it was made with.';
+
+
+create or replace function sqlkit._copied_indexes(p_target regclass, p_copy regclass)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $copied_indexes$
+    -- Names of indexes are unique in a schema: until the exchange they have others.
+    select coalesce(
+        jsonb_agg(
+            i.saved
+            || jsonb_build_object(
+                'name', i.new_name,
+                'constraint', case when not i.is_special then i.new_constraint end,
+                'definition', case
+                    when i.is_special
+                        then format(
+                            'alter table %s add constraint %I %s', sqlkit._table_name(p_copy), i.new_name,
+                            pg_get_constraintdef(i.constraint_id)
+                        )
+                    else format('create %sindex %I on %s', i.is_unique, i.new_name, sqlkit._table_name(p_copy))
+                        || substr(i.saved ->> 'definition', i.head_length + 1)
+                end
+            )
+            order by i.position
+        ),
+        '[]'
+    )
+    from (
+        select
+            s.saved,
+            s.position,
+            o.oid as constraint_id,
+            format('sqlkit_%s_%s', p_copy::oid, x.indexrelid) as new_name,
+            case when o.oid is not null then format('sqlkit_%s_%s', p_copy::oid, x.indexrelid) end as new_constraint,
+            -- Constraints that no index alone makes.
+            coalesce(o.contype = 'x' or (to_jsonb(o) ->> 'conperiod')::boolean, false) as is_special,
+            case when x.indisunique then 'unique ' else '' end as is_unique,
+            length(format(
+                'create %sindex %I on %s',
+                case when x.indisunique then 'unique ' else '' end,
+                s.saved ->> 'name',
+                sqlkit._table_name(p_target)
+            )) as head_length
+        from jsonb_array_elements(sqlkit._saved_indexes(p_target)) with ordinality as s (saved, position)
+        join pg_class as c
+            on
+                c.relname = s.saved ->> 'name'
+                and c.relnamespace = (select t.relnamespace from pg_class as t where t.oid = p_target)
+        join pg_index as x on x.indexrelid = c.oid
+        left join pg_constraint as o on o.conindid = x.indexrelid and o.conrelid = p_target
+    ) as i
+$copied_indexes$;
+
+comment on function sqlkit._copied_indexes(regclass, regclass) is
+'The indexes of a table, to be built on a copy of it, as finish_first_load() takes them.';
+
+
+create or replace function sqlkit._create_copy(p_target regclass, p_run_id bigint)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $create_copy$
+declare
+    v_stage_id bigint := nextval(pg_get_serial_sequence('sqlkit.stage', 'stage_id'));
+    v_name name := 'swap_' || v_stage_id;
+    v_statement text;
+begin
+    perform sqlkit._refuse_strategy(p_target, 'swap', sqlkit._swap_obstacles(p_target));
+    insert into sqlkit.stage (stage_id, name, target, run_id)
+    overriding system value
+    values (v_stage_id, v_name, sqlkit._table_name(p_target), p_run_id);
+    select format(
+        'create %stable sqlkit_stage.%I (like %s including all excluding indexes excluding statistics) using %I%s%s',
+        case c.relpersistence when 'u' then 'unlogged ' else '' end,
+        v_name,
+        sqlkit._table_name(p_target),
+        m.amname,
+        (
+            select ' with (' || string_agg(
+                format('%s%I = %L', o.prefix, split_part(o.option, '=', 1), substr(o.option, strpos(o.option, '=') + 1)),
+                ', '
+            ) || ')'
+            from (
+                select
+                    '' as prefix,
+                    u as option
+                from unnest(c.reloptions) as u
+                union all
+                select
+                    'toast.',
+                    u
+                from unnest(t.reloptions) as u
+            ) as o
+        ),
+        ' tablespace ' || quote_ident(s.spcname)
+    )
+    into v_statement
+    from pg_class as c
+    join pg_am as m on m.oid = c.relam
+    left join pg_class as t on t.oid = c.reltoastrelid
+    left join pg_tablespace as s on s.oid = c.reltablespace
+    where c.oid = p_target;
+    execute v_statement;
+    return format('sqlkit_stage.%I', v_name)::regclass;
+end;
+$create_copy$;
+
+comment on function sqlkit._create_copy(regclass, bigint) is
+'Makes an empty table with the columns and checks of a target, as a stage of a run.
+Writes: sqlkit.stage. Raises: SK210 if no other table can take the target''s place.';
+
+
+create or replace function sqlkit._fill_copy(
+    p_copy regclass,
+    p_stage regclass,
+    p_target regclass,
+    p_key name[],
+    p_delete_share double precision,
+    p_delete_limit bigint
+)
+returns sqlkit.refresh_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set synchronize_seqscans = off
+as $fill_copy$
+declare
+    v_key name[] := sqlkit._key_or_none(p_target, p_key);
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_read bigint := sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_stage)));
+    v_before bigint := sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_target)));
+    v_counts sqlkit.row_counts;
+    r_statement record;
+begin
+    perform sqlkit._refuse_deletion(
+        p_target, greatest(0, v_before - v_read), v_before, p_delete_share, p_delete_limit
+    );
+    perform sqlkit._write(format(
+        'insert into %s (%s) overriding system value select %s from only %s as s',
+        sqlkit._table_name(p_copy),
+        sqlkit._column_list(v_columns, '%I'),
+        sqlkit._column_list(v_columns, 's.%I'),
+        sqlkit._table_name(p_stage)
+    ));
+    v_counts := sqlkit.finish_first_load(
+        p_copy, sqlkit._copied_indexes(p_target, p_copy), v_read,
+        case when v_key is null then 'append' else 'update' end, v_key
+    );
+    -- What needs the rows, or belongs to the analysis of them.
+    for r_statement in
+        select format(
+            'alter table %s add constraint %I %s', sqlkit._table_name(p_copy), k.conname, pg_get_constraintdef(k.oid)
+        ) as statement
+        from pg_constraint as k
+        where k.conrelid = p_target and k.contype = 'f'
+        union all
+        -- A copied check holds for all rows, whatever was said of the old ones.
+        select format(
+            'alter table %1$s drop constraint %2$I, add constraint %2$I %3$s', sqlkit._table_name(p_copy), k.conname,
+            pg_get_constraintdef(k.oid)
+        )
+        from pg_constraint as k
+        where k.conrelid = p_target and k.contype in ('c', 'n') and not k.convalidated
+        union all
+        select format(
+            'alter table %s alter column %I set statistics %s', sqlkit._table_name(p_copy), a.attname,
+            to_jsonb(a) ->> 'attstattarget'
+        )
+        from pg_attribute as a
+        where
+            a.attrelid = p_target and a.attnum > 0 and not a.attisdropped
+            and (to_jsonb(a) ->> 'attstattarget')::integer >= 0
+        union all
+        select format(
+            'alter table %s alter column %I set (%s)', sqlkit._table_name(p_copy), a.attname,
+            (
+                select string_agg(format('%I = %L', split_part(o, '=', 1), split_part(o, '=', 2)), ', ')
+                from unnest(a.attoptions) as o
+            )
+        )
+        from pg_attribute as a
+        where a.attrelid = p_target and a.attnum > 0 and not a.attisdropped and a.attoptions is not null
+        union all
+        select format(
+            'alter index sqlkit_stage.%I alter column %s set statistics %s',
+            format('sqlkit_%s_%s', p_copy::oid, i.indexrelid), a.attnum, to_jsonb(a) ->> 'attstattarget'
+        )
+        from pg_index as i
+        join pg_attribute as a on a.attrelid = i.indexrelid
+        where i.indrelid = p_target and (to_jsonb(a) ->> 'attstattarget')::integer >= 0
+        union all
+        select format(
+            'create statistics sqlkit_stage.%I%s on %s from %s',
+            format('sqlkit_%s_%s', p_copy::oid, e.oid),
+            ' (' || (
+                select string_agg(
+                    case k when 'd' then 'ndistinct' when 'f' then 'dependencies' when 'm' then 'mcv' end, ', '
+                )
+                from unnest(e.stxkind) as k
+                where k <> 'e'
+            ) || ')',
+            pg_get_statisticsobjdef_columns(e.oid),
+            sqlkit._table_name(p_copy)
+        )
+        from pg_statistic_ext as e
+        where e.stxrelid = p_target
+        union all
+        select format(
+            'alter statistics sqlkit_stage.%I set statistics %s', format('sqlkit_%s_%s', p_copy::oid, e.oid),
+            to_jsonb(e) ->> 'stxstattarget'
+        )
+        from pg_statistic_ext as e
+        where e.stxrelid = p_target and (to_jsonb(e) ->> 'stxstattarget')::integer >= 0
+    loop
+        execute r_statement.statement;
+    end loop;
+    execute format('analyze %s', sqlkit._table_name(p_copy));
+    return (
+        'swap'::text, v_counts.rows_read, v_counts.rows_inserted, 0::bigint, 0::bigint, 0::bigint,
+        v_counts.rows_duplicate, v_before
+    );
+end;
+$fill_copy$;
+
+comment on function sqlkit._fill_copy(regclass, regclass, regclass, name[], double precision, bigint) is
+'Gives a copy of a target the rows of a stage, then indexes and foreign keys as the target has them; what would come
+of it. Writes: the copy. Locks: SHARE ROW EXCLUSIVE on tables that the target refers to, until commit.
+Raises: SK304 if the target would lose more rows than may go, and what its constraints raise.';
+
+
+create or replace function sqlkit._exchange_statements(p_target regclass, p_copy regclass)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $exchange_statements$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    v_old text;
+    v_class pg_class;
+    v_copy pg_class;
+    v_schema name;
+begin
+    select c.*
+    into v_class
+    from pg_class as c
+    where c.oid = p_target;
+    select c.*
+    into v_copy
+    from pg_class as c
+    where c.oid = p_copy;
+    select n.nspname
+    into v_schema
+    from pg_namespace as n
+    where n.oid = v_class.relnamespace;
+    v_old := format('%I.%I', v_schema, 'sqlkit_old_' || p_target::oid);
+    return array(
+        -- Readers of a view lock it before the table: so do we.
+        select format('alter view %s owner to %I', sqlkit._table_name(v.oid::regclass), pg_get_userbyid(v.relowner))
+        from sqlkit._dependants(p_target) as d
+        join pg_class as v on v.oid = d.object_id and d.class_id = 'pg_class'::regclass
+    )
+    || format('lock table only %s in access exclusive mode', v_target)
+    || format('alter table %s rename to %I', v_target, 'sqlkit_old_' || p_target::oid)
+    || format('alter table %s set schema %I', sqlkit._table_name(p_copy), v_schema)
+    || format('alter table %I.%I rename to %I', v_schema, v_copy.relname, v_class.relname)
+    || case
+        when v_class.relowner <> v_copy.relowner
+            then array[format('alter table %s owner to %I', v_target, pg_get_userbyid(v_class.relowner))]
+    end
+    -- Sequences: that of an identity column is a new one, and goes on where the old one stands.
+    || array(
+        select case
+            when d.deptype = 'a' then format('alter sequence %s owned by %s.%I', sqlkit._table_name(s.oid::regclass), v_target, a.attname)
+            else format(
+                'select setval(pg_get_serial_sequence(%L, %L), s.last_value, s.is_called) from %s as s',
+                v_target, a.attname, sqlkit._table_name(s.oid::regclass)
+            )
+        end
+        from pg_depend as d
+        join pg_class as s on s.oid = d.objid and s.relkind = 'S'
+        join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+        where
+            d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+            and d.refobjid = p_target and d.deptype in ('a', 'i')
+    )
+    || array(
+        select case
+            when d.class_id = 'pg_class'::regclass then format(
+                'create or replace view %s%s as %s',
+                sqlkit._table_name(v.oid::regclass),
+                ' with (' || array_to_string(v.reloptions, ', ') || ')',
+                pg_get_viewdef(v.oid)
+            )
+            else pg_get_functiondef(d.object_id)
+        end
+        from sqlkit._dependants(p_target) as d
+        left join pg_class as v on v.oid = d.object_id and d.class_id = 'pg_class'::regclass
+    )
+    || format('drop table %s', v_old)
+    -- Names that are free only now.
+    || array(
+        select case
+            when k.oid is null then format('alter index %I.%I rename to %I', v_schema, n.new_name, x.relname)
+            else format('alter table %s rename constraint %I to %I', v_target, n.new_name, k.conname)
+        end
+        from pg_index as i
+        join pg_class as x on x.oid = i.indexrelid
+        left join pg_constraint as k on k.conindid = i.indexrelid and k.conrelid = p_target
+        cross join lateral format('sqlkit_%s_%s', p_copy::oid, i.indexrelid) as n (new_name)
+        where i.indrelid = p_target
+    )
+    || array(
+        select u.statement
+        from pg_statistic_ext as e
+        join pg_namespace as n on n.oid = e.stxnamespace
+        cross join lateral format('sqlkit_%s_%s', p_copy::oid, e.oid) as m (new_name)
+        cross join lateral unnest(array[
+            case when e.stxnamespace <> 'sqlkit_stage'::regnamespace then format('alter statistics sqlkit_stage.%I set schema %I', m.new_name, n.nspname) end,
+            format('alter statistics %I.%I rename to %I', n.nspname, m.new_name, e.stxname),
+            case when e.stxowner <> v_copy.relowner then format('alter statistics %I.%I owner to %I', n.nspname, e.stxname, pg_get_userbyid(e.stxowner)) end,
+            format('comment on statistics %I.%I is %L', n.nspname, e.stxname, obj_description(e.oid, 'pg_statistic_ext'))
+        ]) as u (statement)
+        where e.stxrelid = p_target and u.statement is not null
+    )
+    || array(
+        select u.statement
+        from pg_depend as d
+        join pg_class as s on s.oid = d.objid and s.relkind = 'S'
+        join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+        join pg_attribute as b on b.attrelid = p_copy and b.attname = a.attname
+        join pg_depend as e
+            on
+                e.classid = 'pg_class'::regclass and e.refclassid = 'pg_class'::regclass
+                and e.refobjid = p_copy and e.refobjsubid = b.attnum and e.deptype = 'i'
+        join pg_class as w on w.oid = e.objid and w.relkind = 'S'
+        join pg_sequence as q on q.seqrelid = s.oid
+        cross join lateral unnest(
+            array[
+                -- LIKE forgets of which type it was.
+                format(
+                    'alter sequence %I.%I as %s minvalue %s maxvalue %s',
+                    v_schema, w.relname, q.seqtypid::regtype, q.seqmin, q.seqmax
+                ),
+                format('alter sequence %I.%I rename to %I', v_schema, w.relname, s.relname),
+                format('comment on sequence %I.%I is %L', v_schema, s.relname, obj_description(s.oid, 'pg_class'))
+            ]
+            || sqlkit._grants(format('sequence %I.%I', v_schema, s.relname), s.relacl, 's', s.relowner, w.relacl)
+        ) with ordinality as u (statement, position)
+        where
+            d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+            and d.refobjid = p_target and d.deptype = 'i'
+        order by s.oid, u.position
+    )
+    -- What names the table.
+    || array(
+        select u.statement
+        from pg_trigger as t
+        cross join lateral unnest(array[
+            pg_get_triggerdef(t.oid),
+            format('comment on trigger %I on %s is %L', t.tgname, v_target, obj_description(t.oid, 'pg_trigger')),
+            case t.tgenabled
+                when 'D' then format('alter table %s disable trigger %I', v_target, t.tgname)
+                when 'R' then format('alter table %s enable replica trigger %I', v_target, t.tgname)
+                when 'A' then format('alter table %s enable always trigger %I', v_target, t.tgname)
+            end
+        ]) with ordinality as u (statement, position)
+        where t.tgrelid = p_target and not t.tgisinternal and u.statement is not null
+        order by t.oid, u.position
+    )
+    || array(
+        select u.statement
+        from pg_rewrite as w
+        cross join lateral unnest(array[
+            pg_get_ruledef(w.oid),
+            format('comment on rule %I on %s is %L', w.rulename, v_target, obj_description(w.oid, 'pg_rewrite')),
+            case w.ev_enabled
+                when 'D' then format('alter table %s disable rule %I', v_target, w.rulename)
+                when 'R' then format('alter table %s enable replica rule %I', v_target, w.rulename)
+                when 'A' then format('alter table %s enable always rule %I', v_target, w.rulename)
+            end
+        ]) with ordinality as u (statement, position)
+        where w.ev_class = p_target and u.statement is not null
+        order by w.oid, u.position
+    )
+    || array(
+        select u.statement
+        from pg_policy as p
+        cross join lateral unnest(array[
+            format(
+                'create policy %I on %s as %s for %s to %s%s%s',
+                p.polname,
+                v_target,
+                case when p.polpermissive then 'permissive' else 'restrictive' end,
+                case p.polcmd
+                    when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete'
+                    else 'all'
+                end,
+                (
+                    select string_agg(case r when 0 then 'public' else quote_ident(pg_get_userbyid(r)) end, ', ')
+                    from unnest(p.polroles) as r
+                ),
+                ' using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+                ' with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'
+            ),
+            format('comment on policy %I on %s is %L', p.polname, v_target, obj_description(p.oid, 'pg_policy'))
+        ]) with ordinality as u (statement, position)
+        where p.polrelid = p_target
+        order by p.oid, u.position
+    )
+    || case when v_class.relrowsecurity then array[format('alter table %s enable row level security', v_target)] end
+    || case when v_class.relforcerowsecurity then array[format('alter table %s force row level security', v_target)] end
+    || case v_class.relreplident
+        when 'f' then array[format('alter table %s replica identity full', v_target)]
+        when 'n' then array[format('alter table %s replica identity nothing', v_target)]
+    end
+    || array(
+        select format(
+            'alter publication %I add table only %s%s%s',
+            b.pubname,
+            v_target,
+            ' (' || (
+                select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+                from pg_attribute as a
+                where a.attrelid = p_target and a.attnum = any(r.prattrs::smallint[])
+            ) || ')',
+            ' where (' || pg_get_expr(r.prqual, r.prrelid) || ')'
+        )
+        from pg_publication_rel as r
+        join pg_publication as b on b.oid = r.prpubid
+        where r.prrelid = p_target
+    )
+    || sqlkit._grants(v_target, v_class.relacl, 'r', v_class.relowner, v_copy.relacl)
+    || array(
+        select format(
+            'grant %s (%I) on %s to %s%s',
+            g ->> 'privilege', a.attname, v_target, g ->> 'grantee',
+            case when (g ->> 'option')::boolean then ' with grant option' else '' end
+        )
+        from pg_attribute as a
+        cross join jsonb_array_elements(sqlkit._privileges(a.attacl, 'c', v_class.relowner)) as g
+        where a.attrelid = p_target and a.attnum > 0 and not a.attisdropped and a.attacl is not null
+    )
+    || format('comment on table %s is %L', v_target, obj_description(p_target, 'pg_class'))
+    || array(
+        select format(
+            'comment on constraint %I on %s is %L', k.conname, v_target, obj_description(k.oid, 'pg_constraint')
+        )
+        from pg_constraint as k
+        where k.conrelid = p_target and k.contype <> 't' and obj_description(k.oid, 'pg_constraint') is not null
+    );
+end;
+$exchange_statements$;
+
+comment on function sqlkit._exchange_statements(regclass, regclass) is
+'The statements, in order, that put a copy of a table in its place and make the two alike.';
+
+
+create or replace function sqlkit._exchange(p_target regclass, p_copy regclass, p_patience interval default '1 minute')
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $exchange$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    v_name name := (select c.relname from pg_class as c where c.oid = p_copy);
+    v_until timestamptz := clock_timestamp() + p_patience;
+    v_statements text[];
+    v_before jsonb;
+    v_after jsonb;
+    v_statement text;
+begin
+    -- Nobody changes what the table is from here on; reading and writing go on.
+    execute format('lock table only %s in share update exclusive mode', v_target);
+    perform sqlkit._refuse_strategy(p_target, 'swap', sqlkit._swap_obstacles(p_target));
+    v_before := sqlkit._signature(p_target);
+    v_statements := sqlkit._exchange_statements(p_target, p_copy);
+    -- Who waits for the lock holds up all who come later: for so long, and no longer, at a time.
+    perform set_config('lock_timeout', '20ms', true);
+    loop
+        begin
+            foreach v_statement in array v_statements
+            loop
+                execute v_statement;
+            end loop;
+            exit;
+        exception
+            when lock_not_available or deadlock_detected then
+                if clock_timestamp() > v_until then
+                    raise;
+                end if;
+        end;
+        perform pg_sleep(0.1 + random() / 2);
+    end loop;
+    v_after := sqlkit._signature(v_target::regclass);
+    if v_after is distinct from v_before then
+        raise exception using
+            errcode = 'SK211',
+            message = 'the new table does not equal the old one',
+            detail = (
+                select string_agg(format('%s: %s, but %s', b.key, b.value, a.value), E'\n')
+                from jsonb_each(v_before) as b
+                join jsonb_each(v_after) as a on a.key = b.key and a.value is distinct from b.value
+            ),
+            hint = 'Strategies truncate and mirror keep the table that is there.';
+    end if;
+    delete from sqlkit.stage where name = v_name;
+    return v_target::regclass;
+end;
+$exchange$;
+
+comment on function sqlkit._exchange(regclass, regclass, interval) is
+'Puts a copy of a table in its place: all at once, under a lock for which it waits 20 ms a try, with rests between.
+The old table is dropped. Writes: sqlkit.stage. Locks: ACCESS EXCLUSIVE on the table and on views of it until commit.
+Raises: 55P03 if the lock is not to be had within p_patience, SK210 if something depends on the table that cannot be
+kept, SK211 if the new table is not like the old one; then nothing is changed.';
+
+
+create or replace function sqlkit._await_snapshots(p_copy regclass, p_patience interval default '5 minutes')
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $await_snapshots$
+declare
+    v_until timestamptz := clock_timestamp() + p_patience;
+    v_pids integer[];
+begin
+    -- Whoever took his snapshot before the copy was committed would find it empty.
+    loop
+        perform pg_stat_clear_snapshot();
+        select array_agg(a.pid order by a.pid)
+        into v_pids
+        from pg_stat_activity as a
+        cross join pg_class as c
+        where
+            c.oid = p_copy
+            and a.datname = current_database()
+            and a.backend_type in ('client backend', 'parallel worker')
+            and a.pid <> pg_backend_pid()
+            and age(a.backend_xmin) >= age(c.xmin);
+        exit when v_pids is null;
+        if clock_timestamp() > v_until then
+            raise exception using
+                errcode = '55P03',
+                message = 'transactions that began before the new table was built go on',
+                detail = format('Server processes: %s.', array_to_string(v_pids, ', ')),
+                hint = 'Refresh again when they have ended: select * from pg_stat_activity;';
+        end if;
+        perform pg_sleep(0.1);
+    end loop;
+end;
+$await_snapshots$;
+
+comment on function sqlkit._await_snapshots(regclass, interval) is
+'Waits until nobody reads with a snapshot that is older than a copy, as far as the caller may see that: a role that
+may read all statistics sees everybody. Raises: 55P03 if that is not so within p_patience.';
+
+-- objects/66_choose.sql
+
+-- Auto: which strategy a refresh takes, from what can be measured at little cost, and why.
+
+create or replace function sqlkit._changed_share(p_stage regclass, p_target regclass, p_key name[])
+returns double precision
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set parallel_tuple_cost = 0
+set parallel_setup_cost = 0
+as $changed_share$
+declare
+    v_pages double precision := greatest(1, pg_relation_size(p_target) / current_setting('block_size')::bigint);
+    v_rows double precision := greatest(1, sqlkit._count_rows(format('select from %s', sqlkit._table_name(p_target))));
+    v_new double precision := sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_stage)));
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_sampled double precision;
+    v_met double precision;
+    v_same double precision;
+begin
+    -- Whole pages, at least ten: rows that lie together often change together.
+    execute format(
+        'select count(*), count(s.place), count(*) filter (where s.place is not null and not (%6$s)) '
+        'from (select * from %1$s tablesample system (%2$s) repeatable (1)) as t '
+        'left join (select %3$s, s.ctid as place from only %4$s as s) as s on %5$s',
+        sqlkit._table_name(p_target),
+        least(100, 100 * greatest(sqlkit._threshold('sample_rows') / v_rows, 10 / v_pages)),
+        sqlkit._column_list(v_columns, 's.%I'),
+        sqlkit._table_name(p_stage),
+        sqlkit._key_match(p_target, p_key),
+        sqlkit._difference(p_target, sqlkit._value_columns(p_target, v_columns, p_key))
+    )
+    into v_sampled, v_met, v_same;
+    if v_sampled = 0 then
+        return 1;
+    end if;
+    -- Rows to be written: those that differ or go, and those that come.
+    return least(
+        1, (v_rows * (1 - v_same / v_sampled) + greatest(0, v_new - v_rows * v_met / v_sampled)) / greatest(v_rows, v_new)
+    );
+end;
+$changed_share$;
+
+comment on function sqlkit._changed_share(regclass, regclass, name[]) is
+'The share of rows (0 to 1) that mirror would write, from a sample of pages of the target.';
+
+
+create or replace function sqlkit.choose_strategy(
+    p_stage regclass,
+    p_scope name[] default null,
+    p_key name[] default null,
+    out strategy text,
+    out reasons text[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $choose_strategy$
+declare
+    v_target regclass := sqlkit._stage_target(p_stage);
+    v_new bigint := sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_stage)));
+    v_old bigint := sqlkit._count_rows(format('select from %s', sqlkit._table_name(v_target)));
+    v_key name[] := sqlkit._key_or_none(v_target, p_key);
+    v_no_swap text[] := sqlkit._swap_obstacles(v_target);
+    v_no_truncate text[] := sqlkit._truncate_obstacles(v_target);
+    v_indexes bigint;
+    v_readers bigint;
+    v_share double precision;
+    v_seconds double precision;
+begin
+    select count(*)
+    into v_indexes
+    from pg_index as i
+    where i.indrelid = v_target;
+    select count(distinct l.pid)
+    into v_readers
+    from pg_locks as l
+    where l.locktype = 'relation' and l.relation = v_target and l.pid <> pg_backend_pid();
+    if exists (
+        select from pg_trigger as t
+        where t.tgrelid = v_target and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 4 = 4
+    ) then
+        v_no_swap := v_no_swap || 'it has triggers for inserts, and a swap would pass them by'::text;
+    end if;
+    reasons := array[
+        format('rows: %s in the table, %s in the new content; indexes: %s', v_old, v_new, v_indexes),
+        format('sessions at the table now: %s', v_readers)
+    ];
+    if cardinality(v_no_swap) > 0 then
+        reasons := reasons || ('no swap: ' || array_to_string(v_no_swap, '; '));
+    end if;
+    if cardinality(v_no_truncate) > 0 then
+        reasons := reasons || ('no truncate: ' || array_to_string(v_no_truncate, '; '));
+    end if;
+
+    if p_scope is not null then
+        strategy := 'mirror';
+        reasons := reasons || 'mirror: a scope is given'::text;
+        return;
+    end if;
+    if v_key is not null then
+        if cardinality(v_no_swap) > 0 and cardinality(v_no_truncate) > 0 then
+            strategy := 'mirror';
+            reasons := reasons || 'mirror: neither of the others can be'::text;
+            return;
+        end if;
+        if v_old > 0 and greatest(v_old, v_new) <= sqlkit._threshold('small_rows') then
+            strategy := 'mirror';
+            reasons := reasons || format('mirror: at most %s rows (small_rows)', sqlkit._threshold('small_rows'));
+            return;
+        end if;
+        if v_old > 0 then
+            v_share := sqlkit._changed_share(p_stage, v_target, v_key);
+            reasons := reasons || format('to be written, by a sample: %s%% of the rows', round((100 * v_share)::numeric, 1));
+            if v_share <= sqlkit._threshold('mirror_share') then
+                strategy := 'mirror';
+                reasons := reasons || format(
+                    'mirror: at most %s%% (mirror_share)', 100 * sqlkit._threshold('mirror_share')
+                );
+                return;
+            end if;
+        end if;
+    end if;
+    v_seconds := v_new * (1 + v_indexes) * sqlkit._threshold('row_microseconds') / 1000000;
+    reasons := reasons || format('readers would wait for a truncate: about %s s', round(v_seconds::numeric, 1));
+    if cardinality(v_no_swap) = 0
+        and (
+            cardinality(v_no_truncate) > 0
+            or (v_old > 0 and (v_readers > 0 or v_seconds > sqlkit._threshold('swap_seconds')))
+        )
+    then
+        strategy := 'swap';
+        reasons := reasons || case
+            when cardinality(v_no_truncate) > 0 then 'swap: a truncate cannot be'
+            when v_readers > 0 then 'swap: others are at the table'
+            else format('swap: more than %s s (swap_seconds)', sqlkit._threshold('swap_seconds'))
+        end;
+    else
+        strategy := 'truncate';
+        reasons := reasons || case
+            when v_old = 0 then 'truncate: the table is empty'
+            when cardinality(v_no_swap) > 0 then 'truncate: a swap cannot be'
+            else format('truncate: at most %s s (swap_seconds)', sqlkit._threshold('swap_seconds'))
+        end;
+    end if;
+end;
+$choose_strategy$;
+
+comment on function sqlkit.choose_strategy(regclass, name[], name[]) is
+'The strategy by which auto would refresh the target of a stage, and the reasons: what was measured, and against which
+threshold of sqlkit.refresh_threshold. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key.';
 
 -- objects/70_conflict.sql
 
@@ -8633,6 +10224,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'storage'),
             ('sqlkit_reader', 'select', 'table', 'open_reject'),
             ('sqlkit_reader', 'select', 'table', 'waiting_lock'),
+            ('sqlkit_reader', 'select', 'table', 'refresh_threshold'),
             ('sqlkit_reader', 'execute', 'routine', 'version'),
             ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_reader', 'execute', 'routine', 'channel'),
@@ -8678,6 +10270,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'storage'),
             ('sqlkit_loader', 'select', 'table', 'open_reject'),
             ('sqlkit_loader', 'select', 'table', 'waiting_lock'),
+            ('sqlkit_loader', 'select', 'table', 'refresh_threshold'),
             ('sqlkit_loader', 'execute', 'routine', 'version'),
             ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
@@ -8729,31 +10322,44 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'stage'),
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
+            ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
+            ('sqlkit_loader', 'execute', 'routine', '_can_rebuild'),
+            ('sqlkit_loader', 'execute', 'routine', '_changed_share'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_since'),
             ('sqlkit_loader', 'execute', 'routine', '_check_interval'),
             ('sqlkit_loader', 'execute', 'routine', '_check_policy'),
             ('sqlkit_loader', 'execute', 'routine', '_check_scope'),
+            ('sqlkit_loader', 'execute', 'routine', '_check_stage'),
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_constraint_checks'),
+            ('sqlkit_loader', 'execute', 'routine', '_copied_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_loader', 'execute', 'routine', '_count_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_create_copy'),
             ('sqlkit_loader', 'execute', 'routine', '_create_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_define_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_delete_repeated'),
             ('sqlkit_loader', 'execute', 'routine', '_delete_unmet'),
+            ('sqlkit_loader', 'execute', 'routine', '_dependants'),
             ('sqlkit_loader', 'execute', 'routine', '_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_disagree_pairs'),
+            ('sqlkit_loader', 'execute', 'routine', '_drop_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_unused_stage'),
             ('sqlkit_loader', 'execute', 'routine', '_duplicate_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_equal_list'),
+            ('sqlkit_loader', 'execute', 'routine', '_exchange'),
+            ('sqlkit_loader', 'execute', 'routine', '_exchange_statements'),
+            ('sqlkit_loader', 'execute', 'routine', '_fill_copy'),
             ('sqlkit_loader', 'execute', 'routine', '_find_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_find_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_find_touched'),
             ('sqlkit_loader', 'execute', 'routine', '_find_unmet'),
+            ('sqlkit_loader', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
+            ('sqlkit_loader', 'execute', 'routine', '_grants'),
             ('sqlkit_loader', 'execute', 'routine', '_input_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_input_error'),
             ('sqlkit_loader', 'execute', 'routine', '_input_errors'),
@@ -8768,15 +10374,20 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_loader', 'execute', 'routine', '_key_match'),
+            ('sqlkit_loader', 'execute', 'routine', '_key_or_none'),
+            ('sqlkit_loader', 'execute', 'routine', '_lock_alone'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_loader', 'execute', 'routine', '_minutes'),
             ('sqlkit_loader', 'execute', 'routine', '_mirror'),
             ('sqlkit_loader', 'execute', 'routine', '_note_changed_keys'),
+            ('sqlkit_loader', 'execute', 'routine', '_note_choice'),
             ('sqlkit_loader', 'execute', 'routine', '_numbered_list'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
+            ('sqlkit_loader', 'execute', 'routine', '_privileges'),
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
+            ('sqlkit_loader', 'execute', 'routine', '_rebuild_obstacle'),
             ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
@@ -8786,16 +10397,23 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_doubled_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_existing'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_scope'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_strategy'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_loader', 'execute', 'routine', '_rule_key'),
             ('sqlkit_loader', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_scope_join'),
+            ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
+            ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
+            ('sqlkit_loader', 'execute', 'routine', '_threshold'),
+            ('sqlkit_loader', 'execute', 'routine', '_truncate'),
+            ('sqlkit_loader', 'execute', 'routine', '_truncate_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
             ('sqlkit_loader', 'execute', 'routine', '_typed_list'),
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
@@ -8810,6 +10428,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_loader', 'execute', 'routine', 'check_reject_limit'),
             ('sqlkit_loader', 'execute', 'routine', 'check_stages'),
+            ('sqlkit_loader', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'create_text_stage'),
@@ -8845,6 +10464,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'refresh'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'repair_runs'),
@@ -8881,6 +10501,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'storage'),
             ('sqlkit_admin', 'select', 'table', 'open_reject'),
             ('sqlkit_admin', 'select', 'table', 'waiting_lock'),
+            ('sqlkit_admin', 'select', 'table', 'refresh_threshold'),
             ('sqlkit_admin', 'execute', 'routine', 'version'),
             ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
@@ -8932,31 +10553,44 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'stage'),
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
+            ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
+            ('sqlkit_admin', 'execute', 'routine', '_can_rebuild'),
+            ('sqlkit_admin', 'execute', 'routine', '_changed_share'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_since'),
             ('sqlkit_admin', 'execute', 'routine', '_check_interval'),
             ('sqlkit_admin', 'execute', 'routine', '_check_policy'),
             ('sqlkit_admin', 'execute', 'routine', '_check_scope'),
+            ('sqlkit_admin', 'execute', 'routine', '_check_stage'),
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_constraint_checks'),
+            ('sqlkit_admin', 'execute', 'routine', '_copied_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_count_repeated'),
             ('sqlkit_admin', 'execute', 'routine', '_count_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_create_copy'),
             ('sqlkit_admin', 'execute', 'routine', '_create_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_define_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_delete_repeated'),
             ('sqlkit_admin', 'execute', 'routine', '_delete_unmet'),
+            ('sqlkit_admin', 'execute', 'routine', '_dependants'),
             ('sqlkit_admin', 'execute', 'routine', '_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_disagree_pairs'),
+            ('sqlkit_admin', 'execute', 'routine', '_drop_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_unused_stage'),
             ('sqlkit_admin', 'execute', 'routine', '_duplicate_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_equal_list'),
+            ('sqlkit_admin', 'execute', 'routine', '_exchange'),
+            ('sqlkit_admin', 'execute', 'routine', '_exchange_statements'),
+            ('sqlkit_admin', 'execute', 'routine', '_fill_copy'),
             ('sqlkit_admin', 'execute', 'routine', '_find_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_find_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_find_touched'),
             ('sqlkit_admin', 'execute', 'routine', '_find_unmet'),
+            ('sqlkit_admin', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
+            ('sqlkit_admin', 'execute', 'routine', '_grants'),
             ('sqlkit_admin', 'execute', 'routine', '_input_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_input_error'),
             ('sqlkit_admin', 'execute', 'routine', '_input_errors'),
@@ -8971,15 +10605,20 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_admin', 'execute', 'routine', '_key_match'),
+            ('sqlkit_admin', 'execute', 'routine', '_key_or_none'),
+            ('sqlkit_admin', 'execute', 'routine', '_lock_alone'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_admin', 'execute', 'routine', '_minutes'),
             ('sqlkit_admin', 'execute', 'routine', '_mirror'),
             ('sqlkit_admin', 'execute', 'routine', '_note_changed_keys'),
+            ('sqlkit_admin', 'execute', 'routine', '_note_choice'),
             ('sqlkit_admin', 'execute', 'routine', '_numbered_list'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
+            ('sqlkit_admin', 'execute', 'routine', '_privileges'),
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
+            ('sqlkit_admin', 'execute', 'routine', '_rebuild_obstacle'),
             ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
@@ -8989,16 +10628,23 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_doubled_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_existing'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_scope'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_strategy'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_admin', 'execute', 'routine', '_rule_key'),
             ('sqlkit_admin', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_scope_join'),
+            ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
+            ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
+            ('sqlkit_admin', 'execute', 'routine', '_threshold'),
+            ('sqlkit_admin', 'execute', 'routine', '_truncate'),
+            ('sqlkit_admin', 'execute', 'routine', '_truncate_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
             ('sqlkit_admin', 'execute', 'routine', '_typed_list'),
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
@@ -9013,6 +10659,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_admin', 'execute', 'routine', 'check_reject_limit'),
             ('sqlkit_admin', 'execute', 'routine', 'check_stages'),
+            ('sqlkit_admin', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'create_text_stage'),
@@ -9048,6 +10695,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'refresh'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'repair_runs'),
@@ -9069,6 +10717,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'deployment'),
             ('sqlkit_admin', 'insert', 'table', 'maintenance'),
             ('sqlkit_admin', 'insert', 'table', 'open_reject'),
+            ('sqlkit_admin', 'insert', 'table', 'refresh_threshold'),
             ('sqlkit_admin', 'insert', 'table', 'reject_summary'),
             ('sqlkit_admin', 'insert', 'table', 'rows_per_minute'),
             ('sqlkit_admin', 'insert', 'table', 'run_progress'),
@@ -9085,6 +10734,7 @@ begin
             ('sqlkit_admin', 'update', 'table', 'deployment'),
             ('sqlkit_admin', 'update', 'table', 'maintenance'),
             ('sqlkit_admin', 'update', 'table', 'open_reject'),
+            ('sqlkit_admin', 'update', 'table', 'refresh_threshold'),
             ('sqlkit_admin', 'update', 'table', 'reject_summary'),
             ('sqlkit_admin', 'update', 'table', 'rows_per_minute'),
             ('sqlkit_admin', 'update', 'table', 'run_progress'),
@@ -9104,6 +10754,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'lookup'),
             ('sqlkit_admin', 'delete', 'table', 'maintenance'),
             ('sqlkit_admin', 'delete', 'table', 'open_reject'),
+            ('sqlkit_admin', 'delete', 'table', 'refresh_threshold'),
             ('sqlkit_admin', 'delete', 'table', 'reject_summary'),
             ('sqlkit_admin', 'delete', 'table', 'rows_per_minute'),
             ('sqlkit_admin', 'delete', 'table', 'run'),

@@ -21,6 +21,34 @@ def item(connection: psycopg.Connection) -> None:
     connection.execute("create table feed as select id, name from item where id <> 7")
 
 
+def test_auto_says_why(
+    item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    arguments = ["refresh", "item", "--from", "select * from feed", "--dsn", dsn]
+    done = sqlkit(*arguments, "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "- mirror: at most 20000 rows (small_rows)" in done.stdout
+    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+    done = sqlkit(*arguments, "--json")
+    told = json.loads(done.stdout)
+    assert told["strategy"] == "mirror"
+    assert "mirror: at most 20000 rows (small_rows)" in told["reasons"]
+
+
+@pytest.mark.parametrize("strategy", ["truncate", "swap"])
+def test_a_new_content_for_a_table_without_key(
+    connection: psycopg.Connection, dsn: str, tmp_path: Path, strategy: str
+) -> None:
+    connection.execute("create table bare (name text)")
+    connection.execute("insert into bare values ('a')")
+    (tmp_path / "1.csv").write_text("name\nb\nb\n")
+    with api.connect(dsn) as client:
+        result = client.refresh("bare", tmp_path / "1.csv", strategy=strategy)
+    assert (result.strategy, result.rows.inserted, result.deleted) == (strategy, 2, 1)
+    assert connection.execute("select name from bare").fetchall() == [("b",), ("b",)]
+
+
 def test_from_a_query(
     item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:

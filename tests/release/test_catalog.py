@@ -21,7 +21,10 @@ SECURITY_DEFINER: dict[str, str] = {
 """Functions that run with their owner's rights, and why they have to. Everything else runs with
 the rights of whoever calls it."""
 
-COMMITTING: set[str] = set()
+COMMITTING: set[str] = {
+    "sqlkit.refresh(regclass,text,regclass,text,name[],double precision,bigint,name[],bigint,"
+    "bigint,text,text,bigint,bigint,bigint,bigint,bigint,bigint,bigint)"
+}
 """Procedures that commit cannot pin search_path; they write every name out in full instead."""
 
 
@@ -43,6 +46,7 @@ TEMPORARY = (
 """Tables that functions make for themselves and then read; plpgsql_check has to find them."""
 
 COMPOSING = {
+    "_changed_share",
     "_count_repeated",
     "_count_rows",
     "_create_keys",
@@ -50,6 +54,9 @@ COMPOSING = {
     "_find_difference",
     "_read_constraint",
     "check_constraint",
+    "_create_copy",
+    "_exchange",
+    "_fill_copy",
     "_find_unmet",
     "_find_touched",
     "_input_error",
@@ -331,7 +338,7 @@ def test_identifiers_keep_to_their_prefixes(connection: psycopg.Connection) -> N
             select p.oid::regprocedure || ': ' || a.name
             from pg_proc as p, unnest(p.proargnames, p.proargmodes) as a (name, mode)
             where p.pronamespace = 'sqlkit'::regnamespace
-                and coalesce(a.mode, 'i') in ('i', 'b', 'v') and a.name !~ '^p_[a-z_0-9]+$'
+                and coalesce(a.mode, 'i') in ('i', 'v') and a.name !~ '^p_[a-z_0-9]+$'
             """,
         )
         == set()

@@ -17,7 +17,7 @@ select is(
     'it is a stage of the target'
 );
 select is(
-    sqlkit_test.shown(sqlkit.refresh_stage(:'stage')),
+    sqlkit_test.shown(sqlkit.refresh_stage(:'stage', 'mirror')),
     'mirror: 2 read, 2 inserted',
     'to be refreshed from'
 );
