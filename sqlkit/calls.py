@@ -96,6 +96,50 @@ def find_table(connection: Connection[Any], name: str) -> str | None:
     return found
 
 
+def known_source(connection: Connection[Any], target: str, fingerprint: str) -> str | None:
+    """How far a target has come with a source: loading or loaded; None if it is new to it."""
+    found: str | None = _value(
+        connection,
+        "select (select s.state from sqlkit.source as s where s.target = %s and s.fingerprint = %s "
+        "order by s.generation desc limit 1)",
+        target,
+        fingerprint,
+    )
+    return found
+
+
+def first_load_obstacle(connection: Connection[Any], target: str) -> str | None:
+    """Why the indexes of a table cannot be built after its rows; None if they can."""
+    found: str | None = _value(
+        connection, "select sqlkit._first_load_obstacle(%s::regclass)", target
+    )
+    return found
+
+
+def estimate_merge(
+    connection: Connection[Any],
+    target: str,
+    columns: list[str],
+    rows: list[list[str | None]],
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+) -> RowCounts:
+    """What a merge would make of rows. Changes nothing."""
+    row = _row(
+        connection,
+        "select e.* from sqlkit.estimate_merge(%s::regclass, %s::name[], %s::jsonb, %s, "
+        "%s::name[], %s::name) as e",
+        target,
+        columns,
+        json.dumps(rows, ensure_ascii=False),
+        policy,
+        key,
+        order_by,
+    )
+    return RowCounts(*row)
+
+
 def foreign_keys(connection: Connection[Any], tables: list[str]) -> list[tuple[str, str]]:
     """The foreign keys of tables: the table and the one that it refers to, as schema.table."""
     cursor = connection.cursor(row_factory=tuple_row)

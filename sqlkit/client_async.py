@@ -153,7 +153,9 @@ class AsyncClient:
             retry_for=retry_for,
         )
         options.check()
-        found = _find(sources, format, dialect, tuple(columns), whole is not None, record, feed)
+        found = as_sources(
+            sources, format, dialect, tuple(columns), whole is not None, record, feed
+        )
         loader = AsyncLoader(self._connections, options, progress, on_wait)
         try:
             return await loader.load(found, into)
@@ -206,7 +208,9 @@ class AsyncClient:
         SQLSTATE: SK304 where the guard refuses.
         """
         given = isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence)
-        found = _find(sources, format, dialect, tuple(columns), False) if given or sources else []
+        found = (
+            as_sources(sources, format, dialect, tuple(columns), False) if given or sources else []
+        )
         refresher = AsyncRefresher(
             self._connections,
             RefreshOptions(
@@ -461,7 +465,7 @@ def _names(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
     return (names,) if isinstance(names, str) else None if names is None else tuple(names)
 
 
-def _find(
+def as_sources(
     sources: Any,
     format: str | None,
     dialect: Dialect | None,
@@ -470,6 +474,7 @@ def _find(
     record: str | None = None,
     feed: str | None = None,
 ) -> list[Source]:
+    """What `AsyncClient.load` is given, as sources. Raises UsageError and SourceError."""
     if isinstance(sources, str | os.PathLike) or _is_source(sources):
         sources = [sources]
     elif hasattr(sources, "__arrow_c_stream__"):

@@ -178,7 +178,7 @@ async def _look(
 ) -> tuple[dict[str, str | None], list[tuple[str, str]]]:
     """The relations that tables of one connection are, if they are there; their foreign keys."""
     try:
-        async with await _connect(project, alias) as connection:
+        async with await connect_to(project, alias) as connection:
             check_compatible(*await calls.version(connection))
             found = {
                 name: await calls.find_table(connection, project.target_of(name)) for name in tables
@@ -330,7 +330,8 @@ def _dsn(project: Project, alias: str | None) -> str:
     return find_dsn() if alias is None else project.connections[alias].conninfo()
 
 
-async def _connect(project: Project, alias: str | None) -> AsyncConnection[Any]:
+async def connect_to(project: Project, alias: str | None) -> AsyncConnection[Any]:
+    """A connection of the project, in autocommit. Raises psycopg.Error."""
     dsn = _dsn(project, alias)
     return await AsyncConnection.connect(dsn, **connection_options(dsn))
 
@@ -352,7 +353,7 @@ def _as_known(error: Exception) -> SqlkitError:
 async def _do_hook(project: Project, name: str, hook: Hook) -> None:
     """Run a hook: SQL outside of a transaction of ours, so that VACUUM can be one."""
     if hook.sql is not None:
-        async with await _connect(project, project.connection_of(name)) as connection:
+        async with await connect_to(project, project.connection_of(name)) as connection:
             await connection.execute(hook.sql.encode())
     else:
         assert hook.command is not None

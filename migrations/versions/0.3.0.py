@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="0d78581889ab4915693f78bb8eb5b5f3da7ba5538d786606b9f352cb238fe3f9",
+        sha256="e643a800c8e8f99ecea1d066a0edcafcfb026c19ea9293672b13f2ed8a00c189",
     )
 
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "psql": Command("server", "psql", "Open psql on the server."),
     "init": Command("project", "init", "Make a project: a folder that says what is loaded."),
     "config": Command("project", "config", "Check the project's file; its schema for editors."),
+    "plan": Command("project", "plan", "Say what run would do, and change nothing."),
     "run": Command("project", "run", "Load the tables of a project, in their order."),
     "load": Command("load", "load", "Load files into a table."),
     "refresh": Command("refresh", "refresh", "Give a table a whole new content."),

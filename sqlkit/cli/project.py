@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sqlkit.cli.progress import human_bytes
 from sqlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from sqlkit.config import Project
     from sqlkit.pipeline import RunReport, TableReport
+    from sqlkit.plan import TablePlan
 
 Folder = Annotated[
     Path, typer.Option("--project", metavar="FOLDER", help="Where sqlkit.yml is, and paths start.")
@@ -160,6 +163,53 @@ def run(
     else:
         _print_report(report)
     raise typer.Exit(report.exit_code)
+
+
+def plan(tables: Tables = None, folder: Folder = HERE, as_json: Json = False) -> None:
+    """Say what sqlkit run would do with the tables of sqlkit.yml, or those named. Changes nothing.
+
+    Files are read whole, since the ledger knows them by their content; hooks are not run. The
+    estimate holds the first rows of the first file that is not loaded yet against the table.
+
+    Exit codes: 0 nothing stands in the way, 1 something does, 2 wrong usage.
+    """
+    import asyncio
+
+    project = _enter(folder)
+    from sqlkit.plan import plan_project
+
+    plans = asyncio.run(plan_project(project, tables or ()))
+    if as_json:
+        print(json.dumps({"tables": [table.as_dict() for table in plans]}, ensure_ascii=False))
+    else:
+        print("\n\n".join("\n".join(_planned(table)) for table in plans))
+    raise typer.Exit(int(any(table.problems for table in plans)))
+
+
+def _planned(table: TablePlan) -> Iterator[str]:
+    yield table.name if table.target == table.name else f"{table.name} ({table.target})"
+    for source in table.sources:
+        size = "" if source.bytes is None else f", {human_bytes(source.bytes)}"
+        yield f"  source    {source.name}{size}, {_STATES[source.state]}"
+    if table.strategy is not None:
+        yield f"  strategy  {table.strategy.way}"
+        yield f"  because   {table.strategy.why}"
+        if table.strategy.lock is not None:
+            yield f"  lock      {table.strategy.lock}"
+    for column in table.drift:
+        yield f"  column    {column.column}: only in the {column.side}, {column.becomes}"
+    if table.estimate is not None:
+        counts = ((name, getattr(table.estimate, name)) for name in _COLUMNS[1:])
+        shown = ", ".join(f"{number:,} {name}" for name, number in counts if number)
+        sample = _number(table.estimate.read, "row")
+        yield f"  estimate  {shown or 'nothing'}, of the first {sample}"
+    if table.ddl is not None:
+        yield "  creates   " + table.ddl.replace("\n", "\n            ")
+    for problem in table.problems:
+        yield f"  problem   {problem}"
+
+
+_STATES = {"new": "new", "partly": "partly loaded: continues", "loaded": "loaded before: skipped"}
 
 
 def _note(text: str) -> None:

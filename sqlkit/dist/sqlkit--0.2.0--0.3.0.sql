@@ -3302,6 +3302,108 @@ comment on function sqlkit._delete_repeated(regclass, text, name[], name) is
 'Deletes all rows of a table but one for each key, and returns how many. Rows lie in the order in which they
 were loaded.';
 
+-- objects/44_estimate.sql
+
+-- What a merge would do, without doing it.
+
+create or replace function sqlkit.estimate_merge(
+    p_target regclass,
+    p_columns name[],
+    p_rows jsonb,
+    p_policy text default 'update',
+    p_key name[] default null,
+    p_order_by name default null
+)
+returns sqlkit.row_counts
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $estimate_merge$
+declare
+    v_key name[];
+    v_difference text;
+    v_is_updated text := 'false';
+    v_is_ignored text := 'false';
+    v_numbers bigint[];
+begin
+    if p_policy <> 'append' then
+        v_key := sqlkit.find_key(p_target, p_key);
+    end if;
+    perform sqlkit._check_policy(p_policy, p_target, p_columns, v_key, p_order_by);
+    v_difference := sqlkit._difference(p_target, sqlkit._value_columns(p_target, p_columns, v_key));
+    case p_policy
+        when 'update' then
+            v_is_updated := v_difference;
+        when 'newer' then
+            v_is_updated := format(
+                'coalesce(s.%1$I %2$s t.%1$I, t.%1$I is null and s.%1$I is not null)',
+                p_order_by,
+                sqlkit._operator(p_target, p_order_by, '>')
+            );
+            v_is_ignored := v_difference;
+        when 'fill' then
+            v_is_updated := coalesce(
+                sqlkit._column_list(
+                    sqlkit._value_columns(p_target, p_columns, v_key),
+                    '(t.%1$I is null and s.%1$I is not null)',
+                    ' or '
+                ),
+                'false'
+            );
+        when 'ignore' then
+            v_is_ignored := 'true';
+        else null;
+    end case;
+    execute format(
+        'select array[count(*), '
+        'count(*) filter (where not m.is_met), '
+        'count(*) filter (where m.is_met and not m.is_refused and m.is_updated), '
+        'count(*) filter (where m.is_met and not (m.is_refused or m.is_updated or m.is_ignored)), '
+        'count(*) filter (where m.is_met and not m.is_updated and m.is_ignored), '
+        '0, '
+        'count(*) filter (where m.is_met and m.is_refused)] '
+        'from ('
+        'select t.ctid is not null as is_met, (%1$s) is true as is_updated, (%2$s) is true as is_ignored, '
+        '%3$L::boolean as is_refused '
+        'from (select %4$s from jsonb_array_elements($1) as r (value)) as s left join %5$s%6$s as t on %7$s'
+        ') as m',
+        v_is_updated,
+        v_is_ignored,
+        p_policy = 'error',
+        (
+            select string_agg(
+                format(
+                    '(r.value ->> %s)::%s as %I',
+                    k.position - 1,
+                    format_type(a.atttypid, a.atttypmod),
+                    a.attname
+                ),
+                ', '
+                order by k.position
+            )
+            from unnest(p_columns) with ordinality as k (name, position)
+            join pg_attribute as a
+                on a.attrelid = p_target and a.attname = k.name and a.attnum > 0 and not a.attisdropped
+        ),
+        case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+        p_target,
+        case when v_key is null then 'false' else sqlkit._key_match(p_target, v_key) end
+    )
+    into v_numbers
+    using p_rows;
+    return row(
+        v_numbers[1], v_numbers[2], v_numbers[3], v_numbers[4], v_numbers[5], v_numbers[6], v_numbers[7]
+    )::sqlkit.row_counts;
+end;
+$estimate_merge$;
+
+comment on function sqlkit.estimate_merge(regclass, name[], jsonb, text, name[], name) is
+'What a merge would make of some rows: a json array with an array of texts for each, in the order of the columns.
+Each row is held against the target alone, so that duplicates are not told; rows that policy error would fail for
+are counted as rejected. Changes nothing, and may be called in a read-only transaction.
+Raises: SK201 if the target is no table, SK202, SK203 or SK204 for its key, SK206 unknown policy, SK207 nothing to
+order by; and what the types of the columns raise for bad values.';
+
 -- objects/50_reject.sql
 
 -- The careful way, second half: what is sound is merged, what is not is kept as rejects.
@@ -10163,6 +10265,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'drop_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'end_sessions'),
+            ('sqlkit_loader', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
@@ -10394,6 +10497,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'drop_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'end_sessions'),
+            ('sqlkit_admin', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),

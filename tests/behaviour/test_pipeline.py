@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from psycopg import sql
 from sqlkit.config import read_project
 from sqlkit.errors import UsageError
 from sqlkit.pipeline import TableReport, choose, find_needs, schedule
+from sqlkit.plan import Drift, TablePlan, plan_project
+from sqlkit.results import RowCounts
 from tests.conftest import Database, RunSqlkit
 from tests.real_data import real_data
 
@@ -345,6 +348,107 @@ def test_real_prices_and_promotions_are_loaded_side_by_side(
         [(66_655, 66_655), (68_303, 68_303)],
         [(75_202, 8_833), (95_959, 29_050)],
     ]
+
+
+# Plans ---------------------------------------------------------------------------------------
+
+
+def plan(project: Path, *names: str) -> dict[str, TablePlan]:
+    found = asyncio.run(plan_project(read_project(project / "sqlkit.yml"), names))
+    return {table.name: table for table in found}
+
+
+def test_a_plan_tells_columns_strategy_and_what_would_change(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute(
+        """
+        create table price (
+            id int primary key, price numeric(8, 2), noted date default '2026-01-01', "by" text,
+            twice numeric generated always as (price * 2) stored
+        );
+        create table event (id int);
+        """
+    )
+    write(
+        project,
+        """\
+tables:
+  price: {source: '*price.csv', leave_out: [colour, by]}
+  event: {source: event.csv, policy: append}
+  strange: {target: price, source: 2price.csv}
+  fresh: {source: event.csv, create: true, key: id}
+  gone: {source: event.csv}
+  lost: {target: event, source: nowhere.csv}
+""",
+        **{"1price": "id,price,colour\n1,1.0,red\n2,2,red\n", "event": "id\n1\n"},
+    )
+    assert run(sqlkit, "price")[0] == 0
+    (project / "2price.csv").write_text("id,price,colour\n1,1.00,\n2,2.50,\n3,3,\n")
+    ledger = "select (select count(*) from sqlkit.run), (select count(*) from sqlkit.source)"
+    before = connection.execute(ledger).fetchone()
+    plans = plan(project)
+
+    price = plans["price"]
+    assert [(s.name, s.state) for s in price.sources] == [
+        ("1price.csv", "loaded"),
+        ("2price.csv", "new"),
+    ]
+    assert [(d.column, d.side, d.becomes) for d in price.drift] == [
+        ("colour", "source", "left out"),
+        ("noted", "target", "its default"),
+        ("by", "target", "null"),
+        ("twice", "target", "computed"),
+    ]
+    assert price.estimate == RowCounts(read=3, inserted=1, updated=1, unchanged=1)
+    assert price.strategy is not None
+    assert price.strategy.why == "the table holds rows"
+    assert price.problems == ()
+
+    assert plans["event"].strategy is not None
+    assert "2 streams at once" in plans["event"].strategy.way
+    assert plans["fresh"].ddl is not None
+    assert plans["fresh"].ddl.startswith("create table fresh")
+    assert plans["strange"].drift[0] == Drift("colour", "source", "refused")
+    assert "do not have the same columns" in plans["strange"].problems[0]
+    assert "there is no table gone" in plans["gone"].problems[0]
+    assert "nowhere.csv" in plans["lost"].problems[0]
+
+    assert connection.execute(ledger).fetchone() == before
+    assert connection.execute("select to_regclass('fresh')").fetchone() == (None,)
+
+    code, done = run(sqlkit, "price")
+    assert code == 0
+    assert done["price"]["result"]["rows"] == asdict(price.estimate)
+    after = plan(project, "price")["price"]
+    assert after.strategy is not None
+    assert after.strategy.way == "nothing is loaded"
+
+
+def test_a_plan_of_a_refresh_and_of_bad_values(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute("create table item (id int primary key)")
+    write(
+        project,
+        """\
+tables:
+  item: {source: item.csv, refresh: {}}
+  query: {target: item, query: select 1 as id, refresh: {}}
+  bad: {target: item, source: bad.csv}
+""",
+        item="id\n1\n",
+        bad="id\nx\n",
+    )
+    plans = plan(project, "item", "query")
+    assert plans["item"].estimate == RowCounts(read=1, inserted=1)
+    assert {p.strategy.way.split(":")[0] for p in plans.values() if p.strategy} == {"mirror"}
+    done = sqlkit("plan")
+    assert done.returncode == 1
+    assert "  estimate  1 inserted, of the first 1 row\n" in done.stdout
+    assert '  problem   invalid input syntax for type integer: "x"' in done.stdout
+    told = json.loads(sqlkit("plan", "item", "--json").stdout)
+    assert told["tables"][0]["sources"][0] == {"name": "item.csv", "bytes": 5, "state": "new"}
 
 
 # A new project -------------------------------------------------------------------------------

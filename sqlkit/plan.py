@@ -1,0 +1,311 @@
+"""What a run of a project would do, found out without changing anything.
+
+All questions to the database are asked in read-only transactions. Files are read: whole for their
+fingerprints, by which the ledger knows them, and from their beginnings for a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from sqlkit import calls_async as calls
+from sqlkit._acompat import run_async
+from sqlkit.client_async import as_sources
+from sqlkit.columns import EVERYTHING, ColumnPlan, plan_columns
+from sqlkit.compatible import check_compatible
+from sqlkit.config import Project, Table
+from sqlkit.connection import from_psycopg
+from sqlkit.errors import SqlkitError
+from sqlkit.infer import infer_table
+from sqlkit.loader_async import LOCK_TIMEOUT, PIECE_BYTES, SAMPLE_ROWS
+from sqlkit.model import Target
+from sqlkit.pipeline import choose, connect_to
+from sqlkit.results import RowCounts
+from sqlkit.sources.base import Reader, Source
+
+ESTIMATED_ROWS = 1000
+"""How many rows of the first source that is not loaded yet are held against the table."""
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """A source: new, partly loaded, or loaded before, as the ledger has it."""
+
+    name: str
+    bytes: int | None
+    state: str
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A column that only one side has, and what happens with it."""
+
+    column: str
+    side: str  # source | target
+    becomes: str
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How rows would get into a table, why so, and the lock on it that this takes."""
+
+    way: str
+    why: str
+    lock: str | None = None
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What would happen to a table."""
+
+    name: str
+    target: str
+    exists: bool = False
+    sources: tuple[SourcePlan, ...] = ()
+    strategy: Strategy | None = None
+    drift: tuple[Drift, ...] = ()
+    estimate: RowCounts | None = None  # of the first rows of the first source that is not loaded
+    ddl: str | None = None  # of the table that would be made
+    problems: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, as ``sqlkit plan --json`` prints it."""
+        return asdict(self)
+
+
+async def plan_project(project: Project, names: Sequence[str] = ()) -> list[TablePlan]:
+    """What `run_project` would do with the tables that are named, or with all, in the file's order.
+
+    Nothing is changed. What stands in the way of a table is among its `problems`.
+
+    Raises SqlkitError where a server is not there or has no sqlkit.
+    """
+    plans = []
+    for name in choose(project, names):
+        try:
+            connection = await connect_to(project, project.connection_of(name))
+            async with connection:
+                check_compatible(*await calls.version(connection))
+                plans.append(await _Planning(project, name, connection).plan())
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+    return plans
+
+
+class _Planning:
+    """The plan of one table."""
+
+    def __init__(self, project: Project, name: str, connection: AsyncConnection[Any]) -> None:
+        self._table = project.tables[name]
+        self._connection = connection
+        self._plan = TablePlan(name, project.target_of(name))
+
+    async def plan(self) -> TablePlan:
+        async with self._connection.transaction():
+            await self._connection.execute(b"set transaction read only")
+            try:
+                async with self._connection.transaction():
+                    await self._look()
+            except psycopg.Error as error:
+                if self._connection.closed:
+                    raise
+                self._add_problem(from_psycopg(error))
+            except (SqlkitError, OSError) as error:
+                self._add_problem(error)
+        return self._plan
+
+    def _add_problem(self, error: Exception) -> None:
+        text = error.message if isinstance(error, SqlkitError) else str(error)
+        self._plan = replace(self._plan, problems=(*self._plan.problems, text))
+
+    async def _look(self) -> None:
+        table, connection = self._table, self._connection
+        name = await calls.find_table(connection, self._plan.target)
+        target = None if name is None else await calls.describe_target(connection, name)
+        self._plan = replace(self._plan, exists=target is not None)
+        if table.query is not None:
+            self._plan = replace(self._plan, strategy=_MIRROR)
+        if target is None and not table.create:
+            raise SqlkitError(f"there is no table {self._plan.target}")
+        if table.source is None:
+            return
+        sources = await run_async(
+            partial(
+                as_sources,
+                table.source,
+                table.format,
+                table.dialect.as_dialect(),
+                tuple(table.columns or ()),
+                table.whole is not None,
+                table.record,
+                table.feed,
+            )
+        )
+        found = [await self._look_up(source, target) for source in sources]
+        self._plan = replace(self._plan, sources=tuple(found))
+        to_load = [s for s, plan in zip(sources, found, strict=True) if plan.state != "loaded"]
+        if not to_load and table.refresh is None:
+            nothing = Strategy("nothing is loaded", "all sources were loaded before")
+            self._plan = replace(self._plan, strategy=nothing)
+            return
+        source = to_load[0] if to_load else sources[0]
+        encoding = await calls.server_encoding(connection)
+        reader = await run_async(partial(source.open, database_encoding=encoding))
+        try:
+            await self._look_into(source, reader, target)
+        finally:
+            await run_async(reader.close)
+
+    async def _look_up(self, source: Source, target: Target | None) -> SourcePlan:
+        state = "new"
+        if source.repeatable and target is not None and self._table.refresh is None:
+            print_of = await run_async(source.fingerprint)
+            state = await calls.known_source(self._connection, target.name, print_of) or "new"
+        return SourcePlan(source.name, source.size, "partly" if state == "loading" else state)
+
+    async def _look_into(self, source: Source, reader: Reader, target: Target | None) -> None:
+        table = self._table
+        renamed = {**table.map, **({} if table.whole is None else {"line": table.whole})}
+        if target is None:
+            ddl = infer_table(
+                self._plan.target,
+                reader.columns,
+                await run_async(partial(reader.sample, SAMPLE_ROWS)),
+                key=table.key or (),
+                renamed=renamed,
+                chosen=table.columns or (),
+                left_out=table.leave_out or (),
+                types=reader.column_types,
+            )
+            self._plan = replace(self._plan, ddl=ddl, strategy=_FIRST)
+            return
+        self._plan = replace(
+            self._plan, drift=tuple(_drift(table, source, reader, target, renamed))
+        )
+        plan = plan_columns(
+            source.name,
+            reader.columns,
+            target.name,
+            target.columns,
+            renamed=renamed,
+            chosen=table.columns or (),
+            left_out=table.leave_out or (),
+            passes_through=source.passes_through,
+            declares_columns=source.declares_columns,
+            rest=table.rest,
+        )
+        self._plan = replace(self._plan, strategy=await self._strategy(source, target, plan))
+        await self._estimate(reader, target, plan)
+
+    async def _strategy(self, source: Source, target: Target, plan: ColumnPlan) -> Strategy:
+        """How rows would get there, as the loader decides it."""
+        table = self._table
+        if table.refresh is not None:
+            return _MIRROR
+        is_guarded = target.has_row_triggers or target.has_rules or target.row_security
+        appends = table.policy == "append" and plan.is_direct and not is_guarded
+        if (
+            appends
+            and target.rows_are_independent
+            and table.workers > 1
+            and not (table.atomic or table.batch_bytes)
+        ):
+            return Strategy(
+                f"COPY into the table by {table.workers} streams at once",
+                "policy append, and no index or trigger makes rows wait for each other",
+                _NOBODY_WAITS,
+            )
+        if target.heap_bytes:
+            why = "the table holds rows"
+        elif table.policy == "fill" or not plan.is_direct:
+            why = "the table is empty, but rows cannot go there as they are"
+        elif source.size is not None and source.size <= PIECE_BYTES:
+            why = "the table is empty, but the source is small"
+        elif obstacle := await calls.first_load_obstacle(self._connection, target.name):
+            why = f"the table is empty, but {obstacle}"
+        else:
+            return _FIRST
+        if appends:
+            why = "policy append looks at no key"
+            return Strategy("COPY into the table by one stream", why, _NOBODY_WAITS)
+        streams = f"by {table.workers} streams" if table.workers > 1 else "by one stream"
+        return Strategy(
+            f"COPY into stages {streams}, one join, only differences are written",
+            why,
+            _WRITERS_WAIT,
+        )
+
+    async def _estimate(self, reader: Reader, target: Target, plan: ColumnPlan) -> None:
+        table = self._table
+        place = {name: at for at, name in enumerate(reader.columns)}
+        columns = {
+            staged: place[wanted.name]
+            for staged, wanted in zip(plan.staged, plan.wanted, strict=True)
+            if staged not in plan.left_out and wanted.name in place
+        }
+        rows = await run_async(partial(reader.sample, ESTIMATED_ROWS))
+        counts = await calls.estimate_merge(
+            self._connection,
+            target.name,
+            list(columns),
+            [[row[at] for at in columns.values()] for row in rows[:ESTIMATED_ROWS]],
+            table.policy,
+            None if table.key is None else list(table.key),
+            table.order_by,
+        )
+        self._plan = replace(self._plan, estimate=counts)
+
+
+_NOBODY_WAITS = "ROW EXCLUSIVE: nobody waits"
+_WRITERS_WAIT = "SHARE ROW EXCLUSIVE: readers go on, other writers wait for each batch"
+_MIRROR = Strategy(
+    "mirror: the new content is staged, only differences are written",
+    "refresh says so",
+    _WRITERS_WAIT,
+)
+_FIRST = Strategy(
+    "COPY into the bare table, indexes are built afterwards",
+    "the table is empty",
+    f"ACCESS EXCLUSIVE, if it is to be had within {LOCK_TIMEOUT}",
+)
+
+
+def _drift(
+    table: Table, source: Source, reader: Reader, target: Target, renamed: dict[str, str]
+) -> list[Drift]:
+    """Columns that only one side has."""
+    left_out = set(table.leave_out or ())
+    leaves_all = EVERYTHING in left_out
+    chosen = set(table.columns or ()) if source.declares_columns else set()
+    there = {column.name for column in target.columns}
+    arriving = {renamed.get(name, name) for name in reader.columns}
+    arriving -= {renamed.get(name, name) for name in left_out}
+    found = []
+    for name in reader.columns:
+        if renamed.get(name, name) not in there:
+            if leaves_all or name in left_out or (chosen and name not in chosen):
+                becomes = "left out"
+            elif table.rest is not None:
+                becomes = f"kept in {table.rest}"
+            else:
+                becomes = "refused"
+            found.append(Drift(name, "source", becomes))
+    for column in target.columns:
+        if column.name in arriving or column.name == table.rest:
+            continue
+        if column.is_generated:
+            becomes = "computed"
+        elif column.has_default:
+            becomes = "its default"
+        elif leaves_all or chosen or column.name in left_out or not source.declares_columns:
+            becomes = "refused" if column.not_null else "null"
+        else:
+            becomes = "refused"
+        found.append(Drift(column.name, "target", becomes))
+    return found
