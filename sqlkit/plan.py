@@ -130,7 +130,7 @@ class _Planning:
         target = None if name is None else await calls.describe_target(connection, name)
         self._plan = replace(self._plan, exists=target is not None)
         if table.query is not None:
-            self._plan = replace(self._plan, strategy=_MIRROR)
+            self._plan = replace(self._plan, strategy=_refreshed(table))
         if target is None and not table.create:
             raise SqlkitError(f"there is no table {self._plan.target}")
         if table.source is None:
@@ -207,7 +207,7 @@ class _Planning:
         """How rows would get there, as the loader decides it."""
         table = self._table
         if table.refresh is not None:
-            return _MIRROR
+            return _refreshed(table)
         is_guarded = target.has_row_triggers or target.has_rules or target.row_security
         appends = table.policy == "append" and plan.is_direct and not is_guarded
         if (
@@ -274,6 +274,14 @@ _FIRST = Strategy(
     "the table is empty",
     f"ACCESS EXCLUSIVE, if it is to be had within {LOCK_TIMEOUT}",
 )
+
+
+def _refreshed(table: Table) -> Strategy:
+    assert table.refresh is not None
+    if table.refresh.strategy == "mirror":
+        return _MIRROR
+    way = f"{table.refresh.strategy}: the new content is staged, then takes the old one's place"
+    return Strategy(way, "refresh says so", None)
 
 
 def _drift(
