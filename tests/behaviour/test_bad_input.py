@@ -334,7 +334,7 @@ def test_a_value_after_embedded_newlines(refused: Refused, write: Write) -> None
     """Lines are those of an editor, not records."""
     content = 'id,name,price\n2,two,\n3,"three\nlines\nhere",3\n4,"two\nlines",4\n5,five,cheap\n'
     assert "bad.csv, line 8: column price: " in refused.rows(write("bad.csv", content))
-    assert "-, line 8: column price: " in refused("-", input=content)
+    assert "-, line 8: column price: " in refused.rows("-", input=content)
 
 
 def test_a_value_too_large(refused: Refused, write: Write) -> None:
@@ -346,14 +346,16 @@ def test_a_value_too_large(refused: Refused, write: Write) -> None:
 def test_the_column_is_found_whatever_its_name(
     refused: Refused, write: Write, connection: psycopg.Connection
 ) -> None:
-    """Told by the name in the file where COPY speaks, by the target's where rejects do."""
+    """Told by its name in the table, as rejects keep it."""
     odd = 'price: "each", in ₪'
     connection.execute(sql.SQL("alter table item rename price to {}").format(sql.Identifier(odd)))
     content = "Item No,שם,Price: (₪)\n3,three,3\n4,four,cheap\n"
     names = ("--map", "Item No=id", "--map", "שם=name", "--map", f"Price: (₪)={odd}")
-    assert f"bad.csv, line 3: column {odd}: " in refused.rows(write("bad.csv", content), *names)
-    told = refused("-", *names, input=content, code="22P02")
-    assert "-, line 3: column Price: (₪): " in told
+    assert f"bad.csv, line 3: column {odd} (Price: (₪) in the source): " in refused.rows(
+        write("bad.csv", content), *names
+    )
+    told = refused.rows("-", *names, input=content)
+    assert f"-, line 3: column {odd} (Price: (₪) in the source): " in told
     assert "cheap" in told
 
 
@@ -361,20 +363,19 @@ def test_the_column_is_found_whatever_its_name(
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ("7,seven", "missing data for column"),
-        ("7,seven,7,7,7", "extra data after last expected column"),
-        ("", "missing data for column"),
+        ("7,seven", "2 fields where there should be 3"),
+        ("7,seven,7,7,7", "5 fields where there should be 3"),
+        ("", "the line is empty"),
     ],
 )
 def test_ragged_rows(refused: Refused, write: Write, policy: str, record: str, reason: str) -> None:
     content = broken_at(4, record, 10)
     told = refused.rows(write("ragged.csv", content), "--policy", policy)
-    assert "ragged.csv, line 4: " in told
+    assert f"ragged.csv, line 4: {reason}" in told
     assert record in told
-    told = refused("-", "--policy", policy, input=content, code="22P04")
+    told = refused.rows("-", "--policy", policy, input=content)
     assert f"-, line 4: {reason}" in told
     assert record in told
-    assert "--delimiter" in told
 
 
 def test_a_quote_that_is_never_closed(refused: Refused, write: Write) -> None:
@@ -386,18 +387,16 @@ def test_a_nul_byte(refused: Refused, write: Write) -> None:
     content = broken_at(4, b"7,se\0ven,7", 10)
     told = refused.rows(write("nul.csv", content))
     assert "nul.csv, line 4: " in told
-    told = refused("-", input=content, code="22021")
-    assert "-, line 4: " in told
-    assert "0x00" in told
+    told = refused.rows("-", input=content)
+    assert "-, line 4: a NUL character" in told
 
 
 def test_another_encoding(refused: Refused, write: Write) -> None:
     content = broken_at(4, "7,שבע,7".encode("cp1255"), 10)
     told = refused.rows(write("hebrew.csv", content))
     assert "hebrew.csv, line 4: " in told
-    told = refused("-", input=content, code="22021")
-    assert "-, line 4: " in told
-    assert "--encoding" in told
+    told = refused.rows("-", input=content)
+    assert "-, line 4: bytes that are not utf-8" in told
 
 
 def test_the_wrong_codec(refused: Refused, write: Write) -> None:
@@ -411,7 +410,7 @@ def test_the_wrong_codec(refused: Refused, write: Write) -> None:
 def test_a_json_line_that_is_none(refused: Refused, write: Write) -> None:
     content = '{"id": 3, "name": "three"}\n\n{"id": 4, "name": four}\n'
     assert "bad.jsonl, line 3: " in refused.rows(write("bad.jsonl", content))
-    told = refused("-", "--format", "jsonl", input=content, code="SK114")
+    told = refused.rows("-", "--format", "jsonl", input=content)
     assert "-, line 3: " in told
 
 
@@ -419,7 +418,7 @@ def test_a_json_value_of_another_type(refused: Refused, write: Write) -> None:
     content = '{"id": 3, "name": "x"}\n{"id": 5, "name": "z", "price": "cheap"}\n'
     told = refused.rows(write("bad.jsonl", content))
     assert "bad.jsonl, line 2: column price: " in told
-    told = refused("-", "--format", "jsonl", input=content, code="22P02")
+    told = refused.rows("-", "--format", "jsonl", input=content)
     assert "-, line 2: column price: " in told
     assert "cheap" in told
 
@@ -429,9 +428,8 @@ def test_a_null_where_none_may_be(refused: Refused, write: Write, policy: str) -
     content = broken_at(4, "7,,7", 10)
     told = refused.rows(write("null.csv", content), "--policy", policy)
     assert "null.csv, line 4: column name: null value in column" in told
-    told = refused("-", "--policy", policy, input=content, code="23502")
-    assert 'null value in column "name"' in told
-    assert "(7, null, 7.00)" in told
+    told = refused.rows("-", "--policy", policy, input=content)
+    assert "-, line 4: column name: null value in column" in told
 
 
 @pytest.mark.parametrize("policy", ["update", "append"])
@@ -443,9 +441,9 @@ def test_a_row_that_a_check_forbids(
     told = refused.rows(write("check.csv", content), "--policy", policy)
     assert "check.csv, line 4: column price: " in told
     assert "item_price_check" in told
-    told = refused("-", "--policy", policy, input=content, code="23514")
+    told = refused.rows("-", "--policy", policy, input=content)
+    assert "-, line 4: column price: " in told
     assert "item_price_check" in told
-    assert "(7, seven, -7.00)" in told
 
 
 @pytest.mark.parametrize("policy", ["update", "append"])
@@ -461,9 +459,9 @@ def test_a_row_that_refers_to_nothing(
     told = refused.rows(write("orphan.csv", content), "--policy", policy)
     assert "orphan.csv, line 3: column name: " in told
     assert "item_name_fkey" in told
-    told = refused("-", "--policy", policy, input=content, code="23503")
+    told = refused.rows("-", "--policy", policy, input=content)
+    assert "-, line 3: column name: " in told
     assert "item_name_fkey" in told
-    assert "(name)=(four)" in told
 
 
 def test_a_row_that_a_trigger_refuses(
@@ -479,8 +477,8 @@ def test_a_row_that_a_trigger_refuses(
     content = broken_at(4, "7,seven,7", 10)
     told = refused.rows(write("trigger.csv", content))
     assert "trigger.csv, line 4: not seven, please" in told
-    told = refused("-", input=content, code="P0001")
-    assert "not seven, please" in told
+    told = refused.rows("-", input=content)
+    assert "-, line 4: not seven, please" in told
 
 
 def test_an_existing_key_under_policy_error(refused: Refused, write: Write) -> None:
@@ -500,9 +498,8 @@ def test_an_existing_key_under_policy_append(refused: Refused, write: Write) -> 
     content = "id,name,price\n3,three,3\n2,two,2\n"
     told = refused.rows(write("again.csv", content), "--policy", "append")
     assert "again.csv, line 3: " in told
-    told = refused("-", "--policy", "append", input=content, code="23505")
+    told = refused.rows("-", "--policy", "append", input=content)
     assert "-, line 3: " in told
-    assert "(id)=(2)" in told
 
 
 # Tables and columns -----------------------------------------------------------------------------
@@ -811,7 +808,7 @@ def test_a_terminated_session(
     connection: psycopg.Connection,
     victim: str,
 ) -> None:
-    process = endless(["--into", target, "--dsn", database.dsn])
+    process = endless(["--into", target, "--dsn", database.dsn, "--retry-for", "0"])
 
     def copying() -> bool:
         return connection.execute(
@@ -853,7 +850,7 @@ def test_a_server_that_stops(
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("create table item (id integer primary key, name text, price numeric)")
         connection.execute("insert into item values (1, 'one', null)")
-        process = endless(["--into", "item", "--dsn", dsn])
+        process = endless(["--into", "item", "--dsn", dsn, "--retry-for", "0"])
         wait_for(
             lambda: (
                 connection.execute(
