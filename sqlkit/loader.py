@@ -490,16 +490,19 @@ class Loader:
         if self._run_id and calls.attach_run(main, self._run_id):
             calls.drop_stages(main, self._run_id)
             return
-        self._run_id = calls.start_run(
-            main,
-            "load",
-            self._target.name,
-            options.policy,
-            self._key,
-            options.as_recorded(),
-            f"{socket.gethostname()}:{os.getpid()}",
-        )
-        calls.attach_run(main, self._run_id)
+        with main.transaction():
+            # Both or none: a run of which nobody has said how it may be reached counts as running
+            # for minutes after its connection was lost.
+            self._run_id = calls.start_run(
+                main,
+                "load",
+                self._target.name,
+                options.policy,
+                self._key,
+                options.as_recorded(),
+                f"{socket.gethostname()}:{os.getpid()}",
+            )
+            calls.attach_run(main, self._run_id)
 
     def _close_run(self, main: Connection[Any], sources: Sequence[Source]) -> LoadResult:
         """Close the run as done. Its counters come from the ledger, however often it was cut."""

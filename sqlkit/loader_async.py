@@ -490,16 +490,19 @@ class AsyncLoader:
         if self._run_id and await calls.attach_run(main, self._run_id):
             await calls.drop_stages(main, self._run_id)
             return
-        self._run_id = await calls.start_run(
-            main,
-            "load",
-            self._target.name,
-            options.policy,
-            self._key,
-            options.as_recorded(),
-            f"{socket.gethostname()}:{os.getpid()}",
-        )
-        await calls.attach_run(main, self._run_id)
+        async with main.transaction():
+            # Both or none: a run of which nobody has said how it may be reached counts as running
+            # for minutes after its connection was lost.
+            self._run_id = await calls.start_run(
+                main,
+                "load",
+                self._target.name,
+                options.policy,
+                self._key,
+                options.as_recorded(),
+                f"{socket.gethostname()}:{os.getpid()}",
+            )
+            await calls.attach_run(main, self._run_id)
 
     async def _close_run(self, main: AsyncConnection[Any], sources: Sequence[Source]) -> LoadResult:
         """Close the run as done. Its counters come from the ledger, however often it was cut."""
