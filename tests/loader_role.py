@@ -56,6 +56,7 @@ TYPES = (
     *("bigint", "numeric", "double precision", "boolean", "jsonb", "json", "timestamptz"),
     *("interval", "pg_lsn", "text[]", "name[]", "regclass[]", "bigint[]", "smallint[]", "oid[]"),
 )
+SPELLED = {"varchar": "character varying", "timestamptz": "timestamp with time zone"}
 OPERATORS = ("=", "<>", "<", ">", "<=", ">=", "||", "@>", "<@", "&&", "+", "-", "*", "->", "->>")
 POLYMORPHIC = ("any", "anyelement", "anynonarray", "anycompatible", "anycompatiblenonarray")
 
@@ -180,7 +181,7 @@ def _functions(connection: psycopg.Connection) -> Iterator[str]:
     known = {(name, tuple(types)) for name, _, _, _, types, _ in found}
     for name, kind, is_set, result, types, is_variadic in found:
         for variant in _variants(types, is_variadic):
-            signature = (name, variant)
+            signature = (name, tuple(SPELLED.get(type_, type_) for type_ in variant))
             if signature in known or "internal" in types or "cstring" in (*types, result):
                 continue
             known.add(signature)
@@ -314,9 +315,8 @@ def _operators(connection: psycopg.Connection) -> Iterator[str]:
             " from pg_operator where oprnamespace = 'pg_catalog'::regnamespace and oprleft <> 0"
         )
     }
-    spelled = {"varchar": "character varying", "timestamptz": "timestamp with time zone"}
     for number, (operator, left, right) in enumerate(itertools.product(OPERATORS, TYPES, TYPES)):
-        if (operator, spelled.get(left, left), spelled.get(right, right)) in exact:
+        if (operator, SPELLED.get(left, left), SPELLED.get(right, right)) in exact:
             continue
         try:
             with connection.transaction():

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e643a800c8e8f99ecea1d066a0edcafcfb026c19ea9293672b13f2ed8a00c189",
+        sha256="a5a7a185b59f3d640a067004df1e89426b2a2f34b46ee355ef7fd4051145a9b5",
     )
 
 

@@ -14,21 +14,23 @@ set search_path = pg_catalog, pg_temp
 as $stage_query$
 declare
     v_query text := rtrim(p_query, E'; \n\r\t');
+    v_statement text := format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
     v_columns name[];
     v_stage regclass;
 begin
-    -- The query is the caller's, and finds its tables where he would.
+    -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
     perform set_config('search_path', p_search_path, true);
-    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
-    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    execute v_statement;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     select array_agg(a.attname order by a.attnum)
     into v_columns
     from pg_attribute as a
     where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
     drop table pg_temp.sqlkit_query;
     v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_run_id => p_run_id);
+    v_statement := format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
     perform set_config('search_path', p_search_path, true);
-    execute format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
+    execute v_statement;
     return v_stage;
 end;
 $stage_query$;

@@ -1523,6 +1523,7 @@ set search_path = pg_catalog, pg_temp
 as $read_constraint$
 declare
     v_table text := format('sqlkit_stage.%I', 'constraint_' || pg_current_xact_id());
+    v_statement text := format('alter table %s add constraint read_constraint %s', v_table, p_definition);
     v_constraint jsonb;
 begin
     -- PostgreSQL reads the definition, on an empty table of the same columns. Taking that back gives up the locks
@@ -1530,8 +1531,8 @@ begin
     execute format('create unlogged table %s (like %s including generated)', v_table, sqlkit._table_name(p_target));
     -- The names in it are the caller's.
     perform set_config('search_path', p_search_path, true);
-    execute format('alter table %s add constraint read_constraint %s', v_table, p_definition);
-    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    execute v_statement;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     select jsonb_build_object(
         'kind', c.contype,
         'expression', pg_get_expr(c.conbin, c.conrelid),

@@ -4330,21 +4330,23 @@ set search_path = pg_catalog, pg_temp
 as $stage_query$
 declare
     v_query text := rtrim(p_query, E'; \n\r\t');
+    v_statement text := format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
     v_columns name[];
     v_stage regclass;
 begin
-    -- The query is the caller's, and finds its tables where he would.
+    -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
     perform set_config('search_path', p_search_path, true);
-    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
-    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    execute v_statement;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     select array_agg(a.attname order by a.attnum)
     into v_columns
     from pg_attribute as a
     where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
     drop table pg_temp.sqlkit_query;
     v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_run_id => p_run_id);
+    v_statement := format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
     perform set_config('search_path', p_search_path, true);
-    execute format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
+    execute v_statement;
     return v_stage;
 end;
 $stage_query$;
@@ -7766,6 +7768,7 @@ set search_path = pg_catalog, pg_temp
 as $read_constraint$
 declare
     v_table text := format('sqlkit_stage.%I', 'constraint_' || pg_current_xact_id());
+    v_statement text := format('alter table %s add constraint read_constraint %s', v_table, p_definition);
     v_constraint jsonb;
 begin
     -- PostgreSQL reads the definition, on an empty table of the same columns. Taking that back gives up the locks
@@ -7773,8 +7776,8 @@ begin
     execute format('create unlogged table %s (like %s including generated)', v_table, sqlkit._table_name(p_target));
     -- The names in it are the caller's.
     perform set_config('search_path', p_search_path, true);
-    execute format('alter table %s add constraint read_constraint %s', v_table, p_definition);
-    perform set_config('search_path', 'pg_catalog, pg_temp', true);
+    execute v_statement;
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     select jsonb_build_object(
         'kind', c.contype,
         'expression', pg_get_expr(c.conbin, c.conrelid),

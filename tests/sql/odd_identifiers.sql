@@ -18,11 +18,11 @@ declare
     v_counts sqlkit.row_counts;
 begin
     perform sqlkit_test.create_schema(p_name);
-    execute format(
+    execute pg_catalog.format(
         'create table %1$I.%1$I (%2$I integer, %3$I integer, constraint %2$I primary key (%2$I))', p_name, v_key, v_other
     );
-    execute format('create index %2$I on %1$I.%1$I (%2$I)', p_name, v_other);
-    v_target := format('%1$I.%1$I', p_name)::regclass;
+    execute pg_catalog.format('create index %2$I on %1$I.%1$I (%2$I)', p_name, v_other);
+    v_target := pg_catalog.format('%1$I.%1$I', p_name)::regclass;
 
     return next is(sqlkit.describe_target(v_target) -> 'key', to_jsonb(array[v_key]), p_name || ': describe_target');
     return next is(sqlkit.find_key(v_target, array[v_key]), array[v_key], p_name || ': find_key');
@@ -42,7 +42,7 @@ begin
     );
 
     v_indexes := sqlkit.begin_first_load(v_target);
-    execute format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);
+    execute pg_catalog.format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);
     return next is(
         sqlkit_test.shown(sqlkit.finish_first_load(v_target, v_indexes, 3, 'newer', array[v_key], v_other)),
         '3 read, 2 inserted, 1 duplicate',
@@ -62,8 +62,8 @@ begin
         sqlkit.create_stage(v_target, array[v_other, v_key], p_name, '{}', v_run_id),
         sqlkit.create_stage(v_target, array[v_key, v_other], v_other, array[v_other], v_run_id)
     ];
-    execute format('insert into %s values (9, 1)', v_stages[1]);
-    return next lives_ok(format('select sqlkit.check_stages(%L, 1)', v_stages), p_name || ': check_stages');
+    execute pg_catalog.format('insert into %s values (9, 1)', v_stages[1]);
+    return next lives_ok(pg_catalog.format('select sqlkit.check_stages(%L, 1)', v_stages), p_name || ': check_stages');
     return next is(
         sqlkit_test.shown(
             sqlkit.merge_batch(
@@ -74,8 +74,8 @@ begin
         p_name || ': merge_batch'
     );
     perform sqlkit.empty_stages(v_stages);
-    return next lives_ok(format('select sqlkit.check_stages(%L, 0)', v_stages), p_name || ': empty_stages');
-    execute format('insert into %s values (9, 1)', v_stages[1]);
+    return next lives_ok(pg_catalog.format('select sqlkit.check_stages(%L, 0)', v_stages), p_name || ': empty_stages');
+    execute pg_catalog.format('insert into %s values (9, 1)', v_stages[1]);
     return next is(
         sqlkit_test.shown(sqlkit.merge_stage(v_stages[1], 'newer', array[v_key], v_other)),
         '1 read, 1 unchanged',
@@ -85,7 +85,7 @@ begin
     return next is(sqlkit.drop_stages(v_run_id), 1::bigint, p_name || ': drop_stage and drop_stages');
 
     v_stages := array[sqlkit.create_text_stage(v_target, array[v_key, v_other], v_run_id)];
-    execute format(
+    execute pg_catalog.format(
         'insert into %s values (2, 2, %2$L, null, null, %3$L, %2$L), (3, 3, %2$L, null, null, %3$L, %3$L)',
         v_stages[1],
         'x',
@@ -100,12 +100,12 @@ begin
         p_name || ': create_text_stage and merge_text_batch'
     );
     return next results_eq(
-        format('select target, column_name::text from sqlkit.reject_summary where run_id = %s', v_run_id),
-        format('values (%L, %L)', format('%1$I.%1$I', p_name), v_other),
+        pg_catalog.format('select target, column_name::text from sqlkit.reject_summary where run_id = %s', v_run_id),
+        pg_catalog.format('values (%L, %L)', pg_catalog.format('%1$I.%1$I', p_name), v_other),
         p_name || ': the rejects name target and column'
     );
 
-    v_stages := array[sqlkit.stage_query(v_target, format('table %s', v_target), v_run_id, p_name)];
+    v_stages := array[sqlkit.stage_query(v_target, pg_catalog.format('table %s', v_target), v_run_id, p_name)];
     return next is(
         (sqlkit.refresh_batch(v_run_id, v_stages[1], 'mirror', array[v_key], p_key => array[v_key])).rows_unchanged,
         3::bigint,
@@ -120,7 +120,7 @@ begin
 
     perform sqlkit.finish_run(v_run_id);
     return next results_eq(
-        format('select action from sqlkit.repair_runs(%L::regclass) where run_id = %s', v_target, v_run_id),
+        pg_catalog.format('select action from sqlkit.repair_runs(%L::regclass) where run_id = %s', v_target, v_run_id),
         $$values ('dropped')$$,
         p_name || ': repair_runs'
     );
@@ -139,12 +139,12 @@ declare
     v_other name := left('o' || p_name, 62);
     v_target regclass;
 begin
-    execute format(
+    execute pg_catalog.format(
         'create table %1$I.%2$I (%1$I text primary key, %3$I integer, %4$I timestamptz, %5$I timestamptz)',
         p_name, v_key, v_other, left('s' || p_name, 62), left('e' || p_name, 62)
     );
-    v_target := format('%I.%I', p_name, v_key)::regclass;
-    execute format(
+    v_target := pg_catalog.format('%I.%I', p_name, v_key)::regclass;
+    execute pg_catalog.format(
         'insert into %s values (%L, 1, %L, %L), (%L, 1, %L, %L)',
         v_target, p_name || '1', '2026-01-01', '2026-01-03', p_name || '2', '2026-01-02', '2026-01-04'
     );
@@ -165,7 +165,7 @@ begin
         sqlkit.detect_conflicts('same' || p_name), (sqlkit.flag_conflicts(p_name, v_other)).rows_updated,
         (
             select string_agg(concat_ws(',', c.problem, c.second_row ->> p_name = p_name || '2'), ',')
-            from sqlkit.check_constraint(v_target, format('unique (%I)', v_other)) as c
+            from sqlkit.check_constraint(v_target, pg_catalog.format('unique (%I)', v_other)) as c
         )
     );
 end;
@@ -188,20 +188,20 @@ declare
     v_dimension regclass;
     v_stage regclass;
 begin
-    execute format(
+    execute pg_catalog.format(
         'create table %1$I.%2$I (%2$I bigint generated by default as identity primary key, %1$I text unique, %3$I text)',
         p_name, v_id, left('d' || p_name, 62)
     );
-    v_dimension := format('%I.%I', p_name, v_id)::regclass;
-    execute format('create table %I.%I (%1$I text, %3$I bigint)', p_name, left('t' || p_name, 62), v_id);
-    v_stage := sqlkit.create_stage(format('%I.%I', p_name, left('t' || p_name, 62))::regclass, p_name => v_id);
-    execute format('insert into %s values (%L, null), (%2$L, null), (%3$L, null)', v_stage, p_name, p_name || 'y');
+    v_dimension := pg_catalog.format('%I.%I', p_name, v_id)::regclass;
+    execute pg_catalog.format('create table %I.%I (%1$I text, %3$I bigint)', p_name, left('t' || p_name, 62), v_id);
+    v_stage := sqlkit.create_stage(pg_catalog.format('%I.%I', p_name, left('t' || p_name, 62))::regclass, p_name => v_id);
+    execute pg_catalog.format('insert into %s values (%L, null), (%2$L, null), (%3$L, null)', v_stage, p_name, p_name || 'y');
     perform sqlkit.follow_keys(v_dimension, v_id, array[p_name]);
     return concat_ws(
         ' ',
         sqlkit.resolve_keys(
             v_stage, v_id, v_dimension, v_id, array[p_name],
-            p_defaults => jsonb_build_object(left('d' || p_name, 62), p_name)
+            p_defaults => pg_catalog.jsonb_build_object(left('d' || p_name, 62), p_name)
         ),
         (
             select string_agg(v.id, ',')

@@ -1,4 +1,5 @@
 -- Before a constraint is added: the rows that stand in its way; and where there are none, it can be added.
+-- deployer: operators of the constraint are found as the caller finds them
 begin;
 select plan(18);
 
@@ -80,7 +81,7 @@ select throws_ok(
 );
 select
     is((
-        select count(*) from pg_class
+        select count(*) from pg_catalog.pg_class
         where relnamespace = 'sqlkit_stage'::regnamespace
     ), 0::bigint, 'nothing is left');
 select is(

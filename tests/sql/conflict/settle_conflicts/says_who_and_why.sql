@@ -7,7 +7,7 @@ insert into visit values (1, 1, 0, 4), (2, 1, 2, 6), (3, 2, 2, 6), (4, 2, 2, 6);
 select sqlkit.define_overlap('said', 'visit', array['carer'], 'starts', 'ends');
 select sqlkit.detect_conflicts('said');
 select
-    array_agg(conflict_id) as ids,
+    pg_catalog.array_agg(conflict_id) as ids,
     min(conflict_id) as id
 from sqlkit.conflict \gset
 select is(sqlkit.settle_conflicts(:'ids', 'resolved', 'moved'), 2::bigint, 'two are resolved');
@@ -26,10 +26,13 @@ select results_eq(
     'the history'
 );
 select throws_ok(
-    format('select sqlkit.settle_conflicts(array[%s, -1], %L)', :id, 'ignored'), 'SK804', null, 'one that is not there'
+    pg_catalog.format('select sqlkit.settle_conflicts(array[%s, -1], %L)', :id, 'ignored'),
+    'SK804',
+    null,
+    'one that is not there'
 );
 select throws_ok(
-    format('select sqlkit.settle_conflicts(array[%s], %L)', :id, 'forgotten'), '23514', null, 'no such state'
+    pg_catalog.format('select sqlkit.settle_conflicts(array[%s], %L)', :id, 'forgotten'), '23514', null, 'no such state'
 );
 
 select * from finish();

@@ -1,4 +1,5 @@
 -- A plan for tables of any name: its statements run as they are, and the ledger knows what they were about.
+-- deployer: its own statements are not written for a hostile search_path
 begin;
 select plan(3);
 

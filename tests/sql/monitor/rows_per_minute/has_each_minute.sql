@@ -1,3 +1,4 @@
+-- deployer: it writes a table that a loader only reads
 begin;
 select plan(3);
 

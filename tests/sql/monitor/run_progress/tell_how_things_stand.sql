@@ -1,4 +1,5 @@
 -- What the views of monitoring say of a run that goes on, of one that ended, and of their table.
+-- deployer: its own statements are not written for a hostile search_path
 begin;
 select plan(14);
 

@@ -1,3 +1,4 @@
+-- deployer: its own statements are not written for a hostile search_path
 begin;
 select plan(3);
 

@@ -8,7 +8,8 @@ select is_empty(
     $$select from sqlkit.waiting_lock where pid = pg_backend_pid()$$, 'who has what he wants waits for nothing'
 );
 select set_eq(
-    $$select attname::text from pg_attribute where attrelid = 'sqlkit.waiting_lock'::regclass and attnum > 0$$,
+    $$select attname::text from pg_catalog.pg_attribute
+    where attrelid = 'sqlkit.waiting_lock'::regclass and attnum > 0$$,
     array['pid', 'user_name', 'waits_for', 'mode', 'seconds', 'blocked_by', 'run_id', 'query'],
     'it says who waits for what and for whom'
 );

@@ -1,4 +1,5 @@
 -- Every name may be anything.
+-- deployer: it writes a table that a loader only reads
 begin;
 select plan(9);
 
@@ -11,10 +12,10 @@ declare
     v_stage regclass;
 begin
     perform sqlkit_test.create_schema(p_name);
-    execute format('create table %1$I.%1$I (%1$I integer primary key, "%2$s" text)', p_name, 'an""other');
-    execute format('insert into %1$I.%1$I values (1), (2)', p_name);
-    v_stage := sqlkit.create_stage(format('%1$I.%1$I', p_name)::regclass, p_name => p_name);
-    execute format('insert into sqlkit_stage.%1$I values (1), (2)', p_name);
+    execute pg_catalog.format('create table %1$I.%1$I (%1$I integer primary key, "%2$s" text)', p_name, 'an""other');
+    execute pg_catalog.format('insert into %1$I.%1$I values (1), (2)', p_name);
+    v_stage := sqlkit.create_stage(pg_catalog.format('%1$I.%1$I', p_name)::regclass, p_name => p_name);
+    execute pg_catalog.format('insert into sqlkit_stage.%1$I values (1), (2)', p_name);
     return is(
         (select c.strategy from sqlkit.choose_strategy(v_stage, p_key => array[p_name]) as c),
         'mirror',

@@ -1,4 +1,5 @@
 -- Auto measures, and each threshold is a row of a table.
+-- deployer: it writes a table that a loader only reads
 begin;
 select plan(18);
 

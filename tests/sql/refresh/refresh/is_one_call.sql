@@ -23,7 +23,7 @@ select sqlkit.create_stage('item', p_name => 'item_today');
 insert into sqlkit_stage.item_today values (1, 'one');
 call sqlkit.refresh('item', p_stage => 'sqlkit_stage.item_today', p_delete_share => 1);
 select results_eq('select * from item', $$values (1, 'one')$$, 'from a stage');
-select is((select array_agg(name::text) from sqlkit.stage), array['item_today'], 'which stays');
+select is((select pg_catalog.array_agg(name::text) from sqlkit.stage), array['item_today'], 'which stays');
 select throws_ok(
     $$call sqlkit.refresh('feed', p_stage => 'sqlkit_stage.item_today')$$, 'SK208', null, 'if it is one of the target'
 );

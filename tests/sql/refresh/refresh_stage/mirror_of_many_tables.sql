@@ -11,7 +11,7 @@ select
     r,
     'x'
 from generate_series(1, 5) as n,
-    unnest(array['a', 'b']) as r;
+    pg_catalog.unnest(array['a', 'b']) as r;
 select is(
     sqlkit_test.shown(sqlkit_test.refresh('part', $$values (1, 'a', 'x'), (2, 'a', 'y'), (6, 'b', 'z')$$, 'mirror')),
     'mirror: 3 read, 1 inserted, 1 updated, 1 unchanged, 8 deleted',
@@ -60,11 +60,11 @@ returns text
 language plpgsql
 as $refresh_odd$
 begin
-    execute format('create table %1$I.%1$I (%1$I integer primary key, "%2$s" integer)', p_name, 'Scope "" it');
-    execute format('insert into %1$I.%1$I values (1, 1), (2, 1), (3, 2)', p_name);
+    execute pg_catalog.format('create table %1$I.%1$I (%1$I integer primary key, "%2$s" integer)', p_name, 'Scope "" it');
+    execute pg_catalog.format('insert into %1$I.%1$I values (1, 1), (2, 1), (3, 2)', p_name);
     return is(
         sqlkit_test.shown(sqlkit_test.refresh(
-            format('%1$I.%1$I', p_name)::regclass, 'values (1, 1)', 'mirror', array['Scope " it']
+            pg_catalog.format('%1$I.%1$I', p_name)::regclass, 'values (1, 1)', 'mirror', array['Scope " it']
         )),
         'mirror: 1 read, 1 unchanged, 1 deleted',
         p_name

@@ -7,7 +7,7 @@ insert into feed values ('a', 1), ('b', 2);
 
 select sqlkit.stage_query('item', 'select name, id from feed; ') as stage \gset
 select results_eq(
-    format('select id, name from %s order by id', :'stage'),
+    pg_catalog.format('select id, name from %s order by id', :'stage'),
     $$values (1, 'a'), (2, 'b')$$,
     'rows by name'
 );

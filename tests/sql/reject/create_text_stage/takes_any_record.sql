@@ -6,7 +6,7 @@ select sqlkit.start_run('load', 'item') as run \gset
 select sqlkit.create_text_stage('item', '{price,id,"Not there"}', :run) as stage \gset
 
 select results_eq(
-    format(
+    pg_catalog.format(
         'select attname::text collate "default", format_type(atttypid, atttypmod) from pg_catalog.pg_attribute '
         'where attrelid = %L::regclass and attnum > 0 order by attnum',
         :'stage'
@@ -23,7 +23,8 @@ select results_eq(
     'its place first, then the columns in their order, all text'
 );
 select lives_ok(
-    format($$insert into %s values (2, 3, 'raw', null, null, 'cheap', 'x', null)$$, :'stage'), 'it takes anything'
+    pg_catalog.format($$insert into %s values (2, 3, 'raw', null, null, 'cheap', 'x', null)$$, :'stage'),
+    'it takes anything'
 );
 select is(
     (
@@ -32,11 +33,11 @@ select is(
     ), 'u', 'unlogged'
 );
 select results_eq(
-    'select format(''sqlkit_stage.%I'', name) collate "default", target, run_id from sqlkit.stage',
-    format($$values (%L, 'public.item', %s::bigint)$$, :'stage', :run),
+    'select pg_catalog.format(''sqlkit_stage.%I'', name) collate "default", target, run_id from sqlkit.stage',
+    pg_catalog.format($$values (%L, 'public.item', %s::bigint)$$, :'stage', :run),
     'the list of stages has it'
 );
-select lives_ok(format('select sqlkit.drop_stage(%L)', :'stage'), 'and drops it');
+select lives_ok(pg_catalog.format('select sqlkit.drop_stage(%L)', :'stage'), 'and drops it');
 select throws_ok(
     $$select sqlkit.create_text_stage('pg_catalog.pg_settings', '{name}')$$,
     'SK201',

@@ -1,3 +1,4 @@
+-- deployer: the CHECK of its table is made of hostile operators
 begin;
 select plan(24);
 
@@ -36,12 +37,12 @@ declare
     v_source_id bigint := (select s.source_id from sqlkit.source as s);
     v_counts sqlkit.row_counts;
 begin
-    execute format(
+    execute pg_catalog.format(
         'insert into %s select k.line + 1, k.line + 1, k.raw, null, null, %s '
-        'from unnest($1) with ordinality as k (raw, line)',
+        'from pg_catalog.unnest($1) with ordinality as k (raw, line)',
         v_stage,
         (
-            select string_agg(format($$nullif(split_part(k.raw, ',', %s), '')$$, n), ', ')
+            select string_agg(pg_catalog.format($$nullif(split_part(k.raw, ',', %s), '')$$, n), ', ')
             from generate_series(1, cardinality(p_columns)) as n
         )
     )
@@ -159,7 +160,7 @@ select throws_ok(
 create view a_view as
 select id from item;
 select throws_ok(
-    format(
+    pg_catalog.format(
         'select sqlkit.merge_text_batch(%s, null, null, %L, ''a_view'', ''update'')',
         :run, sqlkit.create_text_stage('item', '{id}')
     ),

@@ -1,3 +1,4 @@
+-- deployer: the CHECK of its table is made of hostile operators
 begin;
 select plan(4);
 
@@ -10,7 +11,7 @@ select sqlkit.plan_screen(
 ) as plan \gset
 
 select results_eq(
-    format(
+    pg_catalog.format(
         $$select c.value ->> 'name', (c.value ->> 'may_be_null')::boolean
         from jsonb_array_elements(%L::jsonb -> 'columns') with ordinality as c order by c.ordinality$$,
         :'plan'
@@ -22,7 +23,7 @@ select sqlkit.begin_screen(:'plan');
 insert into pg_temp.sqlkit_text (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, "Key's", "50%", price)
 values (2, 2, 'sound', '1', 'a', '1'), (3, 4, 'bad', 'x', 'a', '1'), (5, 5, 'long', '2', 'too long', null);
 select results_eq(
-    format(
+    pg_catalog.format(
         $$select (r.value ->> 0)::integer, (r.value ->> 1)::integer, r.value ->> 2, r.value ->> 3, r.value ->> 4
         from jsonb_array_elements(sqlkit.screen_text(%L)) with ordinality as r order by r.ordinality$$,
         :'plan'
@@ -33,7 +34,7 @@ select results_eq(
 insert into pg_temp.sqlkit_typed ("Key's", "50%", price)
 values (1, 'a', 1), (2, 'b', -1);
 select results_eq(
-    format(
+    pg_catalog.format(
         $$select (r.value ->> 0)::integer, r.value ->> 1, r.value ->> 2
         from jsonb_array_elements(sqlkit.screen_rows(%L)) as r$$,
         :'plan'

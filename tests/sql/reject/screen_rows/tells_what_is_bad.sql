@@ -1,3 +1,4 @@
+-- deployer: the CHECK of its table is made of hostile operators
 begin;
 select plan(3);
 
