@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="a5a7a185b59f3d640a067004df1e89426b2a2f34b46ee355ef7fd4051145a9b5",
+        sha256="0598bc547588c7a71b7012d9457b865b41fbf2e5705732401acd61f9ed720b70",
     )
 
 

@@ -6882,6 +6882,7 @@ set search_path = pg_catalog, pg_temp
 as $mark_detection$
 declare
     v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
+    v_target regclass := v_rule.target::regclass;
     v_mark jsonb;
 begin
     if v_rule.changed_by is null then
@@ -6892,11 +6893,11 @@ begin
             'server', (select c.system_identifier::text from pg_control_system() as c)
         );
     end if;
-    if sqlkit._type_of(v_rule.target::regclass, v_rule.changed_by) = 'boolean'::regtype then
+    if sqlkit._type_of(v_target, v_rule.changed_by) = 'boolean'::regtype then
         return '{}'::jsonb;
     end if;
     execute format(
-        'select jsonb_build_object(''watermark'', max(t.%I)::text) from %s as t', v_rule.changed_by, v_rule.target
+        'select jsonb_build_object(''watermark'', max(t.%I)::text) from %s as t', v_rule.changed_by, v_target
     )
     into v_mark;
     return v_mark;
@@ -7397,7 +7398,7 @@ begin
     perform sqlkit._refuse_columns(v_target, array[p_column]);
     v_stage := sqlkit.create_stage(v_target, v_rule.key_columns || p_column);
     -- What the stage says of a row has to be true until it is merged.
-    execute format('lock table %s in share row exclusive mode', v_rule.target);
+    execute format('lock table %s in share row exclusive mode', v_target);
     execute format(
         $query$
         insert into %1$s
@@ -7416,7 +7417,7 @@ begin
         $query$,
         v_stage,
         sqlkit._numbered_list(v_key, 't.%1$I'),
-        v_rule.target,
+        v_target,
         sqlkit._numbered_list(v_key, 'w.%1$I'),
         case
             when v_type = 'boolean'::regtype then 'true'

@@ -84,14 +84,20 @@ def test_chains_and_stores_come_and_go(
             counts, gone, share = model.refresh(list(records(path)), scope)
             if gone:
                 with pytest.raises(api.SqlkitError) as refused:
-                    client.refresh(feed.name, path, scope=names, delete_limit=gone - 1)
+                    client.refresh(
+                        feed.name, path, scope=names, strategy="mirror", delete_limit=gone - 1
+                    )
                 assert refused.value.code == "SK304"
                 assert len(table_of(connection, feed)) == before
-            result = client.refresh(feed.name, path, scope=names, delete_share=share + 1e-9)
+            result = client.refresh(
+                feed.name, path, scope=names, strategy="mirror", delete_share=share + 1e-9
+            )
             assert (result.rows, result.deleted) == (counts, gone)
             assert len(model.rows) == before + counts.inserted - gone
             assert table_of(connection, feed) == model.rows
-        again = client.refresh(feed.name, files(feed)[-1], scope=names, delete_share=0)
+        again = client.refresh(
+            feed.name, files(feed)[-1], scope=names, strategy="mirror", delete_share=0
+        )
     assert (again.rows.unchanged, again.deleted) == (again.rows.read, 0)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
 
@@ -106,13 +112,24 @@ def test_the_command_says_what_became_of_the_rows(
     create_table(connection, feed, columns, {})
     model = Mirror(feed)
     model.refresh(list(records(first)), ())
-    done = sqlkit("refresh", feed.name, "--from", first, "--dsn", dsn)
+    done = sqlkit("refresh", feed.name, "--from", first, "--strategy", "mirror", "--dsn", dsn)
     assert done.returncode == 0, done.stderr
     assert f"{len(model.rows):,} inserted" in done.stdout
 
     counts, gone, _ = model.refresh(list(records(second)), (1, 2))
     scope = ",".join(columns[place] for place in (1, 2))
-    arguments = ["refresh", feed.name, "--from", second, "--scope", scope, "--dsn", dsn, "--json"]
+    arguments = [
+        "refresh",
+        feed.name,
+        "--from",
+        second,
+        "--scope",
+        scope,
+        "--dsn",
+        dsn,
+        "--json",
+        *("--strategy", "mirror"),
+    ]
     done = sqlkit(*arguments, "--max-delete", "0")
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (1, "SK304")
     done = sqlkit(*arguments, "--max-delete", "50%")

@@ -275,7 +275,8 @@ def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
         connection.rollback()
     schemas = {schema for schema, _, _ in held}
     assert schemas <= {"sqlkit", "pg_catalog", "pg_toast"}
-    assert len([one for one in held if one[0] == "sqlkit"]) < 40
+    # Three for each table that is new, and one for each that a view of the release reads.
+    assert len([one for one in held if one[0] == "sqlkit"]) < 100
     # While it runs, the ledger can be read and written wherever the change leaves it alone.
     exclusive = {name for schema, name, mode in held if mode == "AccessExclusiveLock"}
     assert "batch" not in exclusive

@@ -1,4 +1,5 @@
 -- Before a constraint is added: the rows that stand in its way; and where there are none, it can be added.
+-- needs: btree_gist
 -- deployer: operators of the constraint are found as the caller finds them
 begin;
 select plan(18);
