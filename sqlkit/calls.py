@@ -146,7 +146,8 @@ def foreign_keys(connection: Connection[Any], tables: list[str]) -> list[tuple[s
     cursor.execute(
         b"select distinct sqlkit._table_name(c.conrelid), sqlkit._table_name(c.confrelid) "
         b"from pg_catalog.pg_constraint as c "
-        b"where c.contype = 'f' and c.conrelid = any(%s::regclass[]) and c.conrelid <> c.confrelid "
+        b"where c.contype = 'f' and c.conrelid operator(pg_catalog.=) any(%s::regclass[]::oid[]) "
+        b"and c.conrelid operator(pg_catalog.<>) c.confrelid "
         b"order by 1, 2",
         (tables,),
     )

@@ -150,7 +150,8 @@ async def foreign_keys(
     await cursor.execute(
         b"select distinct sqlkit._table_name(c.conrelid), sqlkit._table_name(c.confrelid) "
         b"from pg_catalog.pg_constraint as c "
-        b"where c.contype = 'f' and c.conrelid = any(%s::regclass[]) and c.conrelid <> c.confrelid "
+        b"where c.contype = 'f' and c.conrelid operator(pg_catalog.=) any(%s::regclass[]::oid[]) "
+        b"and c.conrelid operator(pg_catalog.<>) c.confrelid "
         b"order by 1, 2",
         (tables,),
     )

@@ -160,6 +160,7 @@ def wait_for_horizon(connection: psycopg.Connection) -> None:
 
 
 @pytest.mark.every_version
+@pytest.mark.deployer("it writes a table that a loader only reads")
 def test_only_resources_that_were_touched_are_looked_at(visits: psycopg.Connection) -> None:
     visits.execute("update visit set at = int4range(0, 70) where id in (0, 1)")
     assert detect(visits) == (2, 0, 0, 2, False)

@@ -454,6 +454,7 @@ tables:
 # A new project -------------------------------------------------------------------------------
 
 
+@pytest.mark.deployer("it makes a schema")
 def test_what_init_makes_runs(tmp_path: Path, database: Database, sqlkit: RunSqlkit) -> None:
     made = sqlkit("init", "shop")
     assert made.returncode == 0, made.stderr

@@ -166,6 +166,7 @@ def test_all_of_them_at_once(
     assert connection.execute("select count(*) from part").fetchone() == (good,)
 
 
+@pytest.mark.deployer("it alters the table of somebody else")
 def test_many_bad_rows_among_more_good_ones(
     make: Make, part: str, connection: psycopg.Connection, dsn: str
 ) -> None:
