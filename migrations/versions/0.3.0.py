@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="0598bc547588c7a71b7012d9457b865b41fbf2e5705732401acd61f9ed720b70",
+        sha256="42e90e07277cb39d7c4477b516e0e3f68135d8e2e3ab2217093609eb8d6e5763",
     )
 
 

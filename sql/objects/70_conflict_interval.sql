@@ -1,0 +1,348 @@
+-- Conflicts: pairs of rows that contradict each other. A rule becomes one statement, which passes over the rows in
+-- order once; only rows that touch another one go further. What it finds is compared with what is known.
+--
+-- The statements' own names are short and positional, so that they can clash with no column: k1.. the key,
+-- r1.. the resource, e1.. exempt, x1.. across, p1.. the place.
+
+create or replace function sqlkit._numbered_list(
+    p_columns jsonb,
+    p_template text,
+    p_separator text default ', '
+)
+returns text
+language sql
+immutable
+return coalesce(
+    (
+        select string_agg(format(p_template, k.name, k.position), p_separator order by k.position)
+        from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
+    ),
+    ''
+);
+
+comment on function sqlkit._numbered_list(jsonb, text, text) is
+'Names, each put through format() with a template, in which %2$s is its position; empty if there are none.';
+
+
+create or replace function sqlkit._type_of(p_target regclass, p_column name)
+returns regtype
+language sql
+stable
+return (
+    with recursive base as (
+        select
+            y.oid,
+            y.typtype,
+            y.typbasetype
+        from pg_attribute as a
+        join pg_type as y on y.oid = a.atttypid
+        where a.attrelid = p_target and a.attname = p_column and a.attnum > 0 and not a.attisdropped
+        union all
+        select
+            y.oid,
+            y.typtype,
+            y.typbasetype
+        from base as b
+        join pg_type as y on y.oid = b.typbasetype
+        where b.typtype = 'd'
+    )
+
+    select b.oid::regtype
+    from base as b
+    where b.typtype <> 'd'
+);
+
+comment on function sqlkit._type_of(regclass, name) is
+'The type of a column, of a domain the type below it; null if there is no such column.';
+
+
+create or replace function sqlkit._interval_of(
+    p_target regclass,
+    p_definition jsonb,
+    p_with_empty boolean,
+    out lo text,
+    out hi text,
+    out lo_rank text,
+    out hi_rank text,
+    out is_proper text,
+    out is_closed boolean,
+    out is_bounded boolean,
+    out bound_type regtype
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $interval_of$
+declare
+    v_bounds text := coalesce(p_definition ->> 'bounds', '[)');
+    v_step text := '';
+    v_cast text := '';
+begin
+    if p_definition ->> 'range' is not null then
+        -- A range of numbers that have no next one may have any bounds, row by row.
+        select r.rngsubtype::regtype, r.rngcanonical = 0
+        into bound_type, is_closed
+        from pg_range as r
+        where r.rngtypid = sqlkit._type_of(p_target, (p_definition ->> 'range')::name);
+        lo := format('lower(t.%I)', p_definition ->> 'range');
+        hi := format('upper(t.%I)', p_definition ->> 'range');
+        lo_rank := 'case when lower_inc(s.v1) then 1 else 3 end';
+        hi_rank := 'case when upper_inc(s.v1) then 2 else 0 end';
+        is_proper := format('isempty(t.%I) is false', p_definition ->> 'range');
+        is_bounded := false;
+        return;
+    end if;
+    bound_type := sqlkit._type_of(p_target, (p_definition ->> 'starts')::name);
+    -- Where one value follows the other, any interval is one with the bounds [).
+    if bound_type in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'date'::regtype) then
+        v_cast := case when bound_type = 'date'::regtype then '' else '::bigint' end;
+        v_step := v_cast || ' + 1';
+        lo := format('t.%I%s', p_definition ->> 'starts', case when v_bounds ^@ '(' then v_step else v_cast end);
+        hi := format('t.%I%s', p_definition ->> 'ends', case when v_bounds ~ '\]$' then v_step else v_cast end);
+        v_bounds := '[)';
+    else
+        lo := format('t.%I', p_definition ->> 'starts');
+        hi := format('t.%I', p_definition ->> 'ends');
+    end if;
+    is_closed := v_bounds = '[]';
+    is_bounded := p_definition ->> 'nulls' = 'unknown' or (
+        select bool_and(a.attnotnull)
+        from pg_attribute as a
+        where
+            a.attrelid = p_target
+            and a.attname in ((p_definition ->> 'starts')::name, (p_definition ->> 'ends')::name)
+    );
+    is_proper := format(
+        case when is_bounded then '%s %s %s' else '(%s %s %s) is not false' end,
+        lo, case when is_closed or p_with_empty then '<=' else '<' end, hi
+    );
+    lo_rank := '1';
+    hi_rank := case when is_closed then '2' else '0' end;
+end;
+$interval_of$;
+
+comment on function sqlkit._interval_of(regclass, jsonb, boolean) is
+'The interval of a row t, as expressions: where it begins and ends, which of the ends and beginnings of one moment
+come first (ranks; 0 to 3: an end before the moment, a beginning with it, an end with it, a beginning after it), and
+whether it holds anything. is_closed: intervals that only share a moment may overlap; is_bounded: neither end is ever
+null.';
+
+
+create or replace function sqlkit._interval_facts(p_definition jsonb, p_row text)
+returns text
+language sql
+immutable
+return format(
+    'jsonb_build_object(%s%s%s%s)',
+    case
+        when p_definition ->> 'range' is not null
+            then format('%L::text, %s.v1::text', p_definition ->> 'range', p_row)
+        else format(
+            '%1$L::text, %3$s.lo, %2$L::text, %3$s.hi', p_definition ->> 'starts', p_definition ->> 'ends', p_row
+        )
+    end,
+    sqlkit._numbered_list(p_definition -> 'exempt', ', %1$L::text, ' || p_row || '.e%2$s', ''),
+    sqlkit._numbered_list(p_definition -> 'across', ', %1$L::text, ' || p_row || '.x%2$s', ''),
+    sqlkit._numbered_list(p_definition -> 'place', ', %1$L::text, ' || p_row || '.p%2$s', '')
+);
+
+comment on function sqlkit._interval_facts(jsonb, text) is
+'An expression for what a row says, as far as a rule of kind overlap or distance compares it.';
+
+
+create or replace function sqlkit._minutes(p_from text, p_to text, p_type regtype)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $minutes$
+begin
+    -- Not as an SQL body: a dump would write these lists another way.
+    return case
+        when p_type in (
+            'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
+        )
+            then format('(date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60', p_from, p_to)
+        when p_type in (
+            'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'real'::regtype,
+            'double precision'::regtype
+        )
+            then format('(%2$s)::double precision - (%1$s)::double precision', p_from, p_to)
+    end;
+end;
+$minutes$;
+
+comment on function sqlkit._minutes(text, text, regtype) is
+'An expression for the distance between two values: minutes for times, the difference of numbers; null for others.';
+
+
+create or replace function sqlkit._interval_pairs(
+    p_kind text,
+    p_target regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_filter text
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $interval_pairs$
+declare
+    v_is_distance boolean := p_kind = 'distance';
+    v_interval record := sqlkit._interval_of(p_target, p_definition, v_is_distance);
+    v_resource jsonb := p_definition -> 'resource';
+    v_exempt jsonb := p_definition -> 'exempt';
+    v_across jsonb := p_definition -> 'across';
+    v_place jsonb := p_definition -> 'place';
+    v_is_time boolean := v_interval.bound_type in ('timestamptz'::regtype, 'timestamp'::regtype);
+    v_is_date boolean := v_interval.bound_type = 'date'::regtype;
+    v_carried text;
+    v_reach text := 's.hi';
+    v_gap text;
+    v_condition text := '';
+    v_measure text;
+    v_needed text;
+begin
+    -- What is carried through the sort beside the interval.
+    v_carried := sqlkit._numbered_list(p_key, 't.%1$I as k%2$s, ', '')
+        || sqlkit._numbered_list(v_exempt, 't.%1$I as e%2$s, ', '')
+        || sqlkit._numbered_list(v_across, 't.%1$I as x%2$s, ', '')
+        || sqlkit._numbered_list(v_place, 't.%1$I as p%2$s, ', '')
+        || case when p_definition ->> 'range' is null then '' else format('t.%I as v1, ', p_definition ->> 'range') end;
+
+    if v_is_distance then
+        -- An interval is as much longer as it has to be away from the next one.
+        v_gap := format(
+            '%L::%s',
+            p_definition ->> 'gap',
+            case
+                when v_is_time then 'interval'
+                when v_is_date then 'integer'
+                else v_interval.bound_type::text
+            end
+        );
+        v_reach := format('(s.hi + %s)', v_gap);
+        v_needed := case
+            when p_definition ->> 'travel' is null then v_gap
+            else format(
+                '%s(%s, %s)',
+                p_definition ->> 'travel',
+                sqlkit._numbered_list(v_place, 'a.p%2$s'),
+                sqlkit._numbered_list(v_place, 'b.p%2$s')
+            )
+        end;
+        v_condition := ' and b.lo >= a.hi and b.lo - a.hi < d.needed';
+        v_measure := case
+            when v_is_time then 'date_part(''epoch'', d.needed - (b.lo - a.hi)) / 60'
+            when v_is_date then '(d.needed - (b.lo - a.hi)) * 1440'
+            else '(d.needed - (b.lo - a.hi))::double precision'
+        end;
+    else
+        -- b begins no earlier than a; least() passes over an end that is null, which is no end.
+        v_measure := coalesce(
+            format(
+                'coalesce(%s, ''infinity'')',
+                sqlkit._minutes('b.lo', 'least(a.hi, b.hi)', v_interval.bound_type)
+            ),
+            'null::double precision'
+        );
+    end if;
+    v_condition := v_condition
+        || sqlkit._numbered_list(v_across, ' and a.x%2$s <> b.x%2$s', '')
+        || case
+            when jsonb_array_length(coalesce(v_exempt, '[]')) > 0
+                then format(
+                    ' and row(%s) = row(%s) is not true',
+                    sqlkit._numbered_list(v_exempt, 'a.e%2$s'),
+                    sqlkit._numbered_list(v_exempt, 'b.e%2$s')
+                )
+            else ''
+        end;
+
+    -- candidate: the rows that touch another, numbered in their order.
+    -- event: the same rows' beginnings and ends in one order. As many rows as have begun when a row ends, of those
+    -- numbered after it, overlap it: they stand one behind the other, and every pair is made once.
+    return format(
+        $query$
+        with candidate as materialized (
+            select s.*, row_number() over (order by %1$s, s.lo nulls first%2$s) as n
+            from (
+                select s.*, max(%3$s) over w as reach, lead(s.lo) over w as next_lo%4$s
+                from (select %5$s%6$s, %7$s as lo, %8$s as hi from %9$s as t where %10$s and %11$s and (%12$s)) as s
+                window w as (
+                    partition by %1$s order by s.lo nulls first
+                    rows between unbounded preceding and 1 preceding
+                )
+            ) as s
+            where s.reach %13$s s.lo or %3$s %13$s s.next_lo%14$s
+        ),
+        event as (
+            select
+                s.n,
+                s.is_end,
+                count(*) filter (where not s.is_end)
+                over (order by %1$s, s.side, s.moment, s.rank rows unbounded preceding) as last_n
+            from (
+                select s.n, %15$s, false as is_end, case when s.lo is null then -1 else 0 end as side,
+                    s.lo as moment, %16$s as rank
+                from candidate as s
+                union all
+                select s.n, %15$s, true, case when %3$s is null then 1 else 0 end, %3$s, %17$s
+                from candidate as s
+            ) as s
+        )
+        select
+            p.resource,
+            least(p.a_key, p.b_key) as first_key,
+            greatest(p.a_key, p.b_key) as second_key,
+            p.measure,
+            case when p.a_key < p.b_key then jsonb_build_array(p.a_facts, p.b_facts)
+                else jsonb_build_array(p.b_facts, p.a_facts) end as facts
+        from (
+            select
+                jsonb_build_object(%18$s) as resource,
+                jsonb_build_object(%19$s) as a_key,
+                jsonb_build_object(%20$s) as b_key,
+                %21$s as measure,
+                %22$s as a_facts,
+                %23$s as b_facts
+            from event as v
+            join candidate as a on a.n = v.n
+            cross join lateral generate_series(v.n + 1, v.last_n) as f (n)
+            join candidate as b on b.n = f.n
+            %24$s
+            where v.is_end%25$s
+        ) as p
+        $query$,
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
+        case when v_is_distance then ', s.hi' when p_definition ->> 'range' is not null then ', ' || v_interval.lo_rank end,
+        v_reach,
+        case when not v_interval.is_bounded then ', bool_or(s.hi is null) over w as is_open' end,
+        v_carried,
+        sqlkit._numbered_list(v_resource, 't.%1$I as r%2$s'),
+        v_interval.lo,
+        v_interval.hi,
+        sqlkit._table_name(p_target),
+        sqlkit._numbered_list(v_resource, 't.%1$I is not null', ' and '),
+        v_interval.is_proper,
+        p_filter,
+        case when v_interval.is_closed then '>=' else '>' end,
+        case when not v_interval.is_bounded then ' or s.lo is null or s.hi is null or s.is_open' end,
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
+        case when v_is_distance then '1' else v_interval.lo_rank end,
+        case when v_is_distance then '0' else v_interval.hi_rank end,
+        sqlkit._numbered_list(v_resource, '%1$L::text, a.r%2$s'),
+        sqlkit._numbered_list(p_key, '%1$L::text, a.k%2$s'),
+        sqlkit._numbered_list(p_key, '%1$L::text, b.k%2$s'),
+        v_measure,
+        sqlkit._interval_facts(p_definition, 'a'),
+        sqlkit._interval_facts(p_definition, 'b'),
+        case when v_is_distance then format('cross join lateral (select %s as needed) as d', v_needed) end,
+        v_condition
+    );
+end;
+$interval_pairs$;
+
+comment on function sqlkit._interval_pairs(text, regclass, jsonb, jsonb, text) is
+'A query for the pairs of rows that rules of kind overlap or distance find among the rows t that meet a condition.';

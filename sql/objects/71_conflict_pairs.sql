@@ -1,0 +1,155 @@
+-- The queries for the pairs of rules: of each kind one, and the choice between them.
+
+create or replace function sqlkit._compared(p_definition jsonb)
+returns text[]
+language sql
+stable
+return (
+    select array_agg(
+        case
+            when p_definition -> 'normalised' ? k.name
+                then format(
+                    'lower(regexp_replace(btrim(%s), ''\s+'', '' '', ''g''))',
+                    format(
+                        -- Only there do characters have more than one way of being written.
+                        case when getdatabaseencoding() = 'UTF8' then 'normalize(t.%I::text)' else 't.%I::text' end,
+                        k.name
+                    )
+                )
+            else format('t.%I', k.name)
+        end
+        order by k.position
+    )
+    from jsonb_array_elements_text(p_definition -> 'resource') with ordinality as k (name, position)
+);
+
+comment on function sqlkit._compared(jsonb) is
+'The expressions of a row t that tell which resource it belongs to, in order: columns, or normalised columns.';
+
+
+create or replace function sqlkit._duplicate_pairs(
+    p_target regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_filter text
+)
+returns text
+language sql
+stable
+return format(
+    -- Each further row with the first one: as many pairs as there are rows too many, not their square.
+    $query$
+    select
+        jsonb_build_object(%1$s) as resource,
+        jsonb_build_object(%2$s) as first_key,
+        jsonb_build_object(%3$s) as second_key,
+        null::double precision as measure,
+        jsonb_build_array(jsonb_build_object(%4$s), jsonb_build_object(%5$s)) as facts
+    from (
+        select s.*, row_number() over w as n%6$s
+        from (select %7$s, %8$s%9$s from %10$s as t where %11$s and (%12$s)) as s
+        window w as (partition by %13$s order by %14$s)
+    ) as s
+    where s.n > 1
+    $query$,
+    sqlkit._numbered_list(p_definition -> 'resource', '%1$L::text, s.r%2$s'),
+    sqlkit._numbered_list(p_key, '%1$L::text, s.f%2$s'),
+    sqlkit._numbered_list(p_key, '%1$L::text, s.k%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.g%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.v%2$s'),
+    sqlkit._numbered_list(p_key, ', first_value(s.k%2$s) over w as f%2$s', '')
+    || sqlkit._numbered_list(p_definition -> 'normalised', ', first_value(s.v%2$s) over w as g%2$s', ''),
+    sqlkit._numbered_list(p_key, 't.%1$I as k%2$s'),
+    sqlkit._numbered_list(to_jsonb(sqlkit._compared(p_definition)), '%1$s as r%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', ', t.%1$I as v%2$s', ''),
+    sqlkit._table_name(p_target),
+    sqlkit._numbered_list(p_definition -> 'resource', 't.%1$I is not null', ' and '),
+    p_filter,
+    sqlkit._numbered_list(p_definition -> 'resource', 's.r%2$s'),
+    sqlkit._numbered_list(p_key, 's.k%2$s')
+);
+
+comment on function sqlkit._duplicate_pairs(regclass, jsonb, jsonb, text) is
+'A query for the pairs of rows that rules of kind duplicate find among the rows t that meet a condition.';
+
+
+create or replace function sqlkit._disagree_pairs(
+    p_target regclass,
+    p_other regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_filter text
+)
+returns text
+language sql
+stable
+return format(
+    $query$
+    select
+        jsonb_build_object(%1$s) as resource,
+        jsonb_build_object(%1$s) as first_key,
+        jsonb_build_object(%1$s) as second_key,
+        case when t.is_there and o.is_there then (%2$s)::double precision end as measure,
+        case
+            when t.is_there is null then jsonb_build_object('missing', %3$L::text)
+            when o.is_there is null then jsonb_build_object('missing', %4$L::text)
+            else %5$s
+        end as facts
+    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s)) as t
+    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s)) as o on %10$s
+    where %11$s
+    $query$,
+    sqlkit._numbered_list(p_key, '%1$L::text, coalesce(t.k%2$s, o.k%2$s)'),
+    sqlkit._numbered_list(p_definition -> 'columns', '(t.v%2$s is distinct from o.v%2$s)::integer', ' + '),
+    sqlkit._table_name(p_target),
+    sqlkit._table_name(p_other),
+    sqlkit._numbered_list(
+        p_definition -> 'columns',
+        'case when t.v%2$s is distinct from o.v%2$s '
+        || 'then jsonb_build_object(%1$L::text, jsonb_build_array(t.v%2$s, o.v%2$s)) else ''{}'' end',
+        ' || '
+    ),
+    sqlkit._numbered_list(p_key, 't.%1$I as k%2$s'),
+    sqlkit._numbered_list(p_definition -> 'columns', ', t.%1$I as v%2$s', ''),
+    sqlkit._numbered_list(p_key, 't.%1$I is not null', ' and '),
+    p_filter,
+    (
+        select string_agg(
+            format(
+                't.k%s %s o.k%1$s', k.position, sqlkit._operator(p_target, k.name::name, '=')
+            ),
+            ' and '
+        )
+        from jsonb_array_elements_text(p_key) with ordinality as k (name, position)
+    ),
+    case
+        when (p_definition ->> 'missing')::boolean then 't.is_there is null or o.is_there is null or '
+        else 't.is_there and o.is_there and '
+    end
+    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')'
+);
+
+comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, text) is
+'A query for the rows that two tables do not agree about, among their rows t that meet a condition.';
+
+
+create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_filter text default 'true')
+returns text
+language sql
+stable
+return case p_rule.kind
+    when 'duplicate'
+        then sqlkit._duplicate_pairs(
+            p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+        )
+    when 'disagree'
+        then sqlkit._disagree_pairs(
+            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+        )
+    else sqlkit._interval_pairs(
+        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+    )
+end;
+
+comment on function sqlkit._conflict_pairs(sqlkit.conflict_rule, text) is
+'A query for the pairs that a rule finds among the rows t that meet a condition: resource, keys, measure, facts.';

@@ -1,0 +1,466 @@
+-- Detection: what was touched is looked at, what is found is compared with what is known.
+
+create or replace function sqlkit._tells_changes(p_relation regclass)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $tells_changes$
+declare
+    v_is_local boolean;
+    v_is_distributed boolean := false;
+    v_distributed regclass := to_regclass('pg_catalog.pg_dist_partition');
+begin
+    -- Rows of foreign and of distributed tables bear the transaction numbers of other servers.
+    select coalesce(bool_and(c.relkind in ('r', 'p', 'm')), false)
+    into v_is_local
+    from pg_class as c
+    where c.oid = p_relation or c.oid in (select t.relid from pg_partition_tree(p_relation) as t);
+    if v_distributed is not null then
+        execute format('select exists (select from %s where logicalrelid = $1)', v_distributed)
+        into v_is_distributed
+        using p_relation;
+    end if;
+    return v_is_local and not v_is_distributed;
+end;
+$tells_changes$;
+
+comment on function sqlkit._tells_changes(regclass) is
+'Whether the rows of a relation bear the numbers of this server''s transactions: those that wrote them.';
+
+
+create or replace function sqlkit.mark_detection(p_rule text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $mark_detection$
+declare
+    v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
+    v_target regclass := v_rule.target::regclass;
+    v_mark jsonb;
+begin
+    if v_rule.changed_by is null then
+        -- Whatever is written by transactions from this number on was not there, or may not have been. It is a
+        -- number of this server: another one that the database is restored to knows nothing of it.
+        return jsonb_build_object(
+            'horizon', pg_snapshot_xmin(pg_current_snapshot())::text,
+            'server', (select c.system_identifier::text from pg_control_system() as c)
+        );
+    end if;
+    if sqlkit._type_of(v_target, v_rule.changed_by) = 'boolean'::regtype then
+        return '{}'::jsonb;
+    end if;
+    execute format(
+        'select jsonb_build_object(''watermark'', max(t.%I)::text) from %s as t', v_rule.changed_by, v_target
+    )
+    into v_mark;
+    return v_mark;
+end;
+$mark_detection$;
+
+comment on function sqlkit.mark_detection(text) is
+'How far a detection that begins now will have come, for finish_detection(). Only a detection in parts needs it.
+Raises: SK802 if there is no such rule.';
+
+
+create or replace function sqlkit.finish_detection(p_rule text, p_mark jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $finish_detection$
+declare
+    v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
+begin
+    update sqlkit.conflict_rule
+    set
+        mark = p_mark,
+        detected_at = clock_timestamp()
+    where conflict_rule_id = v_rule.conflict_rule_id;
+end;
+$finish_detection$;
+
+comment on function sqlkit.finish_detection(text, jsonb) is
+'Records that all parts of a detection are done that began with mark_detection(): the next one looks only at what has
+changed since. Writes: sqlkit.conflict_rule. Raises: SK802 if there is no such rule.';
+
+
+create or replace function sqlkit._changed_since(p_rule sqlkit.conflict_rule, p_relation regclass)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $changed_since$
+declare
+    v_horizon xid8 := (p_rule.mark ->> 'horizon')::xid8;
+begin
+    if p_rule.mark is null then
+        return null;
+    end if;
+    if p_rule.changed_by is not null then
+        if sqlkit._type_of(p_relation, p_rule.changed_by) = 'boolean'::regtype then
+            return format('t.%I', p_rule.changed_by);
+        end if;
+        -- The last value may have been given to rows that came later.
+        return format(
+            '(t.%1$I is null or t.%1$I >= %2$L)', p_rule.changed_by, p_rule.mark ->> 'watermark'
+        );
+    end if;
+    -- Rows bear the lower half of the number: what is half a turn old cannot be told from what is to come.
+    if
+        not sqlkit._tells_changes(p_relation)
+        or p_rule.mark ->> 'server' is distinct from (select c.system_identifier::text from pg_control_system() as c)
+        or pg_snapshot_xmax(pg_current_snapshot())::text::bigint - v_horizon::text::bigint > 1000000000
+    then
+        return null;
+    end if;
+    return format('age(t.xmin) <= %s', age(v_horizon::xid));
+end;
+$changed_since$;
+
+comment on function sqlkit._changed_since(sqlkit.conflict_rule, regclass) is
+'The condition under which a row t may have been written after the last detection; null if that cannot be told.';
+
+
+create or replace function sqlkit._typed_list(p_relation regclass, p_columns jsonb, p_as_text jsonb default '[]')
+returns text
+language sql
+stable
+return (
+    select string_agg(
+        format(
+            '%I %s',
+            k.name,
+            case when p_as_text ? k.name then 'text' else format_type(a.atttypid, a.atttypmod) end
+        ),
+        ', '
+        order by k.position
+    )
+    from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
+    join pg_attribute as a on a.attrelid = p_relation and a.attname = k.name::name
+);
+
+comment on function sqlkit._typed_list(regclass, jsonb, jsonb) is
+'Columns of a relation with their types, as jsonb_to_record() wants them; those of p_as_text as text.';
+
+
+create or replace function sqlkit._equal_list(
+    p_relation regclass,
+    p_columns jsonb,
+    p_left text,
+    p_right text,
+    p_expressions text[] default null
+)
+returns text
+language sql
+stable
+return (
+    select string_agg(
+        format(p_left, k.name, k.position)
+        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
+        ' and '
+        order by k.position
+    )
+    from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
+);
+
+comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
+'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
+side may be expressions in their place.';
+
+
+create or replace function sqlkit._find_touched(p_rule sqlkit.conflict_rule)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $find_touched$
+declare
+    v_target regclass := p_rule.target::regclass;
+    v_key jsonb := to_jsonb(p_rule.key_columns);
+    v_resource jsonb := p_rule.definition -> 'resource';
+    v_columns text := sqlkit._numbered_list(v_key, 't.%1$I as k%2$s') || ', '
+        || sqlkit._numbered_list(to_jsonb(sqlkit._compared(p_rule.definition)), '%1$s as r%2$s');
+    v_since text := sqlkit._changed_since(p_rule, v_target);
+    v_since_other text := case when p_rule.other is not null then sqlkit._changed_since(p_rule, p_rule.other) end;
+    v_is_flag boolean := p_rule.changed_by is not null
+        and sqlkit._type_of(v_target, p_rule.changed_by) = 'boolean'::regtype;
+begin
+    if
+        v_since is null
+        or (p_rule.other is not null and v_since_other is null)
+        -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
+        or (p_rule.definition ->> 'missing')::boolean
+    then
+        return false;
+    end if;
+    execute format(
+        'create temporary table sqlkit_changed on commit drop as select %s, true as is_changed from %s as t where %s%s',
+        v_columns,
+        p_rule.target,
+        case when v_is_flag then 'false' else v_since end,
+        case
+            when p_rule.other is not null
+                then format(
+                    ' union select %s, true from %s as t where %s', v_columns, p_rule.other, v_since_other
+                )
+        end
+    );
+    if v_is_flag then
+        -- In one statement, so that a flag that is raised meanwhile stays up for the next time.
+        execute format(
+            'with t as (update %s as t set %I = false where t.%2$I returning t.*) '
+            'insert into pg_temp.sqlkit_changed select %s, true from t',
+            p_rule.target, p_rule.changed_by, v_columns
+        );
+    end if;
+    analyze pg_temp.sqlkit_changed;
+    -- Besides the resources of these rows: those that their conflicts were found for, which they may have left, and
+    -- those of conflicts of which a row is no more.
+    execute format(
+        $query$
+        create temporary table sqlkit_touched on commit drop as
+        select distinct s.*, jsonb_build_object(%1$s) as resource
+        from (
+            select %2$s from pg_temp.sqlkit_changed as s
+            union all
+            select %3$s
+            from sqlkit.conflict as c
+            cross join lateral (values (c.first_key), (c.second_key)) as v (key)
+            cross join lateral jsonb_to_record(v.key) as w (%4$s)
+            cross join lateral jsonb_to_record(c.resource) as q (%5$s)
+            left join %6$s as t on %7$s%8$s
+            left join pg_temp.sqlkit_changed as s on %12$s
+            where
+                c.conflict_rule_id = %9$s
+                and c.gone_at is null
+                and (t.%10$I is null%11$s or s.is_changed)
+        ) as s
+        $query$,
+        sqlkit._numbered_list(v_resource, '%1$L::text, s.r%2$s'),
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
+        sqlkit._numbered_list(v_resource, 'q.%1$I'),
+        sqlkit._typed_list(v_target, v_key),
+        sqlkit._typed_list(v_target, v_resource, p_rule.definition -> 'normalised'),
+        p_rule.target,
+        sqlkit._equal_list(v_target, v_key, 't.%1$I', 'w.%1$I'),
+        case
+            when p_rule.other is not null
+                then format(
+                    ' left join %s as o on %s',
+                    p_rule.other, sqlkit._equal_list(v_target, v_key, 'o.%1$I', 'w.%1$I')
+                )
+        end,
+        p_rule.conflict_rule_id,
+        p_rule.key_columns[1],
+        case when p_rule.other is not null then format(' or o.%I is null', p_rule.key_columns[1]) end,
+        sqlkit._equal_list(v_target, v_key, 's.k%2$s', 'w.%1$I')
+    );
+    drop table pg_temp.sqlkit_changed;
+    analyze pg_temp.sqlkit_touched;
+    return true;
+end;
+$find_touched$;
+
+comment on function sqlkit._find_touched(sqlkit.conflict_rule) is
+'Puts the resources that were touched since the last detection into pg_temp.sqlkit_touched; returns false, and makes
+nothing, if that cannot be told. Writes: the flags of the target, where the rule goes by a flag.';
+
+
+create or replace function sqlkit.detect_conflicts(
+    p_rule text,
+    p_full boolean default false,
+    p_part integer default 1,
+    p_parts integer default 1
+)
+returns sqlkit.conflict_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+-- Keys and facts are kept as they look: the same value has to look the same to everybody.
+set timezone = 'UTC'
+set datestyle = 'ISO'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+-- One sort is most of the work: in parallel it takes half the time.
+set work_mem = '64MB'
+set parallel_setup_cost = 0
+set parallel_tuple_cost = 0
+as $detect_conflicts$
+declare
+    v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
+    v_counts sqlkit.conflict_counts := (0, 0, 0, 0, true);
+    v_mark jsonb;
+    v_compared text[] := sqlkit._compared(v_rule.definition);
+    v_resource jsonb := v_rule.definition -> 'resource';
+    v_part text := 'mod(hash_record_extended(row(%s), 0) & 9223372036854775807, %s) = %s';
+    v_filter text := 'true';
+    v_scope text := 'true';
+begin
+    -- One detection of a rule at a time; its parts may run side by side, each of them once.
+    if p_parts = 1 then
+        perform pg_advisory_xact_lock('sqlkit.conflict_rule'::regclass::oid::integer, v_rule.conflict_rule_id::integer);
+    else
+        perform pg_advisory_xact_lock_shared(
+            'sqlkit.conflict_rule'::regclass::oid::integer, v_rule.conflict_rule_id::integer
+        );
+        perform pg_advisory_xact_lock(
+            'sqlkit.conflict'::regclass::oid::integer,
+            hashtext(format('%s %s/%s', v_rule.conflict_rule_id, p_part, p_parts))
+        );
+    end if;
+    v_rule := sqlkit._find_rule(p_rule);
+    v_mark := sqlkit.mark_detection(p_rule);
+    perform set_config('work_mem', sqlkit._memory_for_load('work_mem'), true);
+
+    -- PHASE: which resources.
+    if p_parts > 1 then
+        v_filter := format(v_part, array_to_string(v_compared, ', '), p_parts, p_part - 1);
+        v_scope := format(
+            '(select %s from jsonb_to_record(c.resource) as q (%s))',
+            format(v_part, sqlkit._numbered_list(v_resource, 'q.%1$I'), p_parts, p_part - 1),
+            sqlkit._typed_list(v_rule.target::regclass, v_resource, v_rule.definition -> 'normalised')
+        );
+    elsif not p_full and sqlkit._find_touched(v_rule) then
+        v_counts.is_full := false;
+        v_filter := format(
+            'exists (select from pg_temp.sqlkit_touched as w where %s)',
+            sqlkit._equal_list(v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared)
+        );
+        v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
+    end if;
+
+    -- PHASE: find the pairs, and of them and of those known only what differs.
+    execute format(
+        $query$
+        create temporary table sqlkit_found on commit drop as
+        select c.conflict_id, c.gone_at, c.changed_at, f.*
+        from (select c.* from sqlkit.conflict as c where c.conflict_rule_id = %s) as c
+        full join (%s) as f on f.first_key = c.first_key and f.second_key = c.second_key
+        where
+            c.conflict_id is null
+            or (f.first_key is null and c.gone_at is null and %s)
+            or (
+                f.first_key is not null
+                and (c.gone_at is not null or f.facts is distinct from c.facts or f.resource is distinct from c.resource)
+            )
+        $query$,
+        v_rule.conflict_rule_id, sqlkit._conflict_pairs(v_rule, v_filter), v_scope
+    );
+    perform sqlkit._refuse_doubled_pairs(v_rule);
+
+    -- PHASE: record it.
+    insert into sqlkit.conflict_event (
+        conflict_id, action, state_before, measure_before, facts_before
+    )
+    select
+        c.conflict_id,
+        case
+            when f.first_key is null then 'gone'
+            when c.gone_at is not null then 'back'
+            else 'changed'
+        end,
+        c.state,
+        c.measure,
+        c.facts
+    from pg_temp.sqlkit_found as f
+    join sqlkit.conflict as c on c.conflict_id = f.conflict_id
+    where f.first_key is not null or c.changed_at = f.changed_at;
+
+    update sqlkit.conflict as c
+    set
+        state = 'resolved',
+        gone_at = clock_timestamp(),
+        changed_at = clock_timestamp(),
+        changed_by = current_user,
+        note = null
+    from pg_temp.sqlkit_found as f
+    -- Another part may have found it meanwhile, with another resource.
+    where c.conflict_id = f.conflict_id and f.first_key is null and c.changed_at = f.changed_at;
+    get diagnostics v_counts.pairs_closed = row_count;
+
+    update sqlkit.conflict as c
+    set
+        resource = f.resource,
+        measure = f.measure,
+        facts = f.facts,
+        state = 'open',
+        gone_at = null,
+        changed_at = clock_timestamp(),
+        changed_by = current_user,
+        note = null
+    from pg_temp.sqlkit_found as f
+    where c.conflict_id = f.conflict_id and f.first_key is not null;
+    get diagnostics v_counts.pairs_changed = row_count;
+
+    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts)
+    select
+        v_rule.conflict_rule_id,
+        f.resource,
+        f.first_key,
+        f.second_key,
+        f.measure,
+        f.facts
+    from pg_temp.sqlkit_found as f
+    where f.conflict_id is null;
+    get diagnostics v_counts.pairs_opened = row_count;
+    drop table pg_temp.sqlkit_found;
+    if not v_counts.is_full then
+        drop table pg_temp.sqlkit_touched;
+    end if;
+
+    select count(*)
+    into v_counts.pairs_open
+    from sqlkit.conflict as c
+    where c.conflict_rule_id = v_rule.conflict_rule_id and c.state = 'open';
+    if p_parts = 1 then
+        perform sqlkit.finish_detection(p_rule, v_mark);
+    end if;
+    return v_counts;
+end;
+$detect_conflicts$;
+
+comment on function sqlkit.detect_conflicts(text, boolean, integer, integer) is
+'Finds all pairs of rows that a rule has for contradictory, and compares them with those that are known: new ones are
+opened, those whose rows say something else now are opened again, those that are gone are closed; the others stay as
+they are, settled ones too. Only resources that were touched since the last detection are looked at, unless p_full.
+With p_parts, a share of the resources: call it for each p_part from 1 on, side by side in sessions of their own,
+between mark_detection() and finish_detection().
+Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the target''s flag where the rule goes by one.
+Locks: advisory, on the rule, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
+
+
+create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_doubled_pairs$
+declare
+    v_key jsonb;
+begin
+    if exists (
+        select
+        from sqlkit._unique_keys(p_rule.target::regclass) as k
+        where k.columns <@ p_rule.key_columns
+    ) then
+        return;
+    end if;
+    select f.first_key
+    into v_key
+    from pg_temp.sqlkit_found as f
+    where f.first_key is not null
+    group by f.first_key, f.second_key
+    having count(*) > 1 or (f.first_key = f.second_key and p_rule.kind <> 'disagree')
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'SK803',
+            message = format('rows of rule %s have the same key', p_rule.name),
+            detail = format('Table: %s; key: %s.', p_rule.target, v_key),
+            hint = 'Define the rule with a key that is unique.';
+    end if;
+end;
+$refuse_doubled_pairs$;
+
+comment on function sqlkit._refuse_doubled_pairs(sqlkit.conflict_rule) is
+'Raises SK803 if pairs that were found show that the key of a rule is not unique.';
