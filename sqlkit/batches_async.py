@@ -9,8 +9,9 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 from sqlkit._acompat import AsyncLock, Prefetch, run_async
+from sqlkit.columns import ColumnPlan
 from sqlkit.model import SourceRange
-from sqlkit.sources.base import Piece, ResumePoint
+from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
 from sqlkit.sources.screen import Screening
 
 REJECTS_IN_MEMORY = 1 << 20
@@ -158,3 +159,29 @@ class AsyncFeed:
     def fail(self) -> None:
         """No stream gets any piece from now on."""
         self._failed = True
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How pieces are screened."""
+
+    plan: str
+    with_constraints: bool
+    codec: str  # of the raw text
+
+
+@dataclass
+class OpenSource:
+    """A source that is being read."""
+
+    source: Source
+    source_id: int
+    reader: Reader
+    plan: ColumnPlan
+    feed: AsyncFeed
+    screen: Screen | None = None
+
+    @property
+    def copy_format(self) -> CopyFormat:
+        """How COPY reads the pieces."""
+        return self.reader.copy_format if self.screen is None else self.reader.single_format

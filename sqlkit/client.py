@@ -24,7 +24,7 @@ from sqlkit.connections import (
     PooledConnections,
 )
 from sqlkit.errors import UsageError
-from sqlkit.loader import Loader, LoadOptions
+from sqlkit.loader import Loader
 from sqlkit.maintenance_plan import (
     MaintenanceOptions,
     MaintenanceOutcome,
@@ -32,6 +32,7 @@ from sqlkit.maintenance_plan import (
     StepCallback,
 )
 from sqlkit.model import MaintenanceStep, Repaired
+from sqlkit.options import LoadOptions
 from sqlkit.refresh import Refresher, RefreshOptions
 from sqlkit.rejects import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult

@@ -22,7 +22,7 @@ from sqlkit.connections_async import (
     AsyncPooledConnections,
 )
 from sqlkit.errors import UsageError
-from sqlkit.loader_async import AsyncLoader, LoadOptions
+from sqlkit.loader_async import AsyncLoader
 from sqlkit.maintenance_plan import (
     MaintenanceOptions,
     MaintenanceOutcome,
@@ -30,6 +30,7 @@ from sqlkit.maintenance_plan import (
     StepCallback,
 )
 from sqlkit.model import MaintenanceStep, Repaired
+from sqlkit.options import LoadOptions
 from sqlkit.refresh_async import AsyncRefresher, RefreshOptions
 from sqlkit.rejects_async import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult

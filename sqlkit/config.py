@@ -38,7 +38,7 @@ from pydantic_core import PydanticCustomError
 
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
-from sqlkit.loader import POLICIES
+from sqlkit.options import POLICIES
 from sqlkit.refresh import STRATEGIES
 from sqlkit.sources.base import Dialect
 from sqlkit.sources.feeds import FEEDS

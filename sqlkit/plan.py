@@ -23,11 +23,12 @@ from sqlkit.config import Project, Table
 from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError
 from sqlkit.infer import infer_table
-from sqlkit.loader_async import LOCK_TIMEOUT, PIECE_BYTES, SAMPLE_ROWS
+from sqlkit.loader_async import SAMPLE_ROWS
 from sqlkit.model import Target
 from sqlkit.pipeline import choose, connect_to
 from sqlkit.results import RowCounts
 from sqlkit.sources.base import Reader, Source
+from sqlkit.ways_async import LOCK_TIMEOUT, PIECE_BYTES
 
 ESTIMATED_ROWS = 1000
 """How many rows of the first source that is not loaded yet are held against the table."""

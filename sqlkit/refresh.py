@@ -28,8 +28,10 @@ from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError, UsageError
-from sqlkit.loader import Loader, LoadOptions, heartbeat
+from sqlkit.heartbeat import heartbeat
+from sqlkit.loader import Loader
 from sqlkit.model import Target
+from sqlkit.options import LoadOptions
 from sqlkit.results import ProgressCallback, RefreshResult, RowCounts
 from sqlkit.sources.base import Source
 from sqlkit.transient import WaitCallback

@@ -26,8 +26,10 @@ from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError, UsageError
-from sqlkit.loader_async import AsyncLoader, LoadOptions, heartbeat_async
+from sqlkit.heartbeat_async import heartbeat_async
+from sqlkit.loader_async import AsyncLoader
 from sqlkit.model import Target
+from sqlkit.options import LoadOptions
 from sqlkit.results import ProgressCallback, RefreshResult, RowCounts
 from sqlkit.sources.base import Source
 from sqlkit.transient import WaitCallback

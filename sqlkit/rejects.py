@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sqlkit import calls as calls
 from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError
-from sqlkit.loader import LoadOptions
+from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource

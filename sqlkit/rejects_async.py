@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlkit import calls_async as calls
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError
-from sqlkit.loader_async import LoadOptions
+from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource

@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 import sqlkit as api
-from sqlkit import loader
+from sqlkit import ways
 from sqlkit.results import RowCounts
 from tests.conftest import Database, RunSqlkit
 from tests.merge_model import Table
@@ -556,7 +556,7 @@ def test_workers_do_not_change_the_end_state(
     into_empty: bool,
 ) -> None:
     """Duplicates lie in different pieces, streams and batches; the source's order decides."""
-    monkeypatch.setattr(loader, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(ways, "PIECE_BYTES", 2000)
     rows = shuffled(3000, 400, seed=1)
     path = write("a.csv", HEADER, *lines_of(rows))
     before = [] if into_empty else shuffled(200, 600, seed=2)
@@ -597,11 +597,11 @@ def test_the_first_load_ends_like_any_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More than one piece into an empty table goes to its bare heap."""
-    monkeypatch.setattr(loader, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(ways, "PIECE_BYTES", 100_000)
     repeats = policy not in ("error", "append")
     rows = shuffled(33_000, 10_000, seed=3) if repeats else [(n, "x" * 8, 1) for n in range(30_000)]
     path = write("a.csv", HEADER, *lines_of(rows))
-    assert path.stat().st_size > loader.PIECE_BYTES
+    assert path.stat().st_size > ways.PIECE_BYTES
     connection.execute("create table fast (id integer primary key, name text, price integer)")
     connection.execute("create index fast_name_idx on fast (name)")
     connection.execute("create table slow (like fast including all)")
@@ -629,7 +629,7 @@ def test_the_first_load_ends_like_any_other(
 def test_the_first_load_refuses_what_any_other_would(
     dsn: str, item: str, write: Write, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(ways, "PIECE_BYTES", 100_000)
     rows = numbered(1, 33_000)
     path = write("a.csv", HEADER, *rows, rows[7])
     with api.connect(dsn) as client:

@@ -28,7 +28,7 @@ import pytest
 from psycopg import sql
 
 import sqlkit as api
-from sqlkit.loader import PIECE_BYTES
+from sqlkit.ways import PIECE_BYTES
 from tests.conftest import Database, OpenServer, RunSqlkit, environment
 
 BEFORE = [(1, "one", None), (2, "two", None)]

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 import sqlkit as api
 from sqlkit import migrate
 from sqlkit._release import VERSION, VERSIONS
-from sqlkit.loader import POLICIES
+from sqlkit.options import POLICIES
 from tests.conftest import Database, RunSqlkit
 from tests.servers import Server
 

@@ -352,7 +352,7 @@ def test_a_load_gives_signs_of_life(
 ) -> None:
     from psycopg_pool import ConnectionPool
 
-    monkeypatch.setattr("sqlkit.loader.HEARTBEAT", 0.1)
+    monkeypatch.setattr("sqlkit.heartbeat.HEARTBEAT", 0.1)
     results: list[api.LoadResult] = []
 
     def load(target: str | ConnectionPool) -> None:

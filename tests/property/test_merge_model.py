@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 import sqlkit as api
-from sqlkit import loader
+from sqlkit import ways
 from sqlkit.results import RowCounts
 from tests.conftest import Database
 from tests.merge_model import KeyError_, Row, Table
@@ -237,5 +237,5 @@ def test_loads_do_what_the_model_does(
     piece_bytes: int,
 ) -> None:
     """Small pieces make many streams, and the first load of an empty table, of a few rows."""
-    monkeypatch.setattr(loader, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(ways, "PIECE_BYTES", piece_bytes)
     run(database, tmp_path, shape, plans)

@@ -1,0 +1,45 @@
+"""How carefully a source is read, and which errors ask for more care."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+LIMIT_PASSED = "SK301"
+
+ROW_CLASSES = ("22", "23", "27", "44", "54")
+ROW_CODES = ("P0001", "42601", "0A000", "SK107", "SK114", "SK115", "SK116", "SK117", "SK118")
+"""SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
+triggers that raise, values of little languages such as tsvector, lines that are no JSON object."""
+
+ONE_VALUE = ("22", "SK1", "23502", "42601", "0A000", "54")
+CONSTRAINT = ("23514", "23503")
+"""Beginnings of those that screening finds by looking at values, and at constraints too."""
+
+
+class Care(IntEnum):
+    """How carefully a source is read."""
+
+    NONE = 0
+    """Pieces go to COPY as they are."""
+    VALUES = 1
+    """Pieces are screened: records that are no rows, and values that are none, are kept away."""
+    CONSTRAINTS = 2
+    """So are rows that break a CHECK or foreign key."""
+    SINGLY = 3
+    """The next batch goes through a stage of text, where all that is wrong with it is found."""
+
+    def after(self, code: str) -> Care:
+        """How to go on after an error of this SQLSTATE, where pieces can be screened."""
+        if code == LIMIT_PASSED:
+            return Care.SINGLY
+        wanted = Care.SINGLY
+        if code.startswith(ONE_VALUE):
+            wanted = Care.VALUES
+        elif code in CONSTRAINT:
+            wanted = Care.CONSTRAINTS
+        return wanted if wanted > self else Care(self + 1)
+
+
+def may_be_rows(code: str | None) -> bool:
+    """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
+    return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)

@@ -1,0 +1,81 @@
+"""What can be said about a load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlkit.errors import UsageError
+from sqlkit.transient import RETRY_FOR
+
+POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How sources are loaded; `AsyncClient.load` says what each means."""
+
+    policy: str = "update"
+    key: tuple[str, ...] | None = None
+    order_by: str | None = None
+    columns: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    rest: str | None = None
+    create: bool = False
+    workers: int = 2
+    use_copy: bool = True
+    batch_bytes: int | None = None
+    atomic: bool = False
+    dry_run: bool = False
+    again: bool = False
+    reject_limit: int | None = 0
+    reject_share: float | None = None
+    retry_for: float = RETRY_FOR
+
+    def check(self) -> None:
+        """Raises UsageError for options that contradict each other."""
+        if self.policy not in POLICIES:
+            raise UsageError(
+                f"there is no policy {self.policy!r}",
+                code="SK206",
+                hint=f"One of {', '.join(POLICIES)}.",
+            )
+        if self.policy == "newer" and not self.order_by:
+            raise UsageError(
+                "policy newer needs a column to order by",
+                code="SK207",
+                hint="Name one that grows with each version of a row: --order-by updated_at",
+            )
+        if self.order_by and self.policy != "newer":
+            raise UsageError(
+                f"policy {self.policy} does not order by a column",
+                hint="Leave --order-by out, or use --policy newer.",
+            )
+        if self.workers < 1:
+            raise UsageError("workers must be at least 1")
+        if self.batch_bytes is not None and self.batch_bytes < 1:
+            raise UsageError("the batch size must be at least 1 byte")
+        if self.reject_limit is not None and self.reject_limit < 0:
+            raise UsageError("the limit of rejects must be at least 0")
+        if self.reject_share is not None and not 0 <= self.reject_share <= 1:
+            raise UsageError("the share of rejects must lie between 0% and 100%")
+        if self.retry_for < 0:
+            raise UsageError("the time to retry for must be at least 0 seconds")
+
+    def as_recorded(self) -> dict[str, Any]:
+        """What the ledger keeps of them: those that were given."""
+        found: dict[str, Any] = {
+            "order_by": self.order_by,
+            "columns": list(self.columns),
+            "map": dict(self.renamed),
+            "left_out": list(self.left_out),
+            "rest": self.rest,
+            "batch_bytes": self.batch_bytes,
+            "atomic": self.atomic,
+            "again": self.again,
+            "reject_limit": self.reject_limit,
+            "reject_share": self.reject_share,
+        }
+        return {name: value for name, value in found.items() if value}

@@ -1,0 +1,663 @@
+# Generated from sqlkit/ways_async.py by python -m sqlkit.build; do not edit.
+
+"""The ways of a batch, from the pieces of an open source to rows in the target.
+
+Streams, each with a connection of its own, COPY the pieces of a batch by turns into stages; then
+one call merges the stages and records the batch, in one transaction, while the streams are at the
+next batch. Whatever stream carried them, rows keep the order of the source: the merge is told which
+rows came from which piece.
+
+Two ways need no stage: policy append COPYs into the target, with all streams at once where rows
+cannot wait for each other, and the first large batch for an empty table goes to the bare heap,
+whose indexes are built afterwards.
+
+Rows that only a look at all of a batch finds bad take it through a stage of text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
+
+from sqlkit import calls as calls
+from sqlkit._acompat import Event, Lock, Task
+from sqlkit.batches import Batch, OpenSource, Taken
+from sqlkit.care import LIMIT_PASSED
+from sqlkit.columns import ColumnPlan
+from sqlkit.connection import from_copy, in_source
+from sqlkit.connections import Connections
+from sqlkit.copy import copy_statement, copying, insert, write
+from sqlkit.errors import RejectLimitError, SqlkitError
+from sqlkit.model import Target
+from sqlkit.options import LoadOptions
+from sqlkit.results import RowCounts
+from sqlkit.screening import TEXT_COLUMNS, screen
+from sqlkit.sources.base import Piece, ResumePoint
+from sqlkit.telling import Tally, Teller
+
+PIECE_BYTES = 4 << 20
+"""Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
+
+APPENDED_BYTES = 8 << 20
+"""The same where policy append may commit each piece by itself."""
+
+SMALLEST_BATCH = 256 << 20
+LARGEST_BATCH = 4 << 30
+"""Bounds of a batch, in decoded bytes, where no size is given: it is as large as the target, so
+that the join costs about as much as reading the batch does. Smaller batches would repeat the join
+too often, larger ones take long to redo after a crash."""
+
+LOCK_TIMEOUT = "3s"
+"""How long the first load waits for sole use of an empty table before it goes the other way."""
+
+TOLD = 20
+"""How many refused rows an error lists."""
+
+
+class _Abandoned(Exception):  # noqa: N818 - the error is the other stream's
+    """An earlier batch failed: this one must not be committed."""
+
+
+class _Queue:
+    """The order in which streams that append at once commit."""
+
+    def __init__(self, begins: ResumePoint, wal: int) -> None:
+        self.begins = begins  # of the next batch
+        self.wal = wal  # position of the log when the last batch was committed
+        self.lock = Lock()
+        self.is_ended = False
+        self.has_failed = False
+        self._last = Event()
+        self._last.set()
+        self._waiting: list[Event] = []
+
+    def join(self, batch: Batch) -> tuple[Event, Event]:
+        """Line a batch up: the event that says it is its turn, and the one it sets afterwards."""
+        self.begins = batch.ends
+        self.is_ended = batch.is_last
+        turn, self._last = self._last, Event()
+        self._waiting = [event for event in self._waiting if not event.is_set()]
+        self._waiting.append(self._last)
+        return turn, self._last
+
+    def fail(self) -> None:
+        """Nothing more is committed."""
+        self.has_failed = True
+        for event in self._waiting:
+            event.set()
+
+
+def _settle(tasks: Sequence[Task[None]], stop: Callable[[], None]) -> list[BaseException | None]:
+    """Wait for all tasks to end, and tell how; what they use is free afterwards.
+
+    Also where the wait itself is broken off, by a cancellation say: then they are told to stop.
+    """
+    try:
+        return [task.settle() for task in tasks]
+    except BaseException:
+        stop()
+        for task in tasks:
+            task.settle()
+        raise
+
+
+class Ways:
+    """Takes batches into the target of a run that is open. Each attempt at a load has its own."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        options: LoadOptions,
+        target: Target,
+        key: list[str] | None,
+        run_id: int,
+        tally: Tally,
+        teller: Teller,
+        *,
+        is_whole: bool,
+    ) -> None:
+        self._connections = connections
+        self._options = options
+        self._target = target
+        self._key = key
+        self._run_id = run_id
+        self._tally = tally
+        self._teller = teller
+        self._is_whole = is_whole  # all is part of one transaction, which others cannot look into
+        self._streams = min(options.workers, connections.max_streams)
+        self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
+        self._useless_stages: list[str] = []
+        self._batch_number = 0
+
+    def piece_bytes(self) -> int:
+        if self._options.policy == "append" and self._options.batch_bytes is None:
+            return APPENDED_BYTES
+        return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
+
+    def _batch_bytes(self) -> int:
+        if self._options.batch_bytes is not None:
+            return self._options.batch_bytes
+        return max(SMALLEST_BATCH, min(self._target.heap_bytes, LARGEST_BATCH))
+
+    def load(self, main: Connection[Any], opened: OpenSource, begins: ResumePoint) -> None:
+        """Load what is left of a source: COPY of a batch runs while the last one merges."""
+        feed = opened.feed
+        merging: Task[None] | None = None
+        if self._appends_in_parallel(opened):
+            self._append_in_parallel(main, opened, begins)
+            return
+        try:
+            while True:
+                batch = feed.begin(self._batch_number, self._batch_bytes(), begins)
+                self._batch_number += 1
+                if merging is None and self._first_load(main, opened, batch):
+                    pass
+                elif self._is_append(opened):
+                    self._append(main, opened, batch)
+                else:
+                    self._copy_to_stages(opened, batch)
+                    if merging is not None:
+                        merging.result()
+                    merging = Task(partial(self._merge, main, opened, batch))
+                    if self._connections.is_single:
+                        merging.result()
+                if feed.exhausted:
+                    break
+                begins = batch.ends
+            if merging is not None:
+                merging.result()
+        finally:
+            if merging is not None:
+                merging.settle()
+
+    @contextmanager
+    def _batch_transaction(self, main: Connection[Any]) -> Iterator[None]:
+        """The transaction of a batch. It may be lost in a crash: then the ledger says so.
+
+        Where it is but a part of another transaction, of the caller's say, it leaves that as it is.
+        """
+        with main.transaction():
+            if not self._is_whole:
+                calls.set_local(main, "synchronous_commit", "off")
+            yield
+
+    def _is_append(self, opened: OpenSource) -> bool:
+        """True if COPY may write to the target itself and the server's count of rows is ours."""
+        target = self._target
+        return (
+            self._options.policy == "append"
+            and opened.plan.is_direct
+            and self._options.use_copy
+            and not (target.has_row_triggers or target.has_rules or target.row_security)
+        )
+
+    def _appends_in_parallel(self, opened: OpenSource) -> bool:
+        """True if several streams may append at once, each in transactions of its own.
+
+        Not where they could wait for each other, for a key or in a trigger: one of them would
+        then wait for its turn to commit, and the server could not see why.
+        """
+        options = self._options
+        return (
+            self._is_append(opened)
+            and self._target.rows_are_independent
+            and self._streams > 1
+            and options.batch_bytes is None
+            and options.use_copy
+            and not (options.atomic or options.dry_run or self._connections.is_single)
+        )
+
+    def _append_in_parallel(
+        self, main: Connection[Any], opened: OpenSource, begins: ResumePoint
+    ) -> None:
+        """COPY small batches with all streams at once; they commit in the order of the source."""
+        queue = _Queue(begins, calls.wal_position(main))
+        tasks = [
+            Task(partial(self._append_stream, main, opened, number, queue))
+            for number in range(self._streams)
+        ]
+
+        def stop() -> None:
+            opened.feed.fail()
+            queue.fail()
+
+        errors = _settle(tasks, stop)
+        causes = [error for error in errors if error is not None]
+        for error in sorted(causes, key=lambda error: isinstance(error, _Abandoned)):
+            raise error
+
+    def _append_stream(
+        self, main: Connection[Any], opened: OpenSource, number: int, queue: _Queue
+    ) -> None:
+        try:
+            while True:
+                with queue.lock:
+                    batch = opened.feed.begin(self._batch_number, 1, queue.begins)
+                    self._batch_number += 1
+                    taken = opened.feed.take(batch)
+                    if taken is None and (queue.is_ended or not batch.is_last):
+                        return
+                    turn, done = queue.join(batch)
+                connection = main if number == 0 else self._connections.stream(number)
+                self._append_piece(connection, opened, batch, taken, turn, queue)
+                done.set()
+        except BaseException:
+            opened.feed.fail()
+            queue.fail()
+            raise
+
+    def _append_piece(
+        self,
+        connection: Connection[Any],
+        opened: OpenSource,
+        batch: Batch,
+        taken: Taken | None,
+        turn: Event,
+        queue: _Queue,
+    ) -> None:
+        started = time.monotonic()
+        with self._batch_transaction(connection):
+            rows = 0
+            if taken is not None:
+                piece = self._screened(connection, opened, batch, taken)
+                rows = self._copy_piece(connection, opened, self._target.name, piece)
+                self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+            batch.seconds_copy = time.monotonic() - started
+            turn.wait()
+            if queue.has_failed:
+                raise _Abandoned
+            position = calls.wal_position(connection)
+            wal, queue.wal = position - queue.wal, position
+            counts = RowCounts(read=rows, inserted=rows)
+            self._record(connection, opened, batch, counts, 0.0, wal)
+        self._forget(opened, batch)
+
+    def _append(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> None:
+        with self._batch_transaction(main):
+            calls.claim_batch(main, opened.source_id, batch.begins.offset)
+            wal = calls.wal_position(main)
+            rows = self._copy_to_target(main, opened, batch, freeze=False)
+            counts = RowCounts(read=rows, inserted=rows)
+            wal = calls.wal_position(main) - wal
+            self._record(main, opened, batch, counts, 0.0, wal)
+        self._forget(opened, batch)
+
+    def _first_load(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> bool:
+        """COPY to the bare heap of an empty table, and build its indexes; False if that cannot be.
+
+        Not worth it for what fits one piece, and not done on the caller's connection, whose
+        transaction may have seen the table before.
+        """
+        options = self._options
+        if (
+            opened.feed.fits_one_piece
+            or not opened.plan.is_direct
+            or self._connections.is_single
+            or options.dry_run
+            or options.policy == "fill"
+            or not options.use_copy
+            or self._tally.rows.inserted
+        ):
+            return False
+        with self._batch_transaction(main):
+            # Whoever else loads this source is waited for, however long that takes.
+            calls.claim_batch(main, opened.source_id, batch.begins.offset)
+            wal = calls.wal_position(main)
+            timeout = calls.setting(main, "lock_timeout")
+            calls.set_local(main, "lock_timeout", LOCK_TIMEOUT)
+            indexes = calls.begin_first_load(main, self._target.name)
+            calls.set_local(main, "lock_timeout", timeout)
+            if indexes is None:
+                return False
+            if options.batch_bytes is None:
+                # The indexes are built once, so that here a larger batch costs nothing.
+                batch.limit = LARGEST_BATCH
+            rows = self._copy_to_target(main, opened, batch, freeze=True)
+            started = time.monotonic()
+            counts = calls.finish_first_load(
+                main,
+                self._target.name,
+                indexes,
+                rows,
+                options.policy,
+                self._key,
+                options.order_by,
+            )
+            wal = calls.wal_position(main) - wal
+            self._record(main, opened, batch, counts, time.monotonic() - started, wal)
+        self._forget(opened, batch)
+        return True
+
+    def _copy_to_target(
+        self, main: Connection[Any], opened: OpenSource, batch: Batch, *, freeze: bool
+    ) -> int:
+        """COPY a batch into the target itself, in one go; the number of rows."""
+        format = opened.copy_format
+        statement = copy_statement(self._target.name, opened.plan.staged, format, freeze=freeze)
+        started = time.monotonic()
+        cursor = main.cursor()
+        first_line = 0
+        # Screening goes on while COPY reads, and needs a connection that is not busy with that.
+        screener = main if opened.screen is None else self._connections.stream(0)
+        next_piece = partial(self._next_piece, screener, opened, batch)
+        ahead = Task(next_piece)
+        try:
+            with copying(cursor, statement) as copy:
+                write(copy, format.head)
+                while (piece := ahead.result()) is not None:
+                    ahead = Task(next_piece)
+                    # Not where the batch begins: its first record stands below the header.
+                    first_line = first_line or piece.first_line
+                    write(copy, piece.data)
+                    self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                write(copy, format.tail)
+        except psycopg.Error as error:
+            raise self._located(error, opened, self._target.name, first_line) from error
+        finally:
+            ahead.settle()
+        batch.seconds_copy = time.monotonic() - started
+        return cursor.rowcount
+
+    def _next_piece(
+        self, connection: Connection[Any], opened: OpenSource, batch: Batch
+    ) -> Piece | None:
+        taken = opened.feed.take(batch)
+        return None if taken is None else self._screened(connection, opened, batch, taken)
+
+    def _screened(
+        self, connection: Connection[Any], opened: OpenSource, batch: Batch, taken: Taken
+    ) -> Piece:
+        """A piece without its bad rows. Raises SK301 where these are too many."""
+        piece = screen(connection, opened, batch, taken)
+        limit = self._options.reject_limit
+        if limit is not None and self._tally.rows.rejected + batch.rejects.count > limit:
+            raise SqlkitError("the limit of rejects was passed", code=LIMIT_PASSED)
+        return piece
+
+    def _record(
+        self,
+        main: Connection[Any],
+        opened: OpenSource,
+        batch: Batch,
+        counts: RowCounts,
+        seconds_merge: float,
+        wal: int,
+    ) -> None:
+        options, rejected = self._options, batch.rejects.count
+        counts = counts + RowCounts(read=rejected, rejected=rejected)
+        calls.check_reject_limit(
+            main, self._run_id, counts.read, rejected, options.reject_limit, options.reject_share
+        )
+        calls.record_batch(
+            main,
+            self._run_id,
+            opened.source_id,
+            batch.range,
+            counts,
+            batch.seconds_decode,
+            batch.seconds_copy,
+            seconds_merge,
+            wal,
+        )
+        self._keep_rejects(main, opened, batch)
+        self._add(batch, counts, seconds_merge)
+
+    def _add(self, batch: Batch, counts: RowCounts, seconds_merge: float) -> None:
+        self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, seconds_merge)
+
+    def _keep_rejects(self, connection: Connection[Any], opened: OpenSource, batch: Batch) -> None:
+        """Record what was kept away from a batch, in its transaction."""
+        for chunk in batch.rejects.chunks():
+            calls.keep_rejects(
+                connection, self._run_id, opened.source_id, batch.begins.offset, chunk
+            )
+        batch.rejects.close()
+
+    def _forget(self, opened: OpenSource, batch: Batch) -> None:
+        """A batch is committed: it will not be read again, unless it is but part of a whole."""
+        if not (self._options.atomic or self._is_whole):
+            opened.source.forget(batch.ends.offset)
+
+    def _copy_to_stages(self, opened: OpenSource, batch: Batch) -> None:
+        """COPY a batch into stages, one for each stream that gets any of it."""
+        started = time.monotonic()
+        streams = 1 if opened.feed.fits_one_piece else self._streams
+        tasks = [Task(partial(self._stream, opened, batch, number)) for number in range(1, streams)]
+        try:
+            self._stream(opened, batch, 0)
+        finally:
+            errors = _settle(tasks, opened.feed.fail)
+        for error in errors:
+            if error is not None:
+                raise error
+        batch.seconds_copy = time.monotonic() - started
+
+    def _stream(self, opened: OpenSource, batch: Batch, number: int) -> None:
+        """COPY the pieces that one stream gets into its stage, in one transaction.
+
+        The stage is made or emptied in it, so that COPY may freeze the rows: the merge need not
+        note on each that its transaction is over.
+        """
+        try:
+            taken = opened.feed.take(batch)
+            if taken is None:
+                return
+            connection = self._connections.stream(number)
+            with self._stage(connection, opened.plan, batch, number) as stage:
+                # Other streams add theirs meanwhile: where it stands is known afterwards.
+                batch.stages.append(stage)
+                position = batch.stages.index(stage)
+                while taken is not None:
+                    piece = self._screened(connection, opened, batch, taken)
+                    rows = self._copy_piece(
+                        connection, opened, stage, piece, freeze=not self._connections.is_single
+                    )
+                    batch.pieces.append({"stage": position, "piece": taken.order, "rows": rows})
+                    self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                    taken = opened.feed.take(batch)
+        except BaseException:
+            opened.feed.fail()
+            raise
+
+    def _copy_piece(
+        self,
+        connection: Connection[Any],
+        opened: OpenSource,
+        stage: str,
+        piece: Piece,
+        *,
+        freeze: bool = False,
+    ) -> int:
+        format = opened.copy_format
+        statement = copy_statement(stage, opened.plan.staged, format, freeze=freeze)
+        cursor = connection.cursor()
+        try:
+            if not self._options.use_copy:
+                return insert(cursor, stage, opened.plan.staged, format, piece.data)
+            with copying(cursor, statement) as copy:
+                write(copy, format.head + piece.data + format.tail)
+        except psycopg.Error as error:
+            raise self._located(error, opened, stage, piece.first_line) from error
+        return cursor.rowcount
+
+    @contextmanager
+    def _stage(
+        self, connection: Connection[Any], plan: ColumnPlan, batch: Batch, number: int
+    ) -> Iterator[str]:
+        """The stage of a stream, empty, in a transaction that fills it.
+
+        There are two sets, so that one is filled while one is merged. Within one transaction a
+        stage that was emptied stays locked, so that each batch of an atomic load has its own.
+        """
+        is_reused = not (self._options.atomic or self._options.dry_run)
+        slot = batch.number % 2 if is_reused else batch.number
+        place = (slot, number, plan.staged, plan.left_out)
+        stage = self._stages.get(place)
+        with self._batch_transaction(connection):
+            if stage is not None:
+                calls.empty_stages(connection, [stage])
+                yield stage
+            else:
+                stage = calls.create_stage(
+                    connection,
+                    self._target.name,
+                    list(plan.staged),
+                    list(plan.left_out),
+                    # Only a run that is committed can be referred to from another connection.
+                    None if self._options.dry_run else self._run_id,
+                )
+                yield stage
+        self._stages[place] = stage
+
+    def _merge(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> None:
+        started = time.monotonic()
+        if batch.is_empty:
+            with self._stage(main, opened.plan, batch, 0) as stage:
+                batch.stages.append(stage)
+        with self._batch_transaction(main):
+            if not self._connections.is_direct:
+                calls.check_stages(main, batch.stages, batch.rows)
+            counts = calls.merge_batch(
+                main,
+                self._run_id,
+                opened.source_id,
+                batch.range,
+                batch.stages,
+                self._target.name,
+                self._options.policy,
+                self._key,
+                self._options.order_by,
+                batch.pieces,
+                batch.seconds_decode,
+                batch.seconds_copy,
+                batch.rejects.count,
+                self._options.reject_limit,
+                self._options.reject_share,
+            )
+            self._keep_rejects(main, opened, batch)
+        self._add(batch, counts, time.monotonic() - started)
+        self._forget(opened, batch)
+        if batch.last is not None:
+            self._teller.tell(opened.source.name, opened.reader, batch.last, "merge")
+
+    def load_singly(self, main: Connection[Any], opened: OpenSource, begins: ResumePoint) -> bool:
+        """Load the next batch through a stage of text; True if rows of it were refused.
+
+        Raises RejectLimitError, with nothing of the batch in the target, if these are too many.
+        """
+        options = self._options
+        batch = opened.feed.begin(self._batch_number, self._batch_bytes(), begins)
+        self._batch_number += 1
+        run_id = None if options.dry_run or options.atomic else self._run_id
+        started = time.monotonic()
+        calls.describe_source(main, opened.source_id, opened.reader.layout)
+        stage = calls.create_text_stage(main, self._target.name, list(opened.plan.staged), run_id)
+        try:
+            statement = copy_statement(
+                stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
+            )
+            try:
+                cursor = main.cursor()
+                with copying(cursor, statement) as copy:
+                    while (taken := opened.feed.take(batch)) is not None:
+                        write(copy, taken.piece.data)
+                        self._teller.tell(opened.source.name, opened.reader, taken.piece, "copy")
+            except psycopg.Error as error:
+                raise self._located(error, opened, stage, 1) from error
+            batch.seconds_copy = time.monotonic() - started
+            started = time.monotonic()
+            with self._batch_transaction(main):
+                if not self._connections.is_direct:
+                    calls.check_stages(main, [stage], cursor.rowcount)
+                counts = calls.merge_text_batch(
+                    main,
+                    self._run_id,
+                    opened.source_id,
+                    batch.range,
+                    stage,
+                    self._target.name,
+                    options.policy,
+                    self._key,
+                    options.order_by,
+                    options.reject_limit,
+                    options.reject_share,
+                    batch.seconds_decode,
+                    batch.seconds_copy,
+                )
+            if counts is None:
+                raise self._over_limit(main, opened)
+            self._add(batch, counts, time.monotonic() - started)
+            self._forget(opened, batch)
+            return counts.rejected > 0
+        finally:
+            with suppress(psycopg.Error):
+                calls.drop_stage(main, stage)
+
+    def _over_limit(self, main: Connection[Any], opened: OpenSource) -> RejectLimitError:
+        options = self._options
+        number = calls.count_told(main, self._run_id, opened.source_id)
+        told = calls.rejects_of(main, self._run_id, limit=TOLD)
+        names = opened.plan.names
+        lines = [
+            f"{reject['source']}, line {reject['first_line']}: "
+            + (f"column {in_source(column, names.get(column, column))}: " if column else "")
+            + f"{reject['message']}\n    {_shortened(reject['raw'])}"
+            for reject in told
+            for column in (reject["column_name"],)
+        ]
+        if number > len(lines):
+            lines.append(f"and {number - len(lines):,} more: sqlkit rejects {self._run_id}")
+        limits = []
+        if options.reject_limit is not None:
+            limits.append(f"{options.reject_limit:,}")
+        if options.reject_share is not None:
+            limits.append(f"{options.reject_share:.4g} of the rows")
+        return RejectLimitError(
+            f"{number:,} {'row was' if number == 1 else 'rows were'} refused and the limit is "
+            f"{' or '.join(limits)}: nothing of the batch was kept",
+            detail="\n".join(lines),
+            hint="Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%.",
+        )
+
+    def drop_stages(self, main: Connection[Any]) -> None:
+        """No stage is used any more; all are dropped, as soon as that cannot be rolled back.
+
+        Within a transaction around everything, those that streams have made wait for its end. On
+        the caller's connection they are part of it themselves.
+        """
+        self._useless_stages += self._stages.values()
+        self._stages.clear()
+        is_idle = main.info.transaction_status == TransactionStatus.IDLE
+        while self._useless_stages and (is_idle or self._connections.is_single):
+            calls.drop_stage(main, self._useless_stages[-1])
+            self._useless_stages.pop()
+
+    def clear_up(self, main: Connection[Any]) -> None:
+        """Drop what stages are left, as far as the server is there and still has them."""
+        self._useless_stages += self._stages.values()
+        self._stages.clear()
+        while self._useless_stages and main.info.transaction_status == TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                calls.drop_stage(main, self._useless_stages.pop())
+
+    def _located(
+        self, error: psycopg.Error, opened: OpenSource, relation: str, first_line: int
+    ) -> Exception:
+        return from_copy(
+            error,
+            source=opened.source.name,
+            relation=relation,
+            first_line=first_line,
+            columns=opened.plan.names,
+        )
+
+
+def _shortened(raw: str, length: int = 200) -> str:
+    return raw if len(raw) <= length else raw[:length] + " ..."
