@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="42e90e07277cb39d7c4477b516e0e3f68135d8e2e3ab2217093609eb8d6e5763",
+        sha256="e3c5fa049ac207cc61964b6fb1f069c9d866f347836d4bd922f0e742ba74f153",
     )
 
 

@@ -7691,57 +7691,81 @@ as $flag_conflicts$
 declare
     v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
     v_target regclass := v_rule.target::regclass;
-    v_key jsonb := to_jsonb(v_rule.key_columns);
+    v_key_columns name[];
+    v_key jsonb;
     v_type regtype := sqlkit._type_of(v_target, p_column);
-    v_stage regclass;
-    v_counts sqlkit.row_counts;
+    v_table text;
+    v_match text;
+    v_differs text := sqlkit._operator(v_target, p_column, '<>');
+    v_run_id bigint;
+    v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
     perform sqlkit._refuse_columns(v_target, array[p_column]);
-    v_stage := sqlkit.create_stage(v_target, v_rule.key_columns || p_column);
-    -- What the stage says of a row has to be true until it is merged.
+    perform sqlkit._check_target(v_target);
+    v_key_columns := sqlkit.find_key(v_target, v_rule.key_columns);
+    v_key := to_jsonb(v_key_columns);
+    v_table := case when sqlkit._is_plain(v_target) then 'only ' else '' end || sqlkit._table_name(v_target);
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    v_run_id := sqlkit.start_run('merge', v_target, 'update', v_key_columns);
+    -- What conflicts say of a row has to be true until it is written.
     execute format('lock table %s in share row exclusive mode', v_target);
     execute format(
         $query$
-        insert into %1$s
-        select %2$s, d.value
-        from %3$s as t
-        left join (
-            select %4$s, %5$s as value
-            from sqlkit.conflict as c
-            cross join lateral (values (c.first_key), (c.second_key)) as v (key)
-            cross join lateral jsonb_to_record(v.key) as w (%6$s)
-            where c.conflict_rule_id = %7$s and c.state = 'open'
-            group by %4$s
-        ) as w on %8$s
-        cross join lateral (select coalesce(w.value, %9$L)::%10$s as value) as d
-        where t.%11$I is distinct from d.value
+        create temporary table sqlkit_flagged on commit drop as
+        select %1$s, (%2$s)::%3$s as value
+        from sqlkit.conflict as c
+        cross join lateral (values (c.first_key), (c.second_key)) as v (key)
+        cross join lateral jsonb_to_record(v.key) as w (%4$s)
+        where c.conflict_rule_id = %5$s and c.state = 'open'
+        group by %6$s
         $query$,
-        v_stage,
-        sqlkit._numbered_list(v_key, 't.%1$I'),
-        v_target,
-        sqlkit._numbered_list(v_key, 'w.%1$I'),
+        sqlkit._numbered_list(v_key, 'w.%1$I as k%2$s'),
         case
             when v_type = 'boolean'::regtype then 'true'
             when v_type in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) then 'count(*)'
-            else 'sum(c.measure)'
+            else 'coalesce(sum(c.measure), 0)'
         end,
+        v_type,
         sqlkit._typed_list(v_target, v_key),
         v_rule.conflict_rule_id,
-        sqlkit._equal_list(v_target, v_key, 't.%1$I', 'w.%1$I'),
-        case when v_type = 'boolean'::regtype then 'false' else '0' end,
-        v_type,
-        p_column
+        sqlkit._numbered_list(v_key, 'w.%1$I')
     );
-    v_counts := sqlkit.merge_stage(v_stage, 'update', v_rule.key_columns, p_search_path => p_search_path);
-    perform sqlkit.drop_stage(v_stage);
+    analyze pg_temp.sqlkit_flagged;
+    -- Two passes in the order of the table, which cost what a plain update does: a join that looks for the rows
+    -- first, and an update that looks for them again by their place, take half as long again.
+    v_match := sqlkit._equal_list(v_target, v_key, 't.%1$I', 'w.k%2$s');
+    v_counts.rows_updated := sqlkit._write(format(
+        'update %1$s as t set %2$I = w.value from pg_temp.sqlkit_flagged as w '
+        'where %3$s and (t.%2$I is null or t.%2$I %4$s w.value)',
+        v_table, p_column, v_match, v_differs
+    )) + sqlkit._write(format(
+        'update %1$s as t set %2$I = %3$L where (t.%2$I is null or t.%2$I %5$s %3$L) '
+        'and not exists (select from pg_temp.sqlkit_flagged as w where %4$s)',
+        v_table, p_column, case when v_type = 'boolean'::regtype then 'false' else '0' end, v_match, v_differs
+    ));
+    v_counts.rows_read := v_counts.rows_updated;
+    drop table pg_temp.sqlkit_flagged;
+    perform sqlkit.record_batch(
+        v_run_id,
+        null,
+        null,
+        v_counts,
+        p_seconds_merge => extract(epoch from clock_timestamp() - v_start),
+        p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    perform sqlkit.finish_run(
+        v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
     return v_counts;
 end;
 $flag_conflicts$;
 
 comment on function sqlkit.flag_conflicts(text, name, text) is
 'Writes into a column of a rule''s table which rows are in an open conflict: a boolean says whether, an integer in how
-many, another number how much (the sum of their measures). Only rows where that is not said yet are written, through
-a stage and a merge; the table''s triggers run under p_search_path, the caller''s unless said.
+many, another number how much (the sum of their measures). Only rows where that is not said yet are written, set
+by set, in the order of the table, whose triggers run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
 Raises: SK201 if the rule is about a view, SK203 if its key has no unique index, SK204 no such column, SK802 no rule.';
 

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import threading
+import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -226,6 +228,113 @@ def test_parts_find_what_the_whole_does(
             "pairs_open": 1900,
             "is_full": False,
         }
+
+
+def known(connection: psycopg.Connection) -> list[tuple[object, ...]]:
+    return connection.execute(
+        "select resource, first_key, second_key, measure, facts, state, gone_at is null"
+        " from sqlkit.conflict order by 2, 3, 1"
+    ).fetchall()
+
+
+@pytest.fixture
+def skewed(visits: psycopg.Connection) -> psycopg.Connection:
+    """Carer 7 has half of all rows, which all touch one another; others overlap in pairs."""
+    visits.execute("update visit set at = int4range(lower(at), upper(at) + 1) where id % 3 = 0")
+    visits.execute(
+        "insert into visit select g, 7, int4range(g, g + 3) from generate_series(10000, 11999) as g"
+    )
+    visits.execute(
+        "insert into visit values (1, null, '[0,9)') on conflict (id) do update set carer = null"
+    )
+    return visits
+
+
+def test_parts_make_the_very_same_as_the_whole(
+    skewed: psycopg.Connection, database: Database
+) -> None:
+    """Row by row, when conflicts come, change and go; and no resource is two parts'."""
+    detect(skewed, full=True)
+    whole = known(skewed)
+    assert len(whole) > 4000
+    skewed.execute("delete from sqlkit.conflict")
+    with api.connect(database.dsn) as client:
+        client.detect_conflicts("r", full=True, workers=3)
+    assert known(skewed) == whole
+
+    change = "update visit set at = int4range(lower(at), upper(at) + 2) where id % 7 = 0"
+    skewed.execute(change.encode())
+    skewed.execute("delete from visit where id % 11 = 0")
+    with skewed.transaction(force_rollback=True):
+        serial = detect(skewed, full=True)
+        whole = known(skewed)
+    with api.connect(database.dsn) as client:
+        parts = client.detect_conflicts("r", full=True, workers=2)
+    assert tuple(parts.values()) == serial
+    assert min(parts["pairs_opened"], parts["pairs_changed"], parts["pairs_closed"]) > 0
+    assert known(skewed) == whole
+
+    skewed.execute("delete from sqlkit.conflict")
+    owned: list[object] = []
+    for part in range(1, 9):
+        with skewed.transaction(force_rollback=True):
+            skewed.execute("select sqlkit.detect_conflicts('r', true, %s, 8)", [part])
+            resources = "select distinct resource::text from sqlkit.conflict"
+            owned += [row[0] for row in skewed.execute(resources.encode())]
+    assert len(set(owned)) == len(owned)
+    assert set(owned) == {json.dumps(row[0]) for row in whole if row[-1]}
+
+
+def test_a_resource_that_takes_long_holds_up_no_other(
+    skewed: psycopg.Connection, database: Database
+) -> None:
+    """One part never gets on: all others are done meanwhile, by the other worker."""
+    detect(skewed, full=True)
+    whole = known(skewed)
+    skewed.execute("delete from sqlkit.conflict")
+    part_of = (
+        "1 + mod(hash_record_extended(row((resource ->> 'carer')::integer), 0)"
+        " & 9223372036854775807, 8)"
+    )
+    with database.connect() as slow, api.connect(database.dsn) as client:
+        number = slow.execute(
+            f"select {part_of} from (select '{{\"carer\": 7}}'::jsonb) as c (resource)".encode()
+        ).fetchone()
+        assert number is not None
+        slow.execute("begin")
+        slow.execute(
+            "select pg_advisory_xact_lock('sqlkit.conflict'::regclass::oid::integer,"
+            " hashtext(format('%%s %%s/8', conflict_rule_id, %s::integer)))"
+            " from sqlkit.conflict_rule",
+            number,
+        )
+        done: list[dict[str, object]] = []
+        worker = threading.Thread(
+            target=lambda: done.append(client.detect_conflicts("r", full=True, workers=2))
+        )
+        worker.start()
+        others = f"select count(*) from sqlkit.conflict where {part_of} <> %s".encode()
+        wanted = len([row for row in whole if part(slow, part_of, row[0]) != number[0]])
+        assert 0 < wanted < len(whole)
+        for _ in range(600):
+            if slow.execute(others, number).fetchone() == (wanted,):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("the others wait")
+        assert worker.is_alive()
+        slow.execute("commit")
+        worker.join(60)
+        assert done[0]["pairs_open"] == len(whole)
+    assert known(skewed) == whole
+
+
+def part(connection: psycopg.Connection, part_of: str, resource: object) -> object:
+    row = connection.execute(
+        f"select {part_of} from (select %s::jsonb) as c (resource)".encode(), [json.dumps(resource)]
+    ).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def test_parts_side_by_side_in_one_thread(visits: psycopg.Connection, database: Database) -> None:

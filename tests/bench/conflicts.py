@@ -77,6 +77,8 @@ REFERENCES = {
     + PAIRS.format(runs="run", together=TOGETHER),
     NAIVE: PAIRS.format(runs="visit", together="a.carer_id = b.carer_id"),
 }
+FLAG = "select sqlkit.flag_conflicts('twice', 'is_twice')"
+PLAIN = "update visit set is_twice = visit_id % 100 = 0"
 DETECT = "select sqlkit.detect_conflicts('twice', true)"
 
 
@@ -155,19 +157,23 @@ def follow_up(connection: psycopg.Connection, title: str, rows: int) -> list[tup
         b"update visit set ends_at = ends_at + interval '1 hour' where visit_id % 1000 = 0"
     )
     touched = seconds(connection, "select sqlkit.detect_conflicts('twice')")
-    flags = min(
-        seconds(connection, "select sqlkit.flag_conflicts('twice', 'is_twice')") for _ in range(2)
-    )
+    plain: list[float] = []
+    written: list[float] = []
+    for statement, taken in [(PLAIN, plain), (FLAG, written)] * 2:
+        # What a transaction that is taken back leaves behind is in nobody's way.
+        connection.execute("vacuum visit")
+        taken.append(seconds(connection, statement))
+    flags = min(written)
     rate = rows / flags
     return [
         (title, "-", "", f"{again:.2f}", "", "everything again, nothing new", "-"),
         (title, "-", "", f"{touched:.2f}", "", "0.1% of the rows changed", "-"),
         (
             title,
-            "-",
-            "",
+            "a plain update of all rows",
+            f"{min(plain):.2f}",
             f"{flags:.2f}",
-            "",
+            f"{flags / min(plain):.2f}",
             f"flags: {rate:,.0f} rows/s, {ROWS_A_SECOND:,}",
             "pass" if rate >= ROWS_A_SECOND else "FAIL",
         ),

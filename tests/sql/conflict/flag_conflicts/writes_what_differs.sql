@@ -1,4 +1,4 @@
--- Which rows are in an open conflict, whether, in how many, how much; through a stage and a merge.
+-- Which rows are in an open conflict, whether, in how many, how much.
 begin;
 select plan(7);
 
