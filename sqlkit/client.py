@@ -13,9 +13,7 @@ import psycopg
 from psycopg import Connection
 
 from sqlkit import calls as calls
-from sqlkit import maintenance as maintenance
 from sqlkit.compatible import check_compatible
-from sqlkit.conflicts import detect_in_parts
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import (
     CallersConnection,
@@ -25,25 +23,25 @@ from sqlkit.connections import (
 )
 from sqlkit.errors import UsageError
 from sqlkit.loader import Loader
-from sqlkit.maintenance_plan import (
-    MaintenanceOptions,
-    MaintenanceOutcome,
-    OutcomeCallback,
-    StepCallback,
-)
-from sqlkit.model import MaintenanceStep, Repaired
 from sqlkit.options import LoadOptions
-from sqlkit.refresh import Refresher, RefreshOptions
-from sqlkit.rejects import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
-from sqlkit.sources.rows import RowsLike, RowsSource
-from sqlkit.sources.rows import rows as make_rows
 from sqlkit.transient import RETRY_FOR, WaitCallback
 
+# What only some calls need is imported by them: a small load is to begin at once.
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
+
+    from sqlkit.maintenance_plan import (
+        MaintenanceOptions,
+        MaintenanceOutcome,
+        OutcomeCallback,
+        StepCallback,
+    )
+    from sqlkit.model import MaintenanceStep, Repaired
+    from sqlkit.rejects import RejectFile
+    from sqlkit.sources.rows import RowsLike
 
 PathLike = str | os.PathLike[str]
 """A path, a pattern, or ``-`` for standard input."""
@@ -210,6 +208,8 @@ class Client:
         Raises UsageError, SourceError (with source and line), or another SqlkitError with the
         SQLSTATE: SK304 where the guard refuses.
         """
+        from sqlkit.refresh import Refresher, RefreshOptions
+
         given = isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence)
         found = (
             as_sources(sources, format, dialect, tuple(columns), False) if given or sources else []
@@ -295,6 +295,9 @@ class Client:
 
         Nothing is changed.
         """
+        from sqlkit import maintenance as maintenance
+        from sqlkit.maintenance_plan import MaintenanceOptions
+
         try:
             main = self._connections.main()
             return maintenance.plan(main, options or MaintenanceOptions())
@@ -321,6 +324,9 @@ class Client:
         Raises UsageError on a connection in a transaction, or behind a proxy; DatabaseError where
         the connection is lost.
         """
+        from sqlkit import maintenance as maintenance
+        from sqlkit.maintenance_plan import MaintenanceOptions
+
         try:
             main = self._connections.main()
             return maintenance.optimize(main, options or MaintenanceOptions(), on_step, on_outcome)
@@ -342,6 +348,8 @@ class Client:
 
     def export_rejects(self, run_id: int) -> list[RejectFile]:
         """The open rejects of a run as files in the format of their sources, to be mended."""
+        from sqlkit.rejects import reject_files
+
         return reject_files(self.rejects(run_id))
 
     def replay_rejects(
@@ -352,6 +360,8 @@ class Client:
         `edit_sql` is an SQL expression that makes a new record of the column `raw` (null leaves the
         reject as it is). Rows refused again are rejects of the new run.
         """
+
+        from sqlkit.rejects import replay
 
         def load(sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
             return Loader(self._connections, options).load(sources, into)
@@ -399,6 +409,8 @@ class Client:
         try:
             main = self._main()
             if workers > 1 and not self._connections.is_single:
+                from sqlkit.conflicts import detect_in_parts
+
                 return detect_in_parts(self._connections, rule, workers)
             with main.transaction():
                 return calls.detect_conflicts(main, rule, full)
@@ -479,7 +491,9 @@ def as_sources(
 
         sources = [ArrowStreamSource(sources)]
     elif not (isinstance(sources, Sequence) and (not sources or _names_source(sources[0]))):
-        sources = [make_rows(sources, columns=columns)]
+        from sqlkit.sources.rows import rows
+
+        sources = [rows(sources, columns=columns)]
     dialect = dialect or Dialect()
     if columns and not dialect.header and not dialect.columns:
         dialect = Dialect(
@@ -493,7 +507,7 @@ def as_sources(
         )
     found: list[Source] = []
     for source in sources:
-        if isinstance(source, RowsSource):
+        if hasattr(source, "prepare"):
             source.prepare()
         if isinstance(source, str | os.PathLike):
             found += find_sources(

@@ -11,9 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
-from sqlkit import maintenance_async as maintenance
 from sqlkit.compatible import check_compatible
-from sqlkit.conflicts_async import detect_in_parts
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import (
     AsyncCallersConnection,
@@ -23,25 +21,25 @@ from sqlkit.connections_async import (
 )
 from sqlkit.errors import UsageError
 from sqlkit.loader_async import AsyncLoader
-from sqlkit.maintenance_plan import (
-    MaintenanceOptions,
-    MaintenanceOutcome,
-    OutcomeCallback,
-    StepCallback,
-)
-from sqlkit.model import MaintenanceStep, Repaired
 from sqlkit.options import LoadOptions
-from sqlkit.refresh_async import AsyncRefresher, RefreshOptions
-from sqlkit.rejects_async import RejectFile, reject_files, replay
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
-from sqlkit.sources.rows import RowsLike, RowsSource
-from sqlkit.sources.rows import rows as make_rows
 from sqlkit.transient import RETRY_FOR, WaitCallback
 
+# What only some calls need is imported by them: a small load is to begin at once.
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
+
+    from sqlkit.maintenance_plan import (
+        MaintenanceOptions,
+        MaintenanceOutcome,
+        OutcomeCallback,
+        StepCallback,
+    )
+    from sqlkit.model import MaintenanceStep, Repaired
+    from sqlkit.rejects_async import RejectFile
+    from sqlkit.sources.rows import RowsLike
 
 PathLike = str | os.PathLike[str]
 """A path, a pattern, or ``-`` for standard input."""
@@ -208,6 +206,8 @@ class AsyncClient:
         Raises UsageError, SourceError (with source and line), or another SqlkitError with the
         SQLSTATE: SK304 where the guard refuses.
         """
+        from sqlkit.refresh_async import AsyncRefresher, RefreshOptions
+
         given = isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence)
         found = (
             as_sources(sources, format, dialect, tuple(columns), False) if given or sources else []
@@ -297,6 +297,9 @@ class AsyncClient:
 
         Nothing is changed.
         """
+        from sqlkit import maintenance_async as maintenance
+        from sqlkit.maintenance_plan import MaintenanceOptions
+
         try:
             main = await self._connections.main()
             return await maintenance.plan_async(main, options or MaintenanceOptions())
@@ -323,6 +326,9 @@ class AsyncClient:
         Raises UsageError on a connection in a transaction, or behind a proxy; DatabaseError where
         the connection is lost.
         """
+        from sqlkit import maintenance_async as maintenance
+        from sqlkit.maintenance_plan import MaintenanceOptions
+
         try:
             main = await self._connections.main()
             return await maintenance.optimize_async(
@@ -346,6 +352,8 @@ class AsyncClient:
 
     async def export_rejects(self, run_id: int) -> list[RejectFile]:
         """The open rejects of a run as files in the format of their sources, to be mended."""
+        from sqlkit.rejects_async import reject_files
+
         return reject_files(await self.rejects(run_id))
 
     async def replay_rejects(
@@ -356,6 +364,8 @@ class AsyncClient:
         `edit_sql` is an SQL expression that makes a new record of the column `raw` (null leaves the
         reject as it is). Rows refused again are rejects of the new run.
         """
+
+        from sqlkit.rejects_async import replay
 
         async def load(sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
             return await AsyncLoader(self._connections, options).load(sources, into)
@@ -403,6 +413,8 @@ class AsyncClient:
         try:
             main = await self._main()
             if workers > 1 and not self._connections.is_single:
+                from sqlkit.conflicts_async import detect_in_parts
+
                 return await detect_in_parts(self._connections, rule, workers)
             async with main.transaction():
                 return await calls.detect_conflicts(main, rule, full)
@@ -483,7 +495,9 @@ def as_sources(
 
         sources = [ArrowStreamSource(sources)]
     elif not (isinstance(sources, Sequence) and (not sources or _names_source(sources[0]))):
-        sources = [make_rows(sources, columns=columns)]
+        from sqlkit.sources.rows import rows
+
+        sources = [rows(sources, columns=columns)]
     dialect = dialect or Dialect()
     if columns and not dialect.header and not dialect.columns:
         dialect = Dialect(
@@ -497,7 +511,7 @@ def as_sources(
         )
     found: list[Source] = []
     for source in sources:
-        if isinstance(source, RowsSource):
+        if hasattr(source, "prepare"):
             source.prepare()
         if isinstance(source, str | os.PathLike):
             found += find_sources(

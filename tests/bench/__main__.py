@@ -13,6 +13,7 @@ Exit code: 0 all bars held, 1 one was missed or a command failed.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import shlex
@@ -266,6 +267,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for work in works(options.rows, options.json_rows)
         if (work.name in options.only if options.only else not (work.on_request and options.quick))
     ]
+    # As pip does when it installs: an editable installation is compiled when first imported, or,
+    # with PYTHONDONTWRITEBYTECODE, each time.
+    compileall.compile_dir(HERE.parents[1] / "sqlkit", quiet=1)
     note(f"input files are kept in {cache}")
     files = {work.name: data.make(cache, work.input) for work in wanted}
     references = {
