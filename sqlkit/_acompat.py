@@ -108,6 +108,11 @@ class AsyncTask(Generic[T]):
             return asyncio.CancelledError()
         return self._task.exception()
 
+    def abandon(self) -> None:
+        """Nobody asks for the result any more; what runs in a thread may go on for a while."""
+        self._task.cancel()
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
 
 class Task(Generic[T]):
     """Work going on beside the caller's."""
@@ -136,6 +141,9 @@ class Task(Generic[T]):
         """Wait for the end; the exception it raised, if any."""
         self._thread.join()
         return self._error
+
+    def abandon(self) -> None:
+        """Nobody asks for the result any more; the thread may go on for a while."""
 
 
 class Prefetch(Generic[T]):

@@ -29,7 +29,7 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
-from sqlkit._acompat import Prefetch, run
+from sqlkit._acompat import Prefetch, Task, run
 from sqlkit._memory import peak_memory
 from sqlkit.batches import Feed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
@@ -111,6 +111,7 @@ class Loader:
         self._wal: int | None = None
         self._batches_before = 0
         self._fingerprints: dict[int, str | None] = {}
+        self._first: Task[str] | None = None  # the first source's, while it is made
         self._source_ids: dict[int, int] = {}  # of the sources that this load has begun with
         self._begun: Source | None = None  # the one in hand
 
@@ -122,6 +123,9 @@ class Loader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
+        if sources and sources[0].repeatable:
+            # Read while the server is connected.
+            self._first = Task(partial(run, sources[0].fingerprint))
         try:
             while True:
                 try:
@@ -152,6 +156,8 @@ class Loader:
                 ) from error
             raise
         finally:
+            if self._first is not None:
+                self._first.abandon()
             self._connections.release()
 
     def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
@@ -400,7 +406,7 @@ class Loader:
         self, main: Connection[Any], ways: Ways, position: int, source: Source
     ) -> None:
         if position not in self._fingerprints:
-            self._fingerprints[position] = run(source.fingerprint) if source.repeatable else None
+            self._fingerprints[position] = self._fingerprint(position, source)
         # What an earlier attempt has begun is to be continued, and not begun once more.
         again = self._options.again and position not in self._source_ids
         care = Care.NONE
@@ -445,6 +451,12 @@ class Loader:
                     raise
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
+
+    def _fingerprint(self, position: int, source: Source) -> str | None:
+        if position == 0 and self._first is not None:
+            begun, self._first = self._first, None
+            return begun.result()
+        return run(source.fingerprint) if source.repeatable else None
 
     def _more_care(self, care: Care, code: str) -> Care:
         """How to go on after an error that lies in rows."""

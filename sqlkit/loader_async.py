@@ -27,7 +27,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
-from sqlkit._acompat import Prefetch, run_async
+from sqlkit._acompat import AsyncTask, Prefetch, run_async
 from sqlkit._memory import peak_memory
 from sqlkit.batches_async import AsyncFeed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
@@ -109,6 +109,7 @@ class AsyncLoader:
         self._wal: int | None = None
         self._batches_before = 0
         self._fingerprints: dict[int, str | None] = {}
+        self._first: AsyncTask[str] | None = None  # the first source's, while it is made
         self._source_ids: dict[int, int] = {}  # of the sources that this load has begun with
         self._begun: Source | None = None  # the one in hand
 
@@ -120,6 +121,9 @@ class AsyncLoader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
+        if sources and sources[0].repeatable:
+            # Read while the server is connected.
+            self._first = AsyncTask(partial(run_async, sources[0].fingerprint))
         try:
             while True:
                 try:
@@ -150,6 +154,8 @@ class AsyncLoader:
                 ) from error
             raise
         finally:
+            if self._first is not None:
+                self._first.abandon()
             await self._connections.release()
 
     async def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
@@ -402,9 +408,7 @@ class AsyncLoader:
         self, main: AsyncConnection[Any], ways: AsyncWays, position: int, source: Source
     ) -> None:
         if position not in self._fingerprints:
-            self._fingerprints[position] = (
-                await run_async(source.fingerprint) if source.repeatable else None
-            )
+            self._fingerprints[position] = await self._fingerprint(position, source)
         # What an earlier attempt has begun is to be continued, and not begun once more.
         again = self._options.again and position not in self._source_ids
         care = Care.NONE
@@ -449,6 +453,12 @@ class AsyncLoader:
                     raise
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
+
+    async def _fingerprint(self, position: int, source: Source) -> str | None:
+        if position == 0 and self._first is not None:
+            begun, self._first = self._first, None
+            return await begun.result()
+        return await run_async(source.fingerprint) if source.repeatable else None
 
     def _more_care(self, care: Care, code: str) -> Care:
         """How to go on after an error that lies in rows."""
