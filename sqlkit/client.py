@@ -74,6 +74,8 @@ class Client:
         rest: str | None = None,
         record: str | None = None,
         feed: str | None = None,
+        query: str | None = None,
+        null_invalid: bool = False,
         create: bool = False,
         workers: int = 2,
         use_copy: bool = True,
@@ -94,9 +96,10 @@ class Client:
         (dataclasses, pydantic, attrs, msgspec, named tuples), or of tuples, for which `columns`
         names what they hold; or a table or stream of pandas, polars, Arrow and their like. Rows are
         taken in another thread, each once; `sqlkit.rows` gives them a name and a total. `into` is
-        the table, as SQL names it. `policy` says what happens to a row whose key exists: append,
-        ignore, update, newer (by the column `order_by`), fill or error; the `key` is the primary
-        key unless it names the columns of another unique index.
+        the table, as SQL names it. An address (mysql://user@host/database#table) is a table of
+        another database, or, without the table, where `query` is asked. `policy` says what happens
+        to a row whose key exists: append, ignore, update, newer (by the column `order_by`), fill or
+        error; the `key` is the primary key unless it names the columns of another unique index.
 
         `format` (csv, tsv, jsonl, xml, parquet, arrow) and `dialect` are found out from the files
         where they are not given. `columns` names the columns of a file without header, or those to
@@ -106,6 +109,8 @@ class Client:
         names the json(b) column that takes all keys that have no column of their own. Of XML,
         `record` names the element that is a row, or `feed` one of the mappings that sqlkit knows
         (prices, promos, stores), and `map` may name paths and attributes (Club/@id, ../StoreId).
+        Of another database, `null_invalid` makes null what PostgreSQL has no value for (zero dates,
+        numbers out of the column's range), which is refused otherwise.
         `create` makes the table, if it is not there, from the types that the source tells, or from
         the first rows.
 
@@ -155,7 +160,15 @@ class Client:
         )
         options.check()
         found = as_sources(
-            sources, format, dialect, tuple(columns), whole is not None, record, feed
+            sources,
+            format,
+            dialect,
+            tuple(columns),
+            whole is not None,
+            record,
+            feed,
+            query,
+            null_invalid,
         )
         loader = Loader(self._connections, options, progress, on_wait)
         try:
@@ -482,6 +495,8 @@ def as_sources(
     whole: bool,
     record: str | None = None,
     feed: str | None = None,
+    query: str | None = None,
+    null_invalid: bool = False,
 ) -> list[Source]:
     """What `Client.load` is given, as sources. Raises UsageError and SourceError."""
     if isinstance(sources, str | os.PathLike) or _is_source(sources):
@@ -517,6 +532,8 @@ def as_sources(
                 whole=whole,
                 record=record,
                 feed=feed,
+                query=query,
+                null_invalid=null_invalid,
             )
         else:
             found.append(source)

@@ -60,6 +60,15 @@ class SourceError(SqlkitError):
         self.line = line
 
 
+class LostSourceError(SourceError):
+    """The way to a source was lost while it was read; it may be there again in a while.
+
+    What the source holds then may differ from what was read of it: it is read from its beginning.
+    """
+
+    default_code = "08006"
+
+
 class DatabaseError(SqlkitError):
     """The server refused a statement; `code` is the SQLSTATE it gave."""
 

@@ -37,7 +37,7 @@ from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections, OneConnection
-from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
+from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat import heartbeat
 from sqlkit.infer import check_table_name, infer_table
 from sqlkit.model import SourceState
@@ -136,6 +136,8 @@ class Loader:
                     wait = self._wait_for(error)
                     if wait is None:
                         raise
+                    if isinstance(error, LostSourceError):
+                        self._forget_source(sources)
                 # The next attempt finds the stages of this one in the ledger, as those of the run.
                 self._connections.reset()
                 pause(wait, self._on_wait)
@@ -159,6 +161,13 @@ class Loader:
             if self._first is not None:
                 self._first.abandon()
             self._connections.release()
+
+    def _forget_source(self, sources: Sequence[Source]) -> None:
+        """The source in hand may hold something else when it is there again."""
+        for position, source in enumerate(sources):
+            if source is self._begun:
+                self._fingerprints.pop(position, None)
+                self._source_ids.pop(position, None)
 
     def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
         self._main = main = self._connections.main()

@@ -35,7 +35,7 @@ from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
-from sqlkit.errors import RejectLimitError, SqlkitError, UsageError
+from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat_async import heartbeat_async
 from sqlkit.infer import check_table_name, infer_table
 from sqlkit.model import SourceState
@@ -134,6 +134,8 @@ class AsyncLoader:
                     wait = await self._wait_for(error)
                     if wait is None:
                         raise
+                    if isinstance(error, LostSourceError):
+                        self._forget_source(sources)
                 # The next attempt finds the stages of this one in the ledger, as those of the run.
                 await self._connections.reset()
                 await pause_async(wait, self._on_wait)
@@ -157,6 +159,13 @@ class AsyncLoader:
             if self._first is not None:
                 self._first.abandon()
             await self._connections.release()
+
+    def _forget_source(self, sources: Sequence[Source]) -> None:
+        """The source in hand may hold something else when it is there again."""
+        for position, source in enumerate(sources):
+            if source is self._begun:
+                self._fingerprints.pop(position, None)
+                self._source_ids.pop(position, None)
 
     async def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
         self._main = main = await self._connections.main()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import LostSourceError, SqlkitError
 
 RETRY_FOR = 900.0
 """Seconds that a call waits, by default, for a server to come back."""
@@ -24,6 +24,7 @@ LONGEST_WAIT = 30.0
 UNREACHED_FOR = 10.0
 """Seconds for a server that has never answered: longer, if it says that it is starting."""
 
+SOURCE_LOST = "the way to the source was lost"
 CONNECTION_LOST = "the connection was lost"
 
 REASONS = {
@@ -72,6 +73,8 @@ def reason_to_wait(error: BaseException) -> str | None:
     """
     if isinstance(error, RefusedError):
         return None
+    if isinstance(error, LostSourceError):
+        return SOURCE_LOST
     if isinstance(error, SqlkitError):
         return reason_to_wait(error.__cause__) if error.__cause__ is not None else None
     if not isinstance(error, psycopg.Error):

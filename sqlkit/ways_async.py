@@ -14,6 +14,7 @@ Rows that only a look at all of a batch finds bad take it through a stage of tex
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -37,7 +38,7 @@ from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
 from sqlkit.screening_async import TEXT_COLUMNS, screen_async
-from sqlkit.sources.base import Piece, ResumePoint
+from sqlkit.sources.base import Piece, ResumePoint, Source
 from sqlkit.telling import Tally, Teller
 
 PIECE_BYTES = 4 << 20
@@ -141,7 +142,14 @@ class AsyncWays:
             return APPENDED_BYTES
         return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
 
-    def _batch_bytes(self) -> int:
+    def _commits_whole(self, source: Source) -> bool:
+        """True if a source has to be one batch: a second run could not go on with it, and would
+        take its rows for new, or refuse them."""
+        return source.is_live and self._options.policy in ("append", "error")
+
+    def _batch_bytes(self, source: Source) -> int:
+        if self._commits_whole(source):
+            return sys.maxsize
         if self._options.batch_bytes is not None:
             return self._options.batch_bytes
         return max(SMALLEST_BATCH, min(self._target.heap_bytes, LARGEST_BATCH))
@@ -157,7 +165,9 @@ class AsyncWays:
             return
         try:
             while True:
-                batch = await feed.begin(self._batch_number, self._batch_bytes(), begins)
+                batch = await feed.begin(
+                    self._batch_number, self._batch_bytes(opened.source), begins
+                )
                 self._batch_number += 1
                 if merging is None and await self._first_load(main, opened, batch):
                     pass
@@ -213,6 +223,7 @@ class AsyncWays:
             and self._streams > 1
             and options.batch_bytes is None
             and options.use_copy
+            and not self._commits_whole(opened.source)
             and not (options.atomic or options.dry_run or self._connections.is_single)
         )
 
@@ -322,7 +333,7 @@ class AsyncWays:
                 return False
             if options.batch_bytes is None:
                 # The indexes are built once, so that here a larger batch costs nothing.
-                batch.limit = LARGEST_BATCH
+                batch.limit = max(batch.limit, LARGEST_BATCH)
             rows = await self._copy_to_target(main, opened, batch, freeze=True)
             started = time.monotonic()
             counts = await calls.finish_first_load(
@@ -563,7 +574,9 @@ class AsyncWays:
         Raises RejectLimitError, with nothing of the batch in the target, if these are too many.
         """
         options = self._options
-        batch = await opened.feed.begin(self._batch_number, self._batch_bytes(), begins)
+        batch = await opened.feed.begin(
+            self._batch_number, self._batch_bytes(opened.source), begins
+        )
         self._batch_number += 1
         run_id = None if options.dry_run or options.atomic else self._run_id
         started = time.monotonic()

@@ -11,14 +11,15 @@ loader_role.py). A test marked ``deployer`` needs more rights than that, and is 
 Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
 `empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
 autocommit), `superuser` (the same, whatever --role says), `own_server` (starts a server for one
-test alone, which may kill it), `pooled_server` (`server` through PgBouncer), `sqlkit` (runs the
-command line).
+test alone, which may kill it), `pooled_server` (`server` through PgBouncer), `mariadb` (a MariaDB,
+to load from), `sqlkit` (runs the command line).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import itertools
 import os
 import subprocess
@@ -33,7 +34,7 @@ import pytest
 
 from sqlkit.server import SUPERUSER
 from tests import loader_role, servers
-from tests.servers import MAJORS, Missing, Server, Session
+from tests.servers import MAJORS, MariaServer, Missing, Server, Session
 
 SESSION_VARIABLE = "SQLKIT_TEST_SESSION"
 CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
@@ -189,6 +190,17 @@ def pooled_server(server: Server, test_session: Session) -> Iterator[Server]:
     try:
         with servers.transaction_pooler(test_session, server) as pooled:
             yield pooled
+    except Missing as reason:
+        missing(str(reason))
+
+
+@pytest.fixture(scope="session")
+def mariadb(test_session: Session) -> MariaServer:
+    """A running MariaDB that all tests share: make databases in it, do not stop it."""
+    if importlib.util.find_spec("MySQLdb") is None:
+        missing("mysqlclient is not installed: pip install 'sqlkit[mysql]'")
+    try:
+        return test_session.mariadb()
     except Missing as reason:
         missing(str(reason))
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the servers and tools that the tests need and PyPI does not have: Debian's PostgreSQL
-# with pgTAP and plpgsql_check, pg_prove, PgBouncer, Redis. Needs apt, and root or sudo without a
+# with pgTAP and plpgsql_check, pg_prove, PgBouncer, Redis, MariaDB and what its Python driver is
+# built with. Needs apt, and root or sudo without a
 # password; without them it says what to install and succeeds, and the tests skip what is missing.
 #
 # Nothing is left running: no cluster is created, no service is started. What exists is not touched.
@@ -19,7 +20,8 @@ offered() { # whether apt can install it
 
 if ! command -v apt-get >/dev/null; then
     echo "No apt here. For all tests install: PostgreSQL 15 with pgTAP and plpgsql_check," \
-        "pg_prove (TAP::Parser::SourceHandler::pgTAP), PgBouncer, Redis." >&2
+        "pg_prove (TAP::Parser::SourceHandler::pgTAP), PgBouncer, Redis, MariaDB and its client" \
+        "library's headers." >&2
     exit 0
 fi
 
@@ -33,7 +35,8 @@ choose() { # sets todo
         fi
     done
     local wanted=("postgresql-$major" "postgresql-$major-pgtap"
-        libtap-parser-sourcehandler-pgtap-perl pgbouncer redis-server)
+        libtap-parser-sourcehandler-pgtap-perl pgbouncer redis-server
+        mariadb-server libmariadb-dev gcc pkg-config python3-dev)
     if offered "postgresql-$major-plpgsql-check"; then
         wanted+=("postgresql-$major-plpgsql-check")
     fi

@@ -14,14 +14,16 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -197,6 +199,9 @@ class Session:
             programs = self.root / data.parent.name.split("-")[0] / "bin"
             with contextlib.suppress(SqlkitError, OSError):
                 Cluster(Install(programs.resolve()), data, server_user()).stop("immediate")
+        for known in self.root.glob("mariadb.json"):
+            with contextlib.suppress(OSError):
+                os.kill(int(json.loads(known.read_text())["pid"]), signal.SIGKILL)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def install(self, major: int) -> Install:
@@ -252,6 +257,17 @@ class Session:
             server.cluster.stop("immediate")
             shutil.rmtree(folder, ignore_errors=True)
 
+    def mariadb(self) -> MariaServer:
+        """The MariaDB that all tests share; started by who asks first. Raises Missing."""
+        known = self.root / "mariadb.json"
+        with self._lock("mariadb"):
+            if not known.exists():
+                folder = self.root / "mariadb"
+                folder.mkdir(mode=0o755)
+                pid, server = _start_mariadb(folder)
+                known.write_text(json.dumps({"pid": pid, "port": server.port}))
+        return MariaServer(int(json.loads(known.read_text())["port"]))
+
     def _start(self, install: Install, data: Path, settings: Mapping[str, str]) -> Server:
         cluster = Cluster(install, data, server_user())
         # Making a data directory takes a second, copying one a twentieth.
@@ -270,6 +286,81 @@ class Session:
         with (self.root / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+# --------------------------------------------------------------------------------------------
+# MariaDB
+# --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MariaServer:
+    """A running MariaDB on loopback: root has no password, app has one."""
+
+    port: int
+    host: str = "127.0.0.1"
+    user: str = "app"
+    password: str = "s3cret of app"
+
+    def url(self, database: str, table: str | None = None) -> str:
+        """The address of a database, or of one of its tables; its password is in MYSQL_PWD."""
+        fragment = "" if table is None else f"#{quote(table, safe='')}"
+        return f"mysql://{self.user}@{self.host}:{self.port}/{quote(database, safe='')}{fragment}"
+
+    def run(self, statements: str | bytes, database: str | None = None) -> None:
+        """Carry out statements as root, with the server's own client."""
+        subprocess.run(
+            [
+                "mariadb", "--no-defaults", f"--host={self.host}", f"--port={self.port}",
+                "--user=root", "--default-character-set=utf8mb4",
+                *([database] if database else []),
+            ],
+            input=statements.encode() if isinstance(statements, str) else statements,
+            stdout=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != "MYSQL_PWD"},
+            check=True,
+        )  # fmt: skip
+
+
+def _start_mariadb(folder: Path) -> tuple[int, MariaServer]:
+    """MariaDB with a new data directory in `folder`; its process and its address."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin"
+    programs = [shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")]
+    if None in programs:
+        raise Missing("MariaDB is not installed: tests/install-services.sh installs it on Debian")
+    daemon, install = programs
+    user = server_user()
+    as_user = [] if user is None else [f"--user={user.pw_name}"]
+    data = folder / "data"
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    subprocess.run(
+        [
+            str(install), "--no-defaults", f"--datadir={data}", "--skip-test-db",
+            "--auth-root-authentication-method=normal", *as_user,
+        ],
+        capture_output=True,
+        check=True,
+    )  # fmt: skip
+    server = MariaServer(free_port())
+    started = subprocess.run(
+        [
+            "sh", "-c", 'log=$1; shift; "$@" >"$log" 2>&1 </dev/null & echo $!', "sh",
+            f"{folder}/log", str(daemon), "--no-defaults", f"--datadir={data}",
+            f"--port={server.port}", f"--bind-address={server.host}", *as_user,
+            f"--socket={folder}/socket", f"--pid-file={folder}/server.pid",
+            "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M",
+            "--sql-mode=", "--default-time-zone=+03:00",
+        ],
+        stdout=subprocess.PIPE, cwd="/", start_new_session=True, check=True,
+    )  # fmt: skip
+    pid = int(started.stdout)
+    _wait_for(server, lambda: Path(f"/proc/{pid}").exists(), str(daemon))
+    server.run(
+        f"create user {server.user} identified by '{server.password}';"
+        f"grant all on *.* to {server.user};"
+    )
+    return pid, server
 
 
 @contextlib.contextmanager
@@ -316,7 +407,7 @@ logfile = {folder}/log
     ) as process:
         pooled = replace(server, port=port)
         try:
-            _wait_for(pooled, process)
+            _wait_for(pooled, lambda: process.poll() is None, program)
             yield pooled
         finally:
             process.terminate()
@@ -324,15 +415,15 @@ logfile = {folder}/log
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
+def _wait_for(server: Server | MariaServer, is_alive: Callable[[], bool], name: str) -> None:
+    for _ in range(500):
         with contextlib.suppress(OSError):
             socket.create_connection((server.host, server.port), timeout=1).close()
             return
-        if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended with exit code {process.returncode}")
+        if not is_alive():
+            raise RuntimeError(f"{name} has ended at once")
         time.sleep(0.02)
-    raise RuntimeError(f"{process.args!r} does not listen")
+    raise RuntimeError(f"{name} does not listen")
 
 
 def _copy_data(source: Path, destination: Path) -> None:

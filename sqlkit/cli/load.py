@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def load(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Files, patterns, or - for standard input."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Files, patterns, - for standard input; mysql://user@host/database#table.",
+        ),
     ],
     into: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table to load into.")],
     key: Annotated[
@@ -76,6 +79,17 @@ def load(
         str | None,
         typer.Option(help="XML of price transparency: prices, promos or stores."),
     ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="Of a database: the rows of this query."),
+    ] = None,
+    invalid: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|null",
+            help="What becomes of zero dates and values out of range, of MySQL.",
+        ),
+    ] = "refuse",
     create: Annotated[bool, typer.Option(help="Make the table from inferred types.")] = False,
     workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
     batch_bytes: Annotated[
@@ -121,6 +135,8 @@ def load(
         null=null,
         encoding=encoding,
     )
+    if invalid not in ("refuse", "null"):
+        raise UsageError(f"--invalid {invalid!r}: choose refuse or null")
     limit, share = parse_limit(reject_limit)
     # Psycopg warns of connections that it finds lost; here they are told of as errors.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -141,6 +157,8 @@ def load(
             rest=rest,
             record=record,
             feed=feed,
+            query=query,
+            null_invalid=invalid == "null",
             create=create,
             workers=workers,
             batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),

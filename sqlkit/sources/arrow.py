@@ -524,6 +524,7 @@ class ArrowStreamSource:
     declares_columns = True
     repeatable = True
     can_reopen = True
+    is_live = False  # it is gone after a crash
     size: int | None = None
 
     def __init__(self, data: Any, *, name: str = "arrow", total: int | None = None) -> None:

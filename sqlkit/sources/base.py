@@ -186,6 +186,11 @@ class Source(Protocol):
     def can_reopen(self) -> bool:
         """True if `open` may be called again, and `resume` given."""
 
+    @property
+    def is_live(self) -> bool:
+        """True if a later run, after a crash say, would find another content under the same name,
+        and could not go on. Policies that take a row for new in each run then commit it whole."""
+
     def open(self, *, database_encoding: str, resume: ResumePoint | None = None) -> Reader:
         """Open it; with `resume`, continue there or raise SourceError where the content differs."""
 

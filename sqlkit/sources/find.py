@@ -14,6 +14,7 @@ import glob
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from sqlkit.errors import SourceError, UsageError
@@ -39,6 +40,9 @@ _SUFFIXES = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
+_DATABASES = {"mysql": "sqlkit.sources.mysql", "mariadb": "sqlkit.sources.mysql"}
+"""Schemes of addresses of databases, and the modules that read from them (`source_of`)."""
+
 _JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
 _XML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[?!A-Za-z]|\xff\xfe<\0|\xfe\xff\0<")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -52,8 +56,11 @@ def find_sources(
     whole: bool = False,
     record: str | None = None,
     feed: str | None = None,
+    query: str | None = None,
+    null_invalid: bool = False,
 ) -> list[Source]:
-    """The sources that `specs` name: paths, patterns, '-' for standard input.
+    """The sources that `specs` name: paths, patterns, '-' for standard input, and tables of other
+    databases, by their addresses.
 
     The order is the one given; the files of one pattern come in natural order (part2 before
     part10). Each file of a zip archive is a source by itself, named ``path!member``, in natural
@@ -62,9 +69,10 @@ def find_sources(
     The format is `format`, else what the name says (also before .gz and the like), else what the
     content looks like. Every source is checked to be a file that can be opened, so that a load
     does not begin where a later file is missing; nothing more is read, except for the beginning
-    of files whose name says nothing. `record` names the element of XML that is a row, `feed` a
-    mapping of XML that is known (see `feeds`). With `whole`, files are JSON lines, each delivered
-    whole.
+    of files whose name says nothing. An address of a database names a table, or `query` is what is
+    asked there; with `null_invalid`, what PostgreSQL has no value for becomes null. `record` names
+    the element of XML that is a row, `feed` a mapping of XML that is known (see `feeds`). With
+    `whole`, files are JSON lines, each delivered whole.
 
     Raises SourceError and UsageError, see above.
     """
@@ -85,6 +93,22 @@ def find_sources(
         format = "xml"
     if not specs:
         raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
+    if any(_database_of(spec) for spec in specs):
+        if len(specs) > 1:
+            return [
+                source
+                for spec in specs
+                for source in find_sources(
+                    [spec], format=format, dialect=dialect, whole=whole, record=record, feed=feed,
+                    query=query, null_invalid=null_invalid,
+                )
+            ]  # fmt: skip
+        module = import_module(_DATABASES[_database_of(specs[0])])
+        return [module.source_of(specs[0], query, null_invalid=null_invalid)]
+    if query is not None:
+        raise UsageError(
+            "only a database can be asked a query", hint="Name one: mysql://user@host/database"
+        )
     dialect = check_dialect(dialect or Dialect())
     if list(specs).count("-") > 1:
         raise UsageError("standard input can be read only once, but '-' is named twice")
@@ -94,6 +118,12 @@ def find_sources(
         for path in _paths(spec)
         for file in _files(path)
     ]
+
+
+def _database_of(spec: str) -> str:
+    """The scheme of an address of a database; empty if it is none."""
+    scheme, found, _ = spec.partition("://")
+    return scheme if found and scheme in _DATABASES else ""
 
 
 def _paths(spec: str) -> list[str]:

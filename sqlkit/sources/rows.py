@@ -83,6 +83,7 @@ class RowsSource:
     passes_through = False
     repeatable = True
     can_reopen = True
+    is_live = False  # it is gone after a crash
     size: int | None = None
 
     def __init__(

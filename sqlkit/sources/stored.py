@@ -445,6 +445,7 @@ class StoredFile:
 class StoredSource:
     """What every source over a `StoredFile` has in common (see `base.Source`)."""
 
+    is_live = False
     identity: str = ""
     """What makes it another source than one of the same content."""
 

@@ -1,0 +1,320 @@
+"""What MySQL's catalog says of a table: its columns, their types, the key that it is read by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlkit.errors import SourceError
+from sqlkit.sources.mysql import rows
+from sqlkit.sources.mysql.session import Column, Row, Session, text
+
+_AS_NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year")
+_AS_TEXTS = ("char", "varchar", "date", "datetime", "timestamp", "time")
+_AS_BYTES = ("binary", "varbinary")
+GEOMETRIES = (
+    "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring",
+    "multipolygon", "geometrycollection", "geomcollection",
+)  # fmt: skip
+_JSON_CHECK = re.compile(r"json_valid\s*\(\s*`((?:[^`]|``)+)`\s*\)", re.IGNORECASE)
+
+
+def quoted(name: str) -> str:
+    """A name as MySQL writes it."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as the catalog has it."""
+
+    name: str
+    kind: str  # int, varchar, ...
+    declared: str  # int(10) unsigned
+    nullable: bool
+    default: str | None
+    extra: str
+    comment: str
+    collation: str
+    is_json: bool  # longtext that MariaDB holds to JSON, or MySQL's json
+
+    @property
+    def arguments(self) -> str:
+        """What stands in parentheses behind the type."""
+        found = re.match(r"\w+\s*\((.*)\)", self.declared, re.DOTALL)
+        return found[1] if found else ""
+
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether a number has no sign."""
+        return re.search(r"\bunsigned\b", self.declared) is not None
+
+    @property
+    def type(self) -> str:
+        """PostgreSQL's type for it."""
+        return type_of(self)
+
+    @property
+    def labels(self) -> list[str]:
+        """What enum or set may hold."""
+        return [
+            label.replace("''", "'").replace("\\\\", "\\")
+            for label in re.findall(r"'((?:[^']|'')*)'", self.arguments)
+        ]
+
+
+def type_of(column: TableColumn) -> str:
+    """PostgreSQL's type for a column of MySQL's, which holds every value of it but zero dates.
+
+    Without sign: the next wider type. tinyint(1) and bit(1) are boolean, year is smallint. datetime
+    is timestamp, timestamp is timestamptz, and time, which may exceed a day, is interval. enum is
+    text, set text[], both with a CHECK; json is jsonb. Bytes, and geometry as WKB, are bytea.
+    """
+    kind, unsigned = column.kind, column.is_unsigned
+    if column.is_json:
+        return "jsonb"
+    if column.declared == "tinyint(1)":
+        return "boolean"
+    if kind == "bit":
+        return "boolean" if column.arguments == "1" else f"bit({column.arguments})"
+    if kind in ("decimal", "numeric"):
+        return f"numeric({column.arguments})"
+    if kind in ("char", "varchar"):
+        # MySQL has empty ones.
+        return f"varchar({max(1, int(column.arguments or 1))})"
+    if kind in ("datetime", "timestamp", "time"):
+        name = {"datetime": "timestamp", "timestamp": "timestamptz", "time": "interval"}[kind]
+        return f"{name}({column.arguments or 0})"
+    if kind in GEOMETRIES:
+        return "bytea"
+    known = {
+        "tinyint": "smallint",
+        "smallint": "integer" if unsigned else "smallint",
+        "mediumint": "integer",
+        "int": "bigint" if unsigned else "integer",
+        "bigint": "numeric(20,0)" if unsigned else "bigint",
+        "float": "real",
+        "double": "double precision",
+        "year": "smallint",
+        "date": "date",
+        "set": "text[]",
+        "inet4": "inet",
+        "inet6": "inet",
+        "uuid": "uuid",
+    }
+    if kind in known:
+        return known[kind]
+    return "bytea" if kind.endswith(("binary", "blob")) else "text"
+
+
+def column_type(column: Column, values: Iterable[bytes | None]) -> str:
+    """PostgreSQL's type for a column of a query, by what the answer tells of it.
+
+    `values` are the first ones: the answer does not always tell bytes from text.
+    """
+    kind, unsigned = column.type, column.is_unsigned
+    if kind == rows.TINY:
+        return "boolean" if column.length == 1 and not unsigned else "smallint"
+    if kind == rows.BIT:
+        return "boolean" if column.length == 1 else f"bit({column.length})"
+    known = {
+        rows.SHORT: "integer" if unsigned else "smallint",
+        rows.INT24: "integer",
+        rows.LONG: "bigint" if unsigned else "integer",
+        rows.LONGLONG: "numeric(20,0)" if unsigned else "bigint",
+        rows.NEWDECIMAL: "numeric",
+        rows.FLOAT: "real",
+        rows.DOUBLE: "double precision",
+        rows.YEAR: "smallint",
+        rows.DATE: "date",
+        rows.NEWDATE: "date",
+        rows.TIME: "interval",
+        rows.DATETIME: "timestamp",
+        rows.TIMESTAMP: "timestamptz",
+        rows.JSON: "jsonb",
+        rows.GEOMETRY: "bytea",
+    }
+    if kind in known:
+        return known[kind]
+    is_bytes = column.may_be_bytes and not all(
+        value is None or rows.is_utf8(value) for value in values
+    )
+    return "bytea" if is_bytes else "text"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A unique key without nulls, by whose order a table is read."""
+
+    index: str  # quoted
+    columns: tuple[TableColumn, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def order(self) -> str:
+        """What to order by."""
+        return ", ".join(map(quoted, self.names))
+
+    def after(self, last: Row | None, session: Session) -> str:
+        """The condition for the rows behind a key, so that it is answered by a range of the index.
+
+        (a, b) > (1, 2) would be read from the index's beginning.
+        """
+        if last is None:
+            return ""
+        values = [
+            _literal(column, value, session)
+            for column, value in zip(self.columns, last, strict=True)
+        ]
+        names = [quoted(name) for name in self.names]
+        parts = []
+        for position in range(len(names)):
+            equal = [f"{names[before]} = {values[before]}" for before in range(position)]
+            parts.append(" and ".join([*equal, f"{names[position]} > {values[position]}"]))
+        return " where (" + ") or (".join(parts) + ")"
+
+
+def _literal(column: TableColumn, value: bytes | None, session: Session) -> str:
+    assert value is not None
+    if column.kind in _AS_NUMBERS:
+        if not re.fullmatch(rb"-?\d+(\.\d+)?", value):
+            raise ValueError(f"{value!r} is no number")
+        return value.decode()
+    if column.kind in _AS_BYTES:
+        return f"x'{value.hex()}'"
+    return session.literal(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or view."""
+
+    schema: str
+    name: str
+    columns: tuple[TableColumn, ...]
+    key: Key | None
+    row_bytes: int
+
+    @property
+    def quoted(self) -> str:
+        """Its name, as MySQL writes it."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """PostgreSQL's types of its columns."""
+        return {column.name: column.type for column in self.columns}
+
+    def selected(self, names: Iterable[str]) -> str:
+        """Columns as they are to be selected."""
+        by_name = {column.name: column for column in self.columns}
+        return ", ".join(_selected(by_name[name]) for name in names)
+
+
+def _selected(column: TableColumn) -> str:
+    # A float is written with six digits, which are not all it has.
+    name = quoted(column.name)
+    return f"{name} + 0e0 as {name}" if column.kind == "float" else name
+
+
+def look_up(session: Session, schema: str, name: str) -> Table:
+    """What the catalog says of a table. Raises SourceError."""
+    where = f"table_schema = {_text(session, schema)} and table_name = {_text(session, name)}"
+    found = session.ask(
+        "select table_schema, table_name, avg_row_length from information_schema.tables "
+        f"where {where}"
+    )
+    if not found:
+        near = [
+            text(row[0])
+            for row in session.ask(
+                "select table_name from information_schema.tables "
+                f"where table_schema = {_text(session, schema)} order by 1"
+            )
+        ]
+        raise SourceError(
+            f"there is no table {name} in {schema}, or the user may not see it",
+            source=session.name,
+            code="SK102",
+            detail=f"Tables: {', '.join(near)}." if near else None,
+            hint="Name one behind the #, in the case in which the server has it.",
+        )
+    json_columns = _json_columns(session, where)
+    columns = tuple(
+        TableColumn(
+            name=text(row[0]),
+            kind=text(row[1]).lower(),
+            declared=text(row[2]),
+            nullable=row[3] == b"YES",
+            default=None if row[4] is None else text(row[4]),
+            extra=text(row[5]),
+            comment=text(row[6]),
+            collation=text(row[7]),
+            is_json=row[1] == b"json" or text(row[0]) in json_columns,
+        )
+        for row in session.ask(
+            "select column_name, data_type, column_type, is_nullable, column_default, extra, "
+            f"column_comment, collation_name from information_schema.columns where {where} "
+            "order by ordinal_position"
+        )
+    )
+    return Table(
+        schema=schema,
+        name=name,
+        columns=columns,
+        key=_key(session, where, columns),
+        row_bytes=int(found[0][2] or 0),
+    )
+
+
+def _text(session: Session, value: str) -> str:
+    return session.literal(value.encode())
+
+
+def _json_columns(session: Session, where: str) -> set[str]:
+    """Those that MariaDB holds to JSON, which it has no type for."""
+    if not session.is_mariadb:
+        return set()
+    clauses = session.ask(
+        "select check_clause from information_schema.check_constraints "
+        f"where {where.replace('table_schema', 'constraint_schema')}"
+    )
+    return {
+        name[1].replace("``", "`")
+        for row in clauses
+        if (name := _JSON_CHECK.fullmatch(text(row[0]).strip()))
+    }
+
+
+def _key(session: Session, where: str, columns: Sequence[TableColumn]) -> Key | None:
+    """The primary key, else a unique one that holds no null, if its order can be read by."""
+    by_name = {column.name: column for column in columns}
+    usable = _AS_NUMBERS + _AS_TEXTS + _AS_BYTES
+    indexes: dict[str, list[tuple[str, bool]]] = {}
+    for found, column, prefix in session.ask(
+        "select index_name, column_name, sub_part from information_schema.statistics "
+        f"where {where} and non_unique = 0 and index_type = 'BTREE' "
+        "order by index_name = 'PRIMARY' desc, index_name, seq_in_index"
+    ):
+        name = text(column)
+        fits = (
+            prefix is None
+            and name in by_name
+            and not by_name[name].nullable
+            and by_name[name].kind in usable
+        )
+        indexes.setdefault(text(found), []).append((name, fits))
+    for index, parts in indexes.items():
+        if all(fits for _, fits in parts):
+            return Key(quoted(index), tuple(by_name[name] for name, _ in parts))
+    return None
