@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlkit.sources.base import CopyFormat, Piece
 
 _GROUP = re.compile(r"(?<!\\)\((?!\?)")
+_QUANTIFIER = re.compile(r"(?<![(\\])\?|\{\d+,\d+\}")
 _NEWLINE = re.compile(rb"\n")
 _CARRIAGE_RETURN = re.compile(rb"\r")
 
@@ -155,8 +156,9 @@ class Sieve:
             # An escape may be of a character that jsonb has no room for.
             unquoted, quoted = rb"[^\\\n%b%b]*+" % (delimiter, b"" if high else rb"\x80-\xff"), b""
         elif column.pattern is not None:
-            # Without ^ and $; groups that capture would cost a third more.
-            unquoted = quoted = _GROUP.sub("(?:", f"({column.pattern[1:-1]})").encode()
+            # Without ^ and $; groups that capture would cost a third more, and ways back double.
+            pattern = _GROUP.sub("(?:", f"({column.pattern[1:-1]})")
+            unquoted = quoted = _QUANTIFIER.sub(r"\g<0>+", pattern).encode()
         else:
             unquoted, quoted = rb"(?!)", b""
         if quote and quoted:
