@@ -166,7 +166,8 @@ class Screen:
     """How pieces are screened."""
 
     plan: str
-    with_constraints: bool
+    has_constraints: bool  # there are some that can be screened for
+    with_constraints: bool  # they are
     codec: str  # of the raw text
 
 
@@ -180,6 +181,7 @@ class OpenSource:
     plan: ColumnPlan
     feed: AsyncFeed
     screen: Screen | None = None
+    probe: Screen | None = None  # for a look at the first rows, where none is screened for that
 
     @property
     def copy_format(self) -> CopyFormat:

@@ -473,6 +473,18 @@ def screen_rows(connection: Connection[Any], plan: str) -> list[list[Any]]:
     return rows
 
 
+def screen_stage(
+    connection: Connection[Any], plan: str, stage: str, after: str | None
+) -> tuple[list[list[Any]], str | None]:
+    """Takes from a stage the rows behind a place that break constraints: what they were, as
+    `screen_rows` tells it, and the place where the stage ends."""
+    found = _value(
+        connection, "select sqlkit.screen_stage(%s::jsonb, %s, %s::tid)::text", plan, stage, after
+    )
+    told: dict[str, Any] = json.loads(found)
+    return told["broken"], told["last"]
+
+
 def check_reject_limit(
     connection: Connection[Any],
     run_id: int,

@@ -483,6 +483,18 @@ async def screen_rows(connection: AsyncConnection[Any], plan: str) -> list[list[
     return rows
 
 
+async def screen_stage(
+    connection: AsyncConnection[Any], plan: str, stage: str, after: str | None
+) -> tuple[list[list[Any]], str | None]:
+    """Takes from a stage the rows behind a place that break constraints: what they were, as
+    `screen_rows` tells it, and the place where the stage ends."""
+    found = await _value(
+        connection, "select sqlkit.screen_stage(%s::jsonb, %s, %s::tid)::text", plan, stage, after
+    )
+    told: dict[str, Any] = json.loads(found)
+    return told["broken"], told["last"]
+
+
 async def check_reject_limit(
     connection: AsyncConnection[Any],
     run_id: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntFlag
 
 LIMIT_PASSED = "SK301"
 
@@ -16,28 +16,29 @@ CONSTRAINT = ("23514", "23503")
 """Beginnings of those that screening finds by looking at values, and at constraints too."""
 
 
-class Care(IntEnum):
+class Care(IntFlag):
     """How carefully a source is read."""
 
     NONE = 0
     """Pieces go to COPY as they are."""
     VALUES = 1
-    """Pieces are screened: records that are no rows, and values that are none, are kept away."""
+    """Records that are no rows, and values that are none, are kept away from COPY."""
     CONSTRAINTS = 2
-    """So are rows that break a CHECK or foreign key."""
-    SINGLY = 3
+    """Rows that break a CHECK or foreign key are kept away from the target."""
+    SINGLY = 4
     """The next batch goes through a stage of text, where all that is wrong with it is found."""
 
     def after(self, code: str) -> Care:
         """How to go on after an error of this SQLSTATE, where pieces can be screened."""
-        if code == LIMIT_PASSED:
-            return Care.SINGLY
-        wanted = Care.SINGLY
-        if code.startswith(ONE_VALUE):
-            wanted = Care.VALUES
-        elif code in CONSTRAINT:
+        if code in CONSTRAINT:
             wanted = Care.CONSTRAINTS
-        return wanted if wanted > self else Care(self + 1)
+        elif code.startswith(ONE_VALUE):
+            wanted = Care.VALUES
+        else:
+            return Care.SINGLY
+        # A domain's CHECK is a matter of the value, whatever the code says.
+        both = Care.VALUES | Care.CONSTRAINTS
+        return Care.SINGLY if both in self else both if wanted in self else self | wanted
 
 
 def may_be_rows(code: str | None) -> bool:

@@ -471,15 +471,16 @@ class AsyncLoader:
 
     def _more_care(self, care: Care, code: str) -> Care:
         """How to go on after an error that lies in rows."""
+        return care.after(code) if self._can_screen and self._may_screen() else Care.SINGLY
+
+    def _may_screen(self) -> bool:
+        """True if rows may be refused, and kept away from those that are loaded."""
         options = self._options
-        if (
+        return not (
             (options.reject_limit == 0 and options.reject_share is None)
             # Another connection does not see what this one has not committed.
             or (options.atomic or self._is_whole or self._connections.is_single)
-            or not self._can_screen
-        ):
-            return Care.SINGLY
-        return care.after(code)
+        )
 
     @asynccontextmanager
     async def _opened(
@@ -514,32 +515,38 @@ class AsyncLoader:
                 rest=self._options.rest,
             )
             self._check_plan(source, plan)
-            screen = None
-            if care == Care.NONE:
-                pieces = reader.pieces(plan.wanted, ways.piece_bytes(), plan.ignored)
-                prefetch = Prefetch(pieces, ahead=self._streams)
-            else:
+            screen = probe = None
+            if isinstance(reader, ScreeningReader) and care != Care.SINGLY and self._may_screen():
+                sieve, screen = await plan_screen_async(
+                    main,
+                    self._target.name,
+                    self._options.policy,
+                    self._key,
+                    source,
+                    reader,
+                    plan,
+                    care,
+                )
+                # Of these rows all are written that are not there already, so that a broken
+                # constraint is one in any case.
+                if self._options.policy == "update" and not screen.with_constraints:
+                    probe = screen if screen.has_constraints else None
+            if care != Care.NONE:
                 # Rejects are written as a file again in the way of their source.
                 await calls.describe_source(main, state.source_id, reader.layout)
-                if care == Care.SINGLY or not isinstance(reader, ScreeningReader):
-                    pieces = reader.single_records(plan.wanted, ways.piece_bytes(), plan.ignored)
-                    prefetch = Prefetch(pieces, ahead=self._streams)
-                else:
-                    sieve, screen = await plan_screen_async(
-                        main,
-                        self._target.name,
-                        self._options.policy,
-                        self._key,
-                        source,
-                        reader,
-                        plan,
-                        care,
-                    )
-                    screenings = reader.screenings(
-                        plan.wanted, ways.piece_bytes(), plan.ignored, sieve
-                    )
-                    prefetch = Prefetch(screenings, ahead=self._streams)
-            yield OpenSource(source, state.source_id, reader, plan, AsyncFeed(prefetch), screen)
+            if care == Care.NONE:
+                screen = None
+                pieces = reader.pieces(plan.wanted, ways.piece_bytes(), plan.ignored)
+                prefetch = Prefetch(pieces, ahead=self._streams)
+            elif screen is not None and isinstance(reader, ScreeningReader):
+                screenings = reader.screenings(plan.wanted, ways.piece_bytes(), plan.ignored, sieve)
+                prefetch = Prefetch(screenings, ahead=self._streams)
+            else:
+                pieces = reader.single_records(plan.wanted, ways.piece_bytes(), plan.ignored)
+                prefetch = Prefetch(pieces, ahead=self._streams)
+            yield OpenSource(
+                source, state.source_id, reader, plan, AsyncFeed(prefetch), screen, probe
+            )
         finally:
             if prefetch is not None:
                 await run_async(prefetch.close)

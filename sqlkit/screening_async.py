@@ -15,7 +15,7 @@ from sqlkit.care import Care
 from sqlkit.columns import ColumnPlan
 from sqlkit.copy_async import copy_to_session_async
 from sqlkit.sources.base import Piece, ScreeningReader, Source
-from sqlkit.sources.screen import ScreenedColumn, Sieve
+from sqlkit.sources.screen import ScreenedColumn, Screening, Sieve
 
 TEXT_COLUMNS = (
     "sqlkit_first_line",
@@ -51,21 +51,32 @@ async def plan_screen_async(
         ScreenedColumn(**told, is_json=wanted.is_json and not source.declares_columns)
         for told, wanted in zip(found["columns"], plan.wanted, strict=True)
     ]
-    with_constraints = care == Care.CONSTRAINTS and found["constraints"] is not None
-    sieve = Sieve(columns, reader.single_format)
-    return sieve, Screen(json.dumps(found), with_constraints, reader.codec)
+    has_constraints = found["constraints"] is not None
+    with_constraints = has_constraints and Care.CONSTRAINTS in care
+    sieve = Sieve(columns if Care.VALUES in care else (), reader.single_format)
+    return sieve, Screen(json.dumps(found), has_constraints, with_constraints, reader.codec)
 
 
 async def screen_async(
-    connection: AsyncConnection[Any], opened: OpenSource, batch: Batch, taken: Taken
-) -> Piece:
-    """A piece without its bad rows, which are noted with the batch."""
+    connection: AsyncConnection[Any],
+    opened: OpenSource,
+    batch: Batch,
+    taken: Taken,
+    *,
+    to_stage: bool = False,
+) -> tuple[Piece, set[int]]:
+    """A piece without its bad rows, which are noted with the batch; the numbers of those left out.
+
+    Rows that break constraints are among them unless it goes `to_stage`, where they are found at
+    less cost: see `screen_stage_async`.
+    """
     screening, screen = taken.screening, opened.screen
     if screening is None or screen is None:
-        return taken.piece
+        return taken.piece, set()
     piece, place = screening.piece, screening.place
-    if not screening.singles and not screen.with_constraints:
-        return piece
+    with_constraints = screen.with_constraints and not to_stage
+    if not screening.singles and not with_constraints:
+        return piece, set()
     rejects: list[Refused] = []
     bad: set[int] = set()
     format = opened.reader.single_format
@@ -79,17 +90,49 @@ async def screen_async(
             rejects = await calls.screen_text(connection, screen.plan)
             rows = {place(row)[0]: row for row in screening.doubtful}
             bad = {rows[reject[0]] for reject in rejects if reject[0] in rows}
-        if screen.with_constraints:
-            sound = [row for row in range(len(screening.ends())) if row not in bad]
+        if with_constraints:
             data = screening.without(bad)
             await copy_to_session_async(
                 connection, "sqlkit_typed", opened.plan.staged, format, data
             )
-            for number, column, code, message in await calls.screen_rows(connection, screen.plan):
-                row = sound[number - 1]
-                first, last, raw = place(row)
-                text = raw.decode(screen.codec)
-                rejects.append([first, last, text, column, code, message])
-                bad.add(row)
+            broken = await calls.screen_rows(connection, screen.plan)
+            rejects += _refused(screening, screen, bad, broken)
     batch.rejects.add(sorted(rejects, key=itemgetter(0)))
-    return replace(piece, data=screening.without(bad))
+    return replace(piece, data=screening.without(bad)), bad
+
+
+async def screen_stage_async(
+    connection: AsyncConnection[Any],
+    opened: OpenSource,
+    batch: Batch,
+    taken: Taken,
+    left_out: set[int],
+    stage: str,
+    after: str | None,
+) -> tuple[int, str | None]:
+    """Take from a stage what breaks constraints, of the rows that COPY has put behind `after`.
+
+    Returns how many they were, and where the stage ends.
+    """
+    screening, screen = taken.screening, opened.screen
+    if screening is None or screen is None or not screen.with_constraints:
+        return 0, after
+    broken, after = await calls.screen_stage(connection, screen.plan, stage, after)
+    batch.rejects.add(_refused(screening, screen, left_out, broken))
+    return len(broken), after
+
+
+def _refused(
+    screening: Screening, screen: Screen, left_out: set[int], broken: list[list[Any]]
+) -> list[Refused]:
+    """What the server says of rows by their numbers, with their places; they are left out too."""
+    if not broken:
+        return []
+    rows = [row for row in range(len(screening.ends())) if row not in left_out]
+    found = []
+    for number, column, code, message in broken:
+        row = rows[number - 1]
+        first, last, raw = screening.place(row)
+        found.append([first, last, raw.decode(screen.codec), column, code, message])
+        left_out.add(row)
+    return found

@@ -29,7 +29,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import Event, Lock, Task
-from sqlkit.batches import Batch, OpenSource, Taken
+from sqlkit.batches import Batch, OpenSource, Screen, Taken
 from sqlkit.care import LIMIT_PASSED
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy, in_source
@@ -39,7 +39,7 @@ from sqlkit.errors import RejectLimitError, SqlkitError
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
-from sqlkit.screening import TEXT_COLUMNS, screen
+from sqlkit.screening import TEXT_COLUMNS, screen, screen_stage
 from sqlkit.sources.base import Piece, ResumePoint, Source
 from sqlkit.telling import Tally, Teller
 
@@ -384,11 +384,15 @@ class Ways:
         self, connection: Connection[Any], opened: OpenSource, batch: Batch, taken: Taken
     ) -> Piece:
         """A piece without its bad rows. Raises SK301 where these are too many."""
-        piece = screen(connection, opened, batch, taken)
+        piece, _ = screen(connection, opened, batch, taken)
+        self._check_limit(batch)
+        return piece
+
+    def _check_limit(self, batch: Batch) -> None:
+        """Raises SK301 where too many rows of a batch are bad for it to be of any use."""
         limit = self._options.reject_limit
         if limit is not None and self._tally.rows.rejected + batch.rejects.count > limit:
             raise SqlkitError("the limit of rejects was passed", code=LIMIT_PASSED)
-        return piece
 
     def _record(
         self,
@@ -463,17 +467,43 @@ class Ways:
                 # Other streams add theirs meanwhile: where it stands is known afterwards.
                 batch.stages.append(stage)
                 position = batch.stages.index(stage)
+                ends: str | None = None  # the stage, as far as it is screened
                 while taken is not None:
-                    piece = self._screened(connection, opened, batch, taken)
+                    piece, left_out = screen(connection, opened, batch, taken, to_stage=True)
                     rows = self._copy_piece(
                         connection, opened, stage, piece, freeze=not self._connections.is_single
                     )
-                    batch.pieces.append({"stage": position, "piece": taken.order, "rows": rows})
+                    broken, ends = screen_stage(
+                        connection, opened, batch, taken, left_out, stage, ends
+                    )
+                    self._check_limit(batch)
+                    if taken.order == 0 and opened.probe is not None:
+                        self._look_at_first(connection, opened, opened.probe, stage)
+                    batch.pieces.append(
+                        {"stage": position, "piece": taken.order, "rows": rows - broken}
+                    )
                     self._teller.tell(opened.source.name, opened.reader, piece, "copy")
                     taken = opened.feed.take(batch)
         except BaseException:
             opened.feed.fail()
             raise
+
+    def _look_at_first(
+        self,
+        connection: Connection[Any],
+        opened: OpenSource,
+        probe: Screen,
+        stage: str,
+    ) -> None:
+        """Raises early what the merge would: that rows break a CHECK or foreign key.
+
+        Where some of the first rows do, the others need not be copied in vain.
+        """
+        opened.probe = None
+        broken, _ = calls.screen_stage(connection, probe.plan, stage, None)
+        if broken:
+            _, _, code, message = broken[0]
+            raise SqlkitError(message, code=code)
 
     def _copy_piece(
         self,

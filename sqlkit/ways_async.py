@@ -27,7 +27,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncTask
-from sqlkit.batches_async import Batch, OpenSource, Taken
+from sqlkit.batches_async import Batch, OpenSource, Screen, Taken
 from sqlkit.care import LIMIT_PASSED
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy, in_source
@@ -37,7 +37,7 @@ from sqlkit.errors import RejectLimitError, SqlkitError
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
-from sqlkit.screening_async import TEXT_COLUMNS, screen_async
+from sqlkit.screening_async import TEXT_COLUMNS, screen_async, screen_stage_async
 from sqlkit.sources.base import Piece, ResumePoint, Source
 from sqlkit.telling import Tally, Teller
 
@@ -390,11 +390,15 @@ class AsyncWays:
         self, connection: AsyncConnection[Any], opened: OpenSource, batch: Batch, taken: Taken
     ) -> Piece:
         """A piece without its bad rows. Raises SK301 where these are too many."""
-        piece = await screen_async(connection, opened, batch, taken)
+        piece, _ = await screen_async(connection, opened, batch, taken)
+        self._check_limit(batch)
+        return piece
+
+    def _check_limit(self, batch: Batch) -> None:
+        """Raises SK301 where too many rows of a batch are bad for it to be of any use."""
         limit = self._options.reject_limit
         if limit is not None and self._tally.rows.rejected + batch.rejects.count > limit:
             raise SqlkitError("the limit of rejects was passed", code=LIMIT_PASSED)
-        return piece
 
     async def _record(
         self,
@@ -473,17 +477,45 @@ class AsyncWays:
                 # Other streams add theirs meanwhile: where it stands is known afterwards.
                 batch.stages.append(stage)
                 position = batch.stages.index(stage)
+                ends: str | None = None  # the stage, as far as it is screened
                 while taken is not None:
-                    piece = await self._screened(connection, opened, batch, taken)
+                    piece, left_out = await screen_async(
+                        connection, opened, batch, taken, to_stage=True
+                    )
                     rows = await self._copy_piece(
                         connection, opened, stage, piece, freeze=not self._connections.is_single
                     )
-                    batch.pieces.append({"stage": position, "piece": taken.order, "rows": rows})
+                    broken, ends = await screen_stage_async(
+                        connection, opened, batch, taken, left_out, stage, ends
+                    )
+                    self._check_limit(batch)
+                    if taken.order == 0 and opened.probe is not None:
+                        await self._look_at_first(connection, opened, opened.probe, stage)
+                    batch.pieces.append(
+                        {"stage": position, "piece": taken.order, "rows": rows - broken}
+                    )
                     self._teller.tell(opened.source.name, opened.reader, piece, "copy")
                     taken = await opened.feed.take(batch)
         except BaseException:
             opened.feed.fail()
             raise
+
+    async def _look_at_first(
+        self,
+        connection: AsyncConnection[Any],
+        opened: OpenSource,
+        probe: Screen,
+        stage: str,
+    ) -> None:
+        """Raises early what the merge would: that rows break a CHECK or foreign key.
+
+        Where some of the first rows do, the others need not be copied in vain.
+        """
+        opened.probe = None
+        broken, _ = await calls.screen_stage(connection, probe.plan, stage, None)
+        if broken:
+            _, _, code, message = broken[0]
+            raise SqlkitError(message, code=code)
 
     async def _copy_piece(
         self,

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e3c5fa049ac207cc61964b6fb1f069c9d866f347836d4bd922f0e742ba74f153",
+        sha256="870f80fe5c7ae694d071ace7329dc083b5ea7f85d7d17b5fe5defffac0652cad",
     )
 
 

@@ -63,12 +63,13 @@ begin
             format(
                 '%I %s%s',
                 k.name,
-                coalesce(format_type(a.atttypid, a.atttypmod), 'text'),
+                -- No constraint looks at the others, which are not read twice.
+                case when t.is_looked_at then format_type(a.atttypid, a.atttypmod) else 'text' end,
                 (
                     select format(' collate %I.%I', n.nspname, l.collname)
                     from pg_collation as l
                     join pg_namespace as n on n.oid = l.collnamespace
-                    where l.oid = a.attcollation
+                    where l.oid = a.attcollation and t.is_looked_at
                 )
             ),
             ', ' order by k.position
@@ -98,7 +99,14 @@ begin
             and a.attname = k.name
             and a.attnum > 0
             and not a.attisdropped
-            and k.name <> all (p_left_out);
+            and k.name <> all (p_left_out)
+    cross join lateral (
+        select exists (
+            select
+            from pg_constraint as c
+            where c.conrelid = p_target and c.contype in ('c', 'f') and c.conkey && array[a.attnum, 0::smallint]
+        )
+    ) as t (is_looked_at);
     select
         string_agg(
             format(

@@ -1925,12 +1925,13 @@ stable
 set search_path = pg_catalog, pg_temp
 as $plan_screen$
 declare
-    v_name name := (select c.relname from pg_class as c where c.oid = p_target);
     v_loaded name[];
     v_types text;
     v_columns jsonb;
     v_nulls text;
-    v_constraints text;
+    v_checks text;
+    v_references text;
+    v_constraints jsonb;
 begin
     perform sqlkit._check_target(p_target);
     select
@@ -1939,12 +1940,13 @@ begin
             format(
                 '%I %s%s',
                 k.name,
-                coalesce(format_type(a.atttypid, a.atttypmod), 'text'),
+                -- No constraint looks at the others, which are not read twice.
+                case when t.is_looked_at then format_type(a.atttypid, a.atttypmod) else 'text' end,
                 (
                     select format(' collate %I.%I', n.nspname, l.collname)
                     from pg_collation as l
                     join pg_namespace as n on n.oid = l.collnamespace
-                    where l.oid = a.attcollation
+                    where l.oid = a.attcollation and t.is_looked_at
                 )
             ),
             ', ' order by k.position
@@ -1974,7 +1976,14 @@ begin
             and a.attname = k.name
             and a.attnum > 0
             and not a.attisdropped
-            and k.name <> all (p_left_out);
+            and k.name <> all (p_left_out)
+    cross join lateral (
+        select exists (
+            select
+            from pg_constraint as c
+            where c.conrelid = p_target and c.contype in ('c', 'f') and c.conkey && array[a.attnum, 0::smallint]
+        )
+    ) as t (is_looked_at);
     select
         string_agg(
             format(
@@ -1985,28 +1994,31 @@ begin
             '' order by c.ordinality
         ) filter (where c.error_code = '23502'),
         string_agg(
+            -- A subquery for each row, as in the condition, would cost more than COPY does.
+            format('when not coalesce((%s), true) then %s', c.expression, c.ordinality),
+            ' ' order by c.ordinality
+        ) filter (where c.error_code = '23514'),
+        string_agg(
             format(
-                'select %1$s, %2$I.ctid, %3$L::name, %4$L, %5$L from pg_temp.sqlkit_typed as %2$I where %6$s',
+                'select s.ctid as place, %s as broken from %%1$s as s where %%2$s and %s',
                 c.ordinality,
-                case when c.expression is null then 's' else v_name end,
-                c.column_name,
-                c.error_code,
-                c.message,
-                -- A subquery for each row, as in the condition, would cost more than COPY does.
-                case
-                    when c.expression is null then c.condition
-                    else format('not coalesce((%s), true)', c.expression)
-                end
+                -- It is formatted once more.
+                replace(c.condition, '%', '%%')
             ),
             ' union all ' order by c.ordinality
-        ) filter (where c.error_code <> '23502' and c.is_of_one_row)
-    into v_nulls, v_constraints
+        ) filter (where c.error_code = '23503' and c.is_of_one_row),
+        jsonb_object_agg(c.ordinality, jsonb_build_array(c.column_name, c.error_code, c.message))
+            filter (where c.error_code <> '23502' and c.is_of_one_row)
+    into v_nulls, v_checks, v_references, v_constraints
     from sqlkit._constraint_checks(p_target, v_loaded, p_policy, p_key) with ordinality as c;
     return jsonb_build_object(
         'columns', v_columns,
         'text_columns', sqlkit._column_list(p_columns, '%I text'),
         'typed_columns', v_types,
         'input', sqlkit._input_errors('pg_temp.sqlkit_text', p_target, v_loaded) || coalesce(v_nulls, ''),
+        'name', (select c.relname from pg_class as c where c.oid = p_target),
+        'checks', v_checks,
+        'references', v_references,
         'constraints', v_constraints
     );
 end;
@@ -2070,33 +2082,98 @@ they need: a list of lists of first line, last line, raw text, column, SQLSTATE 
 far as their values can tell.';
 
 
+create or replace function sqlkit._broken_rows(p_plan jsonb, p_relation regclass, p_after tid)
+returns table (number bigint, place tid, reason jsonb)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Rows are numbered as they stand.
+set max_parallel_workers_per_gather = 0
+set synchronize_seqscans = off
+as $broken_rows$
+declare
+    v_from text := format('ctid > %L::tid', coalesce(p_after, '(0,0)'));
+    v_queries text[];
+begin
+    if p_plan ->> 'checks' is not null then
+        v_queries := v_queries || format(
+            'select r.number, r.place, r.broken from ('
+            'select row_number() over () as number, %1$I.ctid as place, case %2$s else 0 end as broken '
+            'from %3$s as %1$I where %4$s) as r where r.broken > 0',
+            p_plan ->> 'name', p_plan ->> 'checks', p_relation, v_from
+        );
+    end if;
+    if p_plan ->> 'references' is not null then
+        v_queries := v_queries || format(
+            'select n.number, n.place, e.broken from (%s) as e join ('
+            'select row_number() over () as number, s.ctid as place from %s as s where %s) as n '
+            'on n.place = e.place',
+            format(p_plan ->> 'references', p_relation, v_from), p_relation, v_from
+        );
+    end if;
+    if v_queries is null then
+        return;
+    end if;
+    return query execute format(
+        'select distinct on (b.number) b.number, b.place, $1 -> b.broken::text '
+        'from (%s) as b order by b.number, b.broken',
+        array_to_string(v_queries, ' union all ')
+    )
+    using p_plan -> 'constraints';
+end;
+$broken_rows$;
+
+comment on function sqlkit._broken_rows(jsonb, regclass, tid) is
+'The rows of a relation, those behind a place where one is given, that break a CHECK or foreign key constraint of
+the target of a plan: their numbers from 1, places, and column, SQLSTATE and message of the first constraint.';
+
+
 create or replace function sqlkit.screen_rows(p_plan jsonb)
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $screen_rows$
-declare
-    v_bad jsonb;
 begin
-    if p_plan ->> 'constraints' is null then
-        return jsonb_build_array();
-    end if;
-    execute format(
-        'select jsonb_agg(jsonb_build_array(r.number, r.column_name, r.sqlstate, r.message) order by r.number) '
-        'from (select distinct on (n.number) n.number, e.column_name, e.sqlstate, e.message '
-        'from (%s) as e (position, place, column_name, sqlstate, message) '
-        'join (select s.ctid as place, row_number() over () as number from pg_temp.sqlkit_typed as s) as n '
-        'on n.place = e.place order by n.number, e.position) as r',
-        p_plan ->> 'constraints'
-    )
-    into v_bad;
-    return coalesce(v_bad, '[]');
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(b.number) || b.reason order by b.number), '[]')
+        from sqlkit._broken_rows(p_plan, 'pg_temp.sqlkit_typed', null) as b
+    );
 end;
 $screen_rows$;
 
 comment on function sqlkit.screen_rows(jsonb) is
 'The rows of pg_temp.sqlkit_typed that break a CHECK or foreign key constraint: a list of lists of number (from 1),
 column, SQLSTATE and message. A row is judged by itself and by the tables that it refers to.';
+
+
+create or replace function sqlkit.screen_stage(p_plan jsonb, p_stage regclass, p_after tid default null)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $screen_stage$
+declare
+    v_last tid;
+    v_places tid[];
+    v_broken jsonb;
+begin
+    execute format('select max(s.ctid) from %s as s where s.ctid > $1', p_stage)
+    into v_last
+    using coalesce(p_after, '(0,0)');
+    select
+        jsonb_agg(jsonb_build_array(b.number) || b.reason order by b.number),
+        array_agg(b.place)
+    into v_broken, v_places
+    from sqlkit._broken_rows(p_plan, p_stage, p_after) as b;
+    if v_places is not null then
+        execute format('delete from %s as s where s.ctid = any ($1)', p_stage) using v_places;
+    end if;
+    return jsonb_build_object('last', coalesce(v_last, p_after), 'broken', coalesce(v_broken, '[]'));
+end;
+$screen_stage$;
+
+comment on function sqlkit.screen_stage(jsonb, regclass, tid) is
+'Takes from a stage the rows that break a CHECK or foreign key constraint of its target, and tells which these were:
+in "broken" as screen_rows() does, numbered among the rows behind p_after; "last" is the place of the last row, to be
+given with the next call when more rows have been copied. Writes: the stage.';
 
 
 create or replace function sqlkit.check_reject_limit(
@@ -10468,6 +10545,7 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
+            ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_can_rebuild'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_share'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_since'),
@@ -10617,6 +10695,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'resolve_keys'),
             ('sqlkit_loader', 'execute', 'routine', 'resolve_values'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_rows'),
+            ('sqlkit_loader', 'execute', 'routine', 'screen_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_text'),
             ('sqlkit_loader', 'execute', 'routine', 'set_baseline'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_conflicts'),
@@ -10700,6 +10779,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
+            ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_can_rebuild'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_share'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_since'),
@@ -10849,6 +10929,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'resolve_keys'),
             ('sqlkit_admin', 'execute', 'routine', 'resolve_values'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_rows'),
+            ('sqlkit_admin', 'execute', 'routine', 'screen_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_text'),
             ('sqlkit_admin', 'execute', 'routine', 'set_baseline'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_conflicts'),

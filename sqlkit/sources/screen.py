@@ -78,7 +78,7 @@ def line_ends(data: bytes, eol: bytes) -> list[int]:
 
 
 class Sieve:
-    """Finds the rows of a piece that are in doubt."""
+    """Finds the rows of a piece that are in doubt; one without columns doubts none."""
 
     def __init__(self, columns: Sequence[ScreenedColumn], format: CopyFormat) -> None:
         self._columns = columns
@@ -93,6 +93,8 @@ class Sieve:
         `ends` are the ends of all rows, None where every line is a row; `line_end` is how they
         end. With `is_ascii` any other character is in doubt.
         """
+        if not self._columns:
+            return {}
         found = (line_end, is_ascii)
         pattern = self._patterns.get(found)
         if pattern is None:

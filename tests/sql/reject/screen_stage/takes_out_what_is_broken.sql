@@ -12,7 +12,8 @@ create table "Odd ""100%"" table" (
 );
 select sqlkit.plan_screen('"Odd ""100%"" table"', '{id,"Kind %s",price}', '{}', 'update', '{id}') as plan \gset
 select sqlkit.create_stage('"Odd ""100%"" table"') as stage \gset
-insert into :stage values (1, 'fruit', 1), (2, 'stone', 1), (3, 'fruit', 0), (4, 'stone', 0), (5, null, null);
+select format($$insert into %s values (1, 'fruit', 1), (2, 'stone', 1), (3, 'fruit', 0)$$, :'stage') \gexec
+select format($$insert into %s values (4, 'stone', 0), (5, null, null)$$, :'stage') \gexec
 select sqlkit.screen_stage(:'plan', :'stage') as found \gset
 select is(
     (select jsonb_agg(r.row -> 0) from jsonb_array_elements(:'found'::jsonb -> 'broken') as r (row)),
@@ -25,7 +26,7 @@ select is(:'found'::jsonb #>> '{broken,2,2}', '23514', 'of two constraints one i
 select is(:'found'::jsonb #>> '{broken,0,1}', 'Kind %s', 'the column at fault');
 select results_eq(format('select id from %s', :'stage'), array[1, 5], 'they are gone from the stage');
 
-insert into :stage values (6, 'fruit', 1), (7, '100%', 7);
+select format($$insert into %s values (6, 'fruit', 1), (7, '100%%', 7)$$, :'stage') \gexec
 select is(
     sqlkit.screen_stage(:'plan', :'stage', (:'found'::jsonb ->> 'last')::tid) #> '{broken,0,0}',
     '2',
