@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 
+from sqlkit.errors import SqlkitError
 from sqlkit.model import (
     Column,
     MaintenanceStep,
@@ -365,6 +367,177 @@ def stage_query(connection: Connection[Any], target: str, query: str, run_id: in
     )
     found: str = _value(connection, "select sqlkit._table_name(%s::oid::regclass)", oid)
     return found
+
+
+def apply_transform(
+    connection: Connection[Any],
+    run_id: int,
+    source: str,
+    target: str,
+    query: str,
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+    name: str,
+    full: bool,
+) -> None:
+    """Merges what a query makes of the rows of a source that changed. The ledger has the counts."""
+    _value(
+        connection,
+        "select sqlkit.apply_transform(%s::regclass, %s::regclass, %s, %s, %s::name[], %s::name, "
+        "%s, %s, %s)::text",
+        source,
+        target,
+        query,
+        policy,
+        key,
+        order_by,
+        name,
+        full,
+        run_id,
+    )
+
+
+def transform_of(connection: Connection[Any], run_id: int) -> tuple[str, int, RowCounts]:
+    """The state of a run that is a transform, how many raw rows it saw, and what became of them."""
+    row = _row(
+        connection,
+        "select state, coalesce((r.options ->> 'rows_source')::bigint, 0), rows_read, "
+        "rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_rejected "
+        "from sqlkit.run_summary join sqlkit.run as r using (run_id, state) where run_id = %s",
+        run_id,
+    )
+    return row[0], row[1], RowCounts(*row[2:])
+
+
+def transform_state(
+    connection: Connection[Any], source: str, target: str, name: str
+) -> tuple[bool, datetime | None, str | None]:
+    """Whether the source follows its changes; when a transform was applied last, and what."""
+    row = _row(
+        connection,
+        "select sqlkit._is_followed(%s::regclass), t.applied_at, t.query_sha256 "
+        "from (select) as one left join sqlkit.transform as t "
+        "on t.source = %s and t.target = %s and t.name = %s",
+        source,
+        source,
+        target,
+        name,
+    )
+    return row[0], row[1], row[2]
+
+
+def changed_rows(connection: Connection[Any], source: str, target: str, name: str) -> str:
+    """A query for the rows of a source that have changed since a transform was applied last."""
+    query: str = _value(
+        connection,
+        "select sqlkit._changed_rows("
+        "%s::regclass, t.changes_seen, "
+        "case when t.changes_seen is not null then pg_catalog.pg_current_snapshot() end) "
+        "from (select) as one left join sqlkit.transform as t "
+        "on t.source = %s and t.target = %s and t.name = %s "
+        "and pg_catalog.pg_snapshot_xmax(t.changes_seen) "
+        "operator(pg_catalog.<=) pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())",
+        source,
+        source,
+        target,
+        name,
+    )
+    return query
+
+
+def count_rows(connection: Connection[Any], query: str) -> int:
+    """How many rows a query has, which comes from the server."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(sql.SQL("select pg_catalog.count(*) from ({}) as r").format(sql.SQL(query)))
+    row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def rows_of(
+    connection: Connection[Any], query: str, limit: int
+) -> tuple[list[str], list[list[str | None]]]:
+    """The columns of a query of the user's own, and its first rows as text."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(query.encode(), binary=False)
+    columns = [column.name for column in cursor.description or ()]
+    result = cursor.pgresult
+    assert result is not None
+    rows = []
+    for row in range(min(limit, result.ntuples)):
+        values = (result.get_value(row, column) for column in range(len(columns)))
+        rows.append([None if value is None else bytes(value).decode() for value in values])
+    return columns, rows
+
+
+def try_transform(
+    connection: Connection[Any],
+    target: str,
+    query: str,
+    given: list[dict[str, Any]],
+    expect: list[dict[str, Any]],
+) -> tuple[list[dict[str, str | None]], list[dict[str, str | None]]]:
+    """What a query makes of raw rows, and rows that are expected, both as the target's types write
+    them. Call it in a transaction, and roll that back.
+    """
+    connection.execute(
+        b"create temporary table sqlkit_changed (raw_data jsonb, source_file text, run_id bigint, "
+        b"loaded_at timestamptz default pg_catalog.now(), "
+        b"updated_at timestamptz default pg_catalog.now()) on commit drop"
+    )
+    for row in given:
+        connection.execute(
+            b"insert into pg_temp.sqlkit_changed (raw_data) values (%s::jsonb)", [json.dumps(row)]
+        )
+    name = find_table(connection, target)
+    if name is None:
+        raise SqlkitError(f"there is no table {target}", code="42P01")
+    stage = stage_query(connection, name, query, None)
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        sql.SQL(
+            "select pg_catalog.jsonb_object_agg(c.key, c.value) from {} as s, "
+            "lateral pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(s)) as c group by s.ctid"
+        ).format(sql.SQL(stage))  # quoted by the server
+    )
+    made = [row[0] for row in cursor.fetchall()]
+    wanted = []
+    for expected in expect:
+        cursor.execute(
+            sql.SQL(
+                "select pg_catalog.jsonb_object_agg(k.name, pg_catalog.to_jsonb(r) ->> k.name) "
+                "from pg_catalog.jsonb_populate_record(null::{}, %s::jsonb) as r, "
+                "pg_catalog.unnest(%s::text[]) as k (name)"
+            ).format(sql.SQL(stage)),
+            [json.dumps(expected), list(expected)],
+        )
+        wanted += [row[0] or {} for row in cursor.fetchall()]
+    return made, wanted
+
+
+def collect_raw(
+    connection: Connection[Any], stage: str, names: list[str], columns: list[str], type: str
+) -> None:
+    """Has a stage put columns of text together as one object, raw_data."""
+    _value(
+        connection,
+        "select sqlkit._collect_raw(%s::regclass, %s::text[], %s::name[], %s::regtype)::text",
+        stage,
+        names,
+        columns,
+        type,
+    )
+
+
+def tell_origin(connection: Connection[Any], source: str, run_id: int) -> None:
+    """What a raw table puts into source_file and run_id, until the transaction ends."""
+    _value(
+        connection,
+        "select pg_catalog.set_config('sqlkit.source_file', %s, true) "
+        "|| pg_catalog.set_config('sqlkit.run_id', %s, true)",
+        source,
+        str(run_id),
+    )
 
 
 def refresh_batch(

@@ -22,7 +22,7 @@ from sqlkit.connections_async import (
 from sqlkit.errors import UsageError
 from sqlkit.loader_async import AsyncLoader
 from sqlkit.options import LoadOptions
-from sqlkit.results import LoadResult, ProgressCallback, RefreshResult
+from sqlkit.results import LoadResult, ProgressCallback, RefreshResult, TransformResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.find import find_sources
 from sqlkit.transient import RETRY_FOR, WaitCallback
@@ -74,6 +74,7 @@ class AsyncClient:
         feed: str | None = None,
         query: str | None = None,
         null_invalid: bool = False,
+        raw: bool = False,
         create: bool = False,
         workers: int = 2,
         use_copy: bool = True,
@@ -112,6 +113,10 @@ class AsyncClient:
         `create` makes the table, if it is not there, from the types that the source tells, or from
         the first rows.
 
+        With `raw`, rows are appended as they are, each as one object in the json(b) column raw_data
+        of a table that ``sqlkit.create_raw_table()``, or `create`, has made: policy, key and names
+        of columns have no meaning then. See `transform` for what may become of them.
+
         `workers` streams COPY at once; without `use_copy` plain INSERTs of many rows are used in
         its place, which is there to be compared with. `batch_bytes` (decoded) are committed at a
         time; by default as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all
@@ -138,13 +143,14 @@ class AsyncClient:
         SQLSTATE.
         """
         options = LoadOptions(
-            policy=policy,
+            policy="append" if raw else policy,
             key=_names(key),
             order_by=order_by,
-            columns=tuple(columns),
+            columns=() if raw else tuple(columns),
             renamed={**(map or {}), **({} if whole is None else {"line": whole})},
             left_out=tuple(leave_out),
             rest=rest,
+            raw=raw,
             create=create,
             workers=workers,
             use_copy=use_copy,
@@ -245,6 +251,50 @@ class AsyncClient:
             on_wait,
         )
         return await refresher.refresh(target, found, query, stage)
+
+    async def transform(
+        self,
+        source: str,
+        into: str,
+        query: str,
+        *,
+        policy: str = "update",
+        key: Sequence[str] | str | None = None,
+        order_by: str | None = None,
+        name: str = "",
+        full_refresh: bool = False,
+        retry_for: float = RETRY_FOR,
+        on_wait: WaitCallback | None = None,
+    ) -> TransformResult:
+        """Make rows of the rows of a table that changed, and merge them into another.
+
+        `query` is one SELECT, whose columns are named like those of `into`. It reads
+        ``pg_temp.sqlkit_changed``: the rows of `source` that were changed, by whomever, since this
+        transform was applied last; with `full_refresh` all of them. Where there are none, it is not
+        run. `source` follows its changes: it was made by ``sqlkit.create_raw_table()``, or
+        ``sqlkit.follow_changes()`` was called for it. `name` tells transforms between the same two
+        tables apart. `policy`, `key`, `order_by`, `retry_for` and `on_wait` are those of `load`; of
+        rows with the same key the last one counts, so let the query order them.
+
+        Guarantees: rows and what was seen are committed together. A row is seen once for each
+        version that was committed, also if its transaction was open when the last call looked; on
+        the caller's own connection, what its open transaction has written is left for the next
+        call. After a failure nothing is changed.
+
+        Raises SqlkitError with the SQLSTATE: SK220 if `source` does not follow its changes.
+        """
+        from sqlkit.transform_async import AsyncTransformer, TransformOptions
+
+        options = TransformOptions(
+            policy=policy,
+            key=_names(key),
+            order_by=order_by,
+            name=name,
+            full_refresh=full_refresh,
+            retry_for=retry_for,
+        )
+        transformer = AsyncTransformer(self._connections, options, on_wait)
+        return await transformer.transform(source, into, query)
 
     async def runs(self, run_id: int | None = None, *, limit: int = 20) -> list[dict[str, Any]]:
         """The newest runs with their counters and timings, newest first; or the one asked for."""

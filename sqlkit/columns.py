@@ -10,6 +10,9 @@ from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.model import Column
 from sqlkit.sources.base import WantedColumn
 
+RAW = "raw_data"
+"""The column of a raw table that takes a row as one object."""
+
 EVERYTHING = "*"
 """In the list of what to leave out: all columns that only one side has."""
 
@@ -33,6 +36,7 @@ class ColumnPlan:
     left_out: tuple[str, ...]
     wanted: tuple[WantedColumn, ...]
     ignored: frozenset[str] | None
+    collected: bool = False  # into one object, by the stage
 
     @property
     def names(self) -> dict[str, str]:
@@ -169,6 +173,35 @@ def plan_columns(
         )
     may_ignore = None if leave_all else frozenset(ignored) | frozenset(left_out)
     return ColumnPlan(tuple(staged), tuple(dropped), tuple(wanted), may_ignore)
+
+
+def plan_raw(
+    source: str,
+    source_columns: Sequence[str],
+    target: str,
+    target_columns: Sequence[Column],
+    *,
+    gives_objects: bool,
+) -> ColumnPlan:
+    """How all columns of a source reach the column raw_data of a target, as one object.
+
+    Where the source does not give objects (as JSON does), all columns are staged as text, and the
+    stage makes one of them (`collected`).
+
+    Raises UsageError where the target has no such column.
+    """
+    found = [column for column in target_columns if column.name == RAW and column.is_json]
+    if not found:
+        raise UsageError(
+            f"{target} has no column {RAW} of type json or jsonb: rows cannot land there raw",
+            hint="Let sqlkit make the table (--create), or: select sqlkit.create_raw_table(...)",
+        )
+    if gives_objects:
+        whole = WantedColumn(RAW, is_json=True, type="jsonb", takes_rest=True)
+        return ColumnPlan((RAW,), (), (whole,), None)
+    staged = tuple(f"raw {position}" for position in range(1, len(source_columns) + 1))
+    wanted = tuple(WantedColumn(name, type="text") for name in source_columns)
+    return ColumnPlan(staged, staged, wanted, frozenset(), collected=True)
 
 
 def _check_rest(rest: str, target: Mapping[str, Column], *, declares_columns: bool) -> None:

@@ -16,6 +16,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import UnionType
@@ -47,6 +48,9 @@ from sqlkit.transient import RETRY_FOR
 from sqlkit.units import parse_bytes, parse_limit, parse_seconds
 
 FILE = "sqlkit.yml"
+
+TEMPLATE_NAMES = ("stage", "target", "run", "batch", "watermark", "full_refresh")
+"""What every template knows. No variable may have such a name."""
 
 SECRETS = ("password", "sslpassword", "oauth_client_secret")
 """Parameters of a connection that must come from the environment or from a file."""
@@ -237,6 +241,13 @@ class Refresh(_Model):
     max_delete: RowLimit = Limit(None, 0.1)
 
 
+class Transform(_Model):
+    """Rows are made by a SELECT in a template, of the rows of another table that changed."""
+
+    source: str = Field(description="The table of this file whose rows are transformed.")
+    sql: str = Field(description="The template, such as sql/price.sql.j2.")
+
+
 class Table(_Model):
     """A table and what goes into it. Its name in the file is the target's, unless that is said."""
 
@@ -245,6 +256,12 @@ class Table(_Model):
     source: Names | None = Field(default=None, description="Files and patterns, in this order.")
     query: str | None = Field(
         default=None, description="With refresh: the new content, as a query."
+    )
+    transform: Transform | None = Field(
+        default=None, description="Instead of a source: rows of another table of this file."
+    )
+    raw: bool = Field(
+        default=False, description="Rows are appended as they are, each as one object, raw_data."
     )
     format: Annotated[str, *_one_of(FORMATS)] | None = None
     dialect: FileDialect = FileDialect()
@@ -283,10 +300,16 @@ class OnFailure(_Model):
     webhook: str | None = Field(default=None, description="Gets the report as JSON, by POST.")
 
 
+Variable = str | bool | int | float | date | None
+
+
 class Project(_Model):
     """A project: connections, and the tables that are loaded through them."""
 
     connections: dict[str, Connection] = {}
+    variables: dict[str, Variable | list[Variable]] = Field(
+        default={}, description="What templates know beside stage, target, run and their like."
+    )
     max_connections: Annotated[int, Field(ge=1)] = Field(
         default=8,
         description="How many connections the tables that are loaded at once may have together.",
@@ -297,6 +320,11 @@ class Project(_Model):
     def target_of(self, name: str) -> str:
         """The table in the database, as it is written in the file."""
         return self.tables[name].target or name
+
+    def needs_of(self, name: str) -> set[str]:
+        """The tables that come first, as the file says it."""
+        table = self.tables[name]
+        return {*(table.depends_on or ()), *([table.transform.source] if table.transform else [])}
 
     def connection_of(self, name: str) -> str | None:
         """The connection of a table: its own, else the first; None where there are none."""
@@ -532,11 +560,14 @@ class _Reading:
         connections = dict(_entries(data, "connections"))
         for name, table in tables.items():
             path: Path_ = ("tables", name)
-            for key in _LOAD_ONLY if isinstance(table.get("refresh"), dict) else ():
-                if key in table:
-                    self._add((*path, key), "has no meaning with refresh", at_key=True)
-            if ("source" in table) == ("query" in table):
-                self._add(path, "needs source or query, one of them", at_key=True)
+            for kind, keys in _WITHOUT.items():
+                for key in keys if table.get(kind) not in (None, False) else ():
+                    if key in table:
+                        self._add((*path, key), f"has no meaning with {kind}", at_key=True)
+            if isinstance(transform := table.get("transform"), dict):
+                self._check_transform(path, transform, tables, table, connections)
+            if sum(key in table for key in ("source", "query", "transform")) != 1:
+                self._add(path, "needs source, query or transform, one of them", at_key=True)
             elif "query" in table and "refresh" not in table:
                 self._add((*path, "query"), "is for tables with refresh", at_key=True)
             if table.get("policy") == "newer" and "order_by" not in table:
@@ -568,11 +599,44 @@ class _Reading:
                     check_table_name(name)
                 except UsageError as error:
                     self._add(path, error.message, at_key=True)
+        for name in data["variables"] if isinstance(data.get("variables"), dict) else ():
+            if name in TEMPLATE_NAMES or not name.isidentifier():
+                self._add(
+                    ("variables", name),
+                    "is the name of something else in templates"
+                    if name in TEMPLATE_NAMES
+                    else "is no name that a template could use: letters, digits and _",
+                    at_key=True,
+                )
         try:
-            TopologicalSorter({name: _before(table) for name, table in tables.items()}).prepare()
+            graph = {name: _before(table) + _transformed(table) for name, table in tables.items()}
+            TopologicalSorter(graph).prepare()
         except CycleError as error:
             circle = " needs ".join(reversed(error.args[1]))
             self._add(("tables", error.args[1][0], "depends_on"), f"goes in a circle: {circle}")
+
+    def _check_transform(
+        self,
+        path: Path_,
+        transform: dict[str, Any],
+        tables: dict[str, dict[str, Any]],
+        table: dict[str, Any],
+        connections: dict[str, Any],
+    ) -> None:
+        source, file = transform.get("source"), transform.get("sql")
+        if isinstance(source, str) and source not in tables:
+            self._add(
+                (*path, "transform", "source"),
+                "is none of the tables",
+                allowed_from=list(tables),
+                word=source,
+            )
+        elif isinstance(source, str):
+            first = next(iter(connections), None)
+            if tables[source].get("connection", first) != table.get("connection", first):
+                self._add((*path, "transform", "source"), "has another connection")
+        if isinstance(file, str) and not file.endswith(".sql.j2"):
+            self._add((*path, "transform", "sql"), "is no template: their names end in .sql.j2")
 
 
 _REFERENCE = re.compile(
@@ -586,9 +650,7 @@ _NO_SECRET = (
     "${{{variable}}} or ${{file:/run/secrets/...}}"
 )
 
-_LOAD_ONLY = (
-    "policy",
-    "order_by",
+_TAKES_ROWS = (
     "create",
     "reject_limit",
     "whole",
@@ -597,8 +659,17 @@ _LOAD_ONLY = (
     "feed",
     "workers",
     "batch_bytes",
-    "atomic",
 )
+
+_WITHOUT = {
+    "refresh": (*_TAKES_ROWS, "policy", "order_by", "atomic", "raw"),
+    "raw": ("policy", "key", "order_by", "map", "leave_out", "whole", "rest"),
+    "transform": (
+        *_TAKES_ROWS,
+        *("atomic", "raw", "refresh", "format", "dialect", "columns", "map", "leave_out"),
+    ),
+}
+"""Keys that have no meaning beside another one."""
 
 _MESSAGES = {
     "string_type": "must be text (in quotes, if it looks like something else)",
@@ -631,6 +702,12 @@ def _entries(data: Any, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _before(table: dict[str, Any]) -> list[Any]:
     names = _listed(table.get("depends_on"))
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _transformed(table: dict[str, Any]) -> list[Any]:
+    transform = table.get("transform")
+    source = transform.get("source") if isinstance(transform, dict) else None
+    return [source] if isinstance(source, str) else []
 
 
 def _fields_at(path: Path_) -> list[str]:

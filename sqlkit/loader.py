@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
@@ -33,7 +33,7 @@ from sqlkit._acompat import Prefetch, Task, run
 from sqlkit._memory import peak_memory
 from sqlkit.batches import Feed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
-from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
+from sqlkit.columns import ColumnError, ColumnPlan, plan_columns, plan_raw
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections, OneConnection
@@ -52,7 +52,7 @@ from sqlkit.results import (
 )
 from sqlkit.retry import pause
 from sqlkit.screening import plan_screen
-from sqlkit.sources.base import Piece, ResumePoint, ScreeningReader, Source
+from sqlkit.sources.base import Piece, Reader, ResumePoint, ScreeningReader, Source
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
@@ -373,9 +373,24 @@ class Loader:
                 calls.finish_run(main, self._run_id, code, message)
 
     def _create(self, main: Connection[Any], source: Source, into: str) -> None:
+        if self._options.raw:
+            self._ddl = f"select sqlkit.create_raw_table({sql.Literal(into).as_string()})"
+        else:
+            self._ddl = self._inferred(source, into)
+        try:
+            with main.transaction():
+                main.execute(self._ddl.encode())
+                # Of an earlier table by this name the ledger may know what is not in this one.
+                calls.forget_sources(main, into)
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            # Another process was given the same command, and was faster.
+            self._ddl = None
+
+    def _inferred(self, source: Source, into: str) -> str:
+        """The DDL of a table that takes what a source holds."""
         reader = run(partial(source.open, database_encoding=self._encoding))
         try:
-            self._ddl = infer_table(
+            return infer_table(
                 into,
                 reader.columns,
                 run(reader.sample, SAMPLE_ROWS),
@@ -387,14 +402,6 @@ class Loader:
             )
         finally:
             run(reader.close)
-        try:
-            with main.transaction():
-                main.execute(self._ddl.encode())
-                # Of an earlier table by this name the ledger may know what is not in this one.
-                calls.forget_sources(main, into)
-        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
-            # Another process was given the same command, and was faster.
-            self._ddl = None
 
     def _undo_create(self) -> str | None:
         """Drop the table that this load made, if nothing was loaded into it; what to say of it."""
@@ -500,18 +507,7 @@ class Loader:
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
-            plan = plan_columns(
-                source.name,
-                reader.columns,
-                self._target.name,
-                self._target.columns,
-                renamed=self._options.renamed,
-                chosen=self._options.columns,
-                left_out=self._options.left_out,
-                passes_through=source.passes_through,
-                declares_columns=source.declares_columns,
-                rest=self._options.rest,
-            )
+            plan = self._plan(source, reader)
             self._check_plan(source, plan)
             screen = probe = None
             if isinstance(reader, ScreeningReader) and care != Care.SINGLY and self._may_screen():
@@ -549,6 +545,29 @@ class Loader:
             self._tally.bytes_read += reader.progress.stored_bytes
             self._tally.bytes_decoded += reader.progress.decoded_bytes
             run(reader.close)
+
+    def _plan(self, source: Source, reader: Reader) -> ColumnPlan:
+        options = self._options
+        if options.raw:
+            return plan_raw(
+                source.name,
+                reader.columns,
+                self._target.name,
+                self._target.columns,
+                gives_objects=not source.declares_columns and source.format != "xml",
+            )
+        return plan_columns(
+            source.name,
+            reader.columns,
+            self._target.name,
+            self._target.columns,
+            renamed=options.renamed,
+            chosen=options.columns,
+            left_out=options.left_out,
+            passes_through=source.passes_through,
+            declares_columns=source.declares_columns,
+            rest=options.rest,
+        )
 
     def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
         """The policy's columns must be in the input; the merge checks it too, but not every way

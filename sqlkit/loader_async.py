@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
@@ -31,7 +31,7 @@ from sqlkit._acompat import AsyncTask, Prefetch, run_async
 from sqlkit._memory import peak_memory
 from sqlkit.batches_async import AsyncFeed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
-from sqlkit.columns import ColumnError, ColumnPlan, plan_columns
+from sqlkit.columns import ColumnError, ColumnPlan, plan_columns, plan_raw
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
@@ -50,7 +50,7 @@ from sqlkit.results import (
 )
 from sqlkit.retry_async import pause_async
 from sqlkit.screening_async import plan_screen_async
-from sqlkit.sources.base import Piece, ResumePoint, ScreeningReader, Source
+from sqlkit.sources.base import Piece, Reader, ResumePoint, ScreeningReader, Source
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
@@ -375,9 +375,24 @@ class AsyncLoader:
                 await calls.finish_run(main, self._run_id, code, message)
 
     async def _create(self, main: AsyncConnection[Any], source: Source, into: str) -> None:
+        if self._options.raw:
+            self._ddl = f"select sqlkit.create_raw_table({sql.Literal(into).as_string()})"
+        else:
+            self._ddl = await self._inferred(source, into)
+        try:
+            async with main.transaction():
+                await main.execute(self._ddl.encode())
+                # Of an earlier table by this name the ledger may know what is not in this one.
+                await calls.forget_sources(main, into)
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            # Another process was given the same command, and was faster.
+            self._ddl = None
+
+    async def _inferred(self, source: Source, into: str) -> str:
+        """The DDL of a table that takes what a source holds."""
         reader = await run_async(partial(source.open, database_encoding=self._encoding))
         try:
-            self._ddl = infer_table(
+            return infer_table(
                 into,
                 reader.columns,
                 await run_async(reader.sample, SAMPLE_ROWS),
@@ -389,14 +404,6 @@ class AsyncLoader:
             )
         finally:
             await run_async(reader.close)
-        try:
-            async with main.transaction():
-                await main.execute(self._ddl.encode())
-                # Of an earlier table by this name the ledger may know what is not in this one.
-                await calls.forget_sources(main, into)
-        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
-            # Another process was given the same command, and was faster.
-            self._ddl = None
 
     async def _undo_create(self) -> str | None:
         """Drop the table that this load made, if nothing was loaded into it; what to say of it."""
@@ -502,18 +509,7 @@ class AsyncLoader:
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
-            plan = plan_columns(
-                source.name,
-                reader.columns,
-                self._target.name,
-                self._target.columns,
-                renamed=self._options.renamed,
-                chosen=self._options.columns,
-                left_out=self._options.left_out,
-                passes_through=source.passes_through,
-                declares_columns=source.declares_columns,
-                rest=self._options.rest,
-            )
+            plan = self._plan(source, reader)
             self._check_plan(source, plan)
             screen = probe = None
             if isinstance(reader, ScreeningReader) and care != Care.SINGLY and self._may_screen():
@@ -553,6 +549,29 @@ class AsyncLoader:
             self._tally.bytes_read += reader.progress.stored_bytes
             self._tally.bytes_decoded += reader.progress.decoded_bytes
             await run_async(reader.close)
+
+    def _plan(self, source: Source, reader: Reader) -> ColumnPlan:
+        options = self._options
+        if options.raw:
+            return plan_raw(
+                source.name,
+                reader.columns,
+                self._target.name,
+                self._target.columns,
+                gives_objects=not source.declares_columns and source.format != "xml",
+            )
+        return plan_columns(
+            source.name,
+            reader.columns,
+            self._target.name,
+            self._target.columns,
+            renamed=options.renamed,
+            chosen=options.columns,
+            left_out=options.left_out,
+            passes_through=source.passes_through,
+            declares_columns=source.declares_columns,
+            rest=options.rest,
+        )
 
     def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
         """The policy's columns must be in the input; the merge checks it too, but not every way

@@ -23,6 +23,7 @@ class LoadOptions:
     renamed: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     rest: str | None = None
+    raw: bool = False
     create: bool = False
     workers: int = 2
     use_copy: bool = True
@@ -72,6 +73,7 @@ class LoadOptions:
             "map": dict(self.renamed),
             "left_out": list(self.left_out),
             "rest": self.rest,
+            "raw": self.raw,
             "batch_bytes": self.batch_bytes,
             "atomic": self.atomic,
             "again": self.again,

@@ -27,10 +27,11 @@ from sqlkit.compatible import check_compatible
 from sqlkit.config import Hook, Project
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
-from sqlkit.results import LoadResult, RefreshResult
+from sqlkit.results import LoadResult, RefreshResult, TransformResult
 from sqlkit.server import find_dsn
 
 State = Literal["done", "failed", "skipped"]
+Result = LoadResult | RefreshResult | TransformResult
 SEVERITY = (0, 3, 4, 1, 2)
 """Exit codes of single tables, the worst last."""
 
@@ -51,7 +52,7 @@ class TableReport:
     state: State
     exit_code: int = 0
     seconds: float = 0.0
-    result: LoadResult | RefreshResult | None = None
+    result: Result | None = None
     error: SqlkitError | None = None
     waited_for: str | None = None  # skipped: the table that was not done
 
@@ -111,6 +112,7 @@ async def run_project(
     names: Sequence[str] = (),
     *,
     again: bool = False,
+    full_refresh: bool = False,
     on_start: Callable[[str], None] = lambda name: None,
     on_end: Told = lambda report: None,
 ) -> RunReport:
@@ -118,7 +120,7 @@ async def run_project(
 
     A table begins when those that it needs are done (see `find_needs`) and when the project's
     budget of connections has room for it. One that fails keeps those from running that need it,
-    and no others.
+    and no others. With `full_refresh`, transforms look at all rows and not at those that changed.
 
     Raises SqlkitError where nothing could begin: a server that is not there, no sqlkit in it.
     """
@@ -131,7 +133,7 @@ async def run_project(
 
     async def work(name: str) -> TableReport:
         on_start(name)
-        return await _do_table(project, name, again=again)
+        return await _do_table(project, name, again=again, full_refresh=full_refresh)
 
     def skip(name: str, failed: str) -> TableReport:
         return TableReport(name, project.target_of(name), "skipped", waited_for=failed)
@@ -151,9 +153,7 @@ async def find_needs(project: Project, chosen: Sequence[str]) -> Needs:
     before it in the file that have the same target. Foreign keys that would close a circle have no
     say, as one of them must. What stands between two chosen tables counts, chosen or not.
     """
-    needs: dict[str, set[str]] = {
-        name: set(table.depends_on or ()) for name, table in project.tables.items()
-    }
+    needs: dict[str, set[str]] = {name: project.needs_of(name) for name in project.tables}
     for alias in dict.fromkeys(map(project.connection_of, chosen)):
         tables = [name for name in project.tables if project.connection_of(name) == alias]
         relations, keys = await _look(project, alias, tables)
@@ -258,10 +258,12 @@ def _is_bad(report: TableReport | None) -> bool:
 def connections_of(project: Project, name: str) -> int:
     """How many connections a table takes at most: one that merges, the streams, signs of life."""
     table = project.tables[name]
+    if table.transform is not None:
+        return 2
     return 4 if table.refresh is not None else 2 + table.workers
 
 
-async def _do_table(project: Project, name: str, *, again: bool) -> TableReport:
+async def _do_table(project: Project, name: str, *, again: bool, full_refresh: bool) -> TableReport:
     """A table with its hooks. Whatever goes wrong is in the report."""
     started = time.monotonic()
     report = TableReport(name, project.target_of(name), "done")
@@ -269,7 +271,7 @@ async def _do_table(project: Project, name: str, *, again: bool) -> TableReport:
         for hook in project.tables[name].before:
             await _do_hook(project, name, hook)
         async with aconnect(_dsn(project, project.connection_of(name))) as client:
-            result = await _do_rows(client, project, name, again=again)
+            result = await _do_rows(client, project, name, again=again, full_refresh=full_refresh)
         report = replace(report, result=result, exit_code=3 if result.rows.rejected else 0)
         for hook in project.tables[name].after:
             await _do_hook(project, name, hook)
@@ -280,9 +282,21 @@ async def _do_table(project: Project, name: str, *, again: bool) -> TableReport:
 
 
 async def _do_rows(
-    client: AsyncClient, project: Project, name: str, *, again: bool
-) -> LoadResult | RefreshResult:
+    client: AsyncClient, project: Project, name: str, *, again: bool, full_refresh: bool
+) -> Result:
     table, target = project.tables[name], project.target_of(name)
+    if table.transform is not None:
+        return await client.transform(
+            project.target_of(table.transform.source),
+            target,
+            render(project, name, full_refresh=full_refresh),
+            policy=table.policy,
+            key=table.key,
+            order_by=table.order_by,
+            name=name,
+            full_refresh=full_refresh,
+            retry_for=table.retry_for,
+        )
     if table.refresh is not None:
         return await client.refresh(
             target,
@@ -315,6 +329,7 @@ async def _do_rows(
         rest=table.rest,
         record=table.record,
         feed=table.feed,
+        raw=table.raw,
         create=table.create,
         workers=table.workers,
         batch_bytes=table.batch_bytes,
@@ -323,6 +338,24 @@ async def _do_rows(
         reject_limit=table.reject_limit.rows,
         reject_share=table.reject_limit.share,
         retry_for=table.retry_for,
+    )
+
+
+def render(
+    project: Project, name: str, *, full_refresh: bool = False, stage: str | None = None
+) -> str:
+    """The SELECT that the template of a table becomes. Raises TemplateFailedError."""
+    from sqlkit.templates import STAGE, Templates
+
+    transform = project.tables[name].transform
+    if transform is None:
+        raise UsageError(f"{name} has no template", hint="It is none that is transformed.")
+    return Templates().render(
+        transform.sql,
+        target=project.target_of(name),
+        variables=project.variables,
+        full_refresh=full_refresh,
+        stage=stage or STAGE,
     )
 
 

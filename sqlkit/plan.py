@@ -6,13 +6,14 @@ fingerprints, by which the ledger knows them, and from their beginnings for a sa
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import run_async
@@ -25,7 +26,7 @@ from sqlkit.errors import SqlkitError
 from sqlkit.infer import infer_table
 from sqlkit.loader_async import SAMPLE_ROWS
 from sqlkit.model import Target
-from sqlkit.pipeline import choose, connect_to
+from sqlkit.pipeline import choose, connect_to, render
 from sqlkit.results import RowCounts
 from sqlkit.sources.base import Reader, Source
 from sqlkit.ways_async import LOCK_TIMEOUT, PIECE_BYTES
@@ -73,6 +74,8 @@ class TablePlan:
     drift: tuple[Drift, ...] = ()
     estimate: RowCounts | None = None  # of the first rows of the first source that is not loaded
     ddl: str | None = None  # of the table that would be made
+    sql: str | None = None  # of a transform
+    notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,6 +106,7 @@ class _Planning:
     """The plan of one table."""
 
     def __init__(self, project: Project, name: str, connection: AsyncConnection[Any]) -> None:
+        self._project = project
         self._table = project.tables[name]
         self._connection = connection
         self._plan = TablePlan(name, project.target_of(name))
@@ -134,6 +138,8 @@ class _Planning:
             self._plan = replace(self._plan, strategy=_refreshed(table))
         if target is None and not table.create:
             raise SqlkitError(f"there is no table {self._plan.target}")
+        if target is not None and table.transform is not None:
+            await self._look_at_transform(target, self._project.target_of(table.transform.source))
         if table.source is None:
             return
         sources = await run_async(
@@ -163,6 +169,49 @@ class _Planning:
         finally:
             await run_async(reader.close)
 
+    async def _look_at_transform(self, target: Target, source: str) -> None:
+        """What has changed, and what the first of it would become."""
+        name, connection, table = self._plan.name, self._connection, self._table
+        text = render(self._project, name)
+        self._plan = replace(self._plan, sql=text)
+        found = await calls.find_table(connection, source)
+        if found is None:
+            state = SourcePlan(source, None, "is not there yet")
+            self._plan = replace(self._plan, sources=(state,))
+            return
+        is_followed, since, digest = await calls.transform_state(
+            connection, found, target.name, name
+        )
+        if not is_followed:
+            raise SqlkitError(
+                f"{found} does not tell which of its rows have changed: "
+                f"select sqlkit.follow_changes({found!r})"
+            )
+        changed = await calls.changed_rows(connection, found, target.name, name)
+        number = await calls.count_rows(connection, changed)
+        when = "all are new" if since is None else f"since {since:%Y-%m-%d %H:%M:%S}"
+        state = SourcePlan(found, None, f"{number:,} changed rows, {when}")
+        self._plan = replace(self._plan, sources=(state,))
+        if digest is not None and digest != hashlib.sha256(text.encode()).hexdigest():
+            note = "the template has changed since: --full-refresh applies it to all rows"
+            self._plan = replace(self._plan, notes=(note,))
+        if not number:
+            nothing = Strategy("the query is not run", "no row has changed")
+            self._plan = replace(self._plan, strategy=nothing)
+            return
+        lock = _NOBODY_WAITS if table.policy == "append" else _WRITERS_WAIT
+        way = "rows of the query into a stage, one join, only differences are written"
+        self._plan = replace(self._plan, strategy=Strategy(way, "rows have changed", lock))
+        sample = f"({changed} limit {ESTIMATED_ROWS})"
+        columns, rows = await calls.rows_of(
+            connection, render(self._project, name, stage=sample), ESTIMATED_ROWS
+        )
+        key = None if table.key is None else list(table.key)
+        counts = await calls.estimate_merge(
+            connection, target.name, columns, rows, table.policy, key, table.order_by
+        )
+        self._plan = replace(self._plan, estimate=counts)
+
     async def _look_up(self, source: Source, target: Target | None) -> SourcePlan:
         state = "new"
         if source.repeatable and target is not None and self._table.refresh is None:
@@ -173,6 +222,10 @@ class _Planning:
     async def _look_into(self, source: Source, reader: Reader, target: Target | None) -> None:
         table = self._table
         renamed = {**table.map, **({} if table.whole is None else {"line": table.whole})}
+        if table.raw:
+            made = f"select sqlkit.create_raw_table({sql.Literal(self._plan.target).as_string()})"
+            self._plan = replace(self._plan, ddl=None if target else made, strategy=_RAW)
+            return
         if target is None:
             ddl = infer_table(
                 self._plan.target,
@@ -270,6 +323,7 @@ _MIRROR = Strategy(
     "refresh says so",
     _WRITERS_WAIT,
 )
+_RAW = Strategy("rows are appended as they are, each as one object", "raw says so", _NOBODY_WAITS)
 _FIRST = Strategy(
     "COPY into the bare table, indexes are built afterwards",
     "the table is empty",

@@ -114,6 +114,27 @@ class RefreshResult:
 
 
 @dataclass(frozen=True)
+class TransformResult:
+    """A finished transform: how many raw rows had changed, and what became of what they made.
+
+    `rows` adds up as everywhere; its `read` is what the query made, not what it read.
+    """
+
+    run_id: int
+    target: str
+    source: str
+    policy: str
+    rows_source: int
+    rows: RowCounts
+    wal_bytes: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain data, as ``sqlkit run --json`` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class LoadProgress:
     """How far a load has come. Rows are physical lines, which no one had to parse."""
 

@@ -186,7 +186,9 @@ class Ways:
                 merging.settle()
 
     @contextmanager
-    def _batch_transaction(self, main: Connection[Any]) -> Iterator[None]:
+    def _batch_transaction(
+        self, main: Connection[Any], opened: OpenSource | None = None
+    ) -> Iterator[None]:
         """The transaction of a batch. It may be lost in a crash: then the ledger says so.
 
         Where it is but a part of another transaction, of the caller's say, it leaves that as it is.
@@ -194,6 +196,8 @@ class Ways:
         with main.transaction():
             if not self._is_whole:
                 calls.set_local(main, "synchronous_commit", "off")
+            if self._options.raw and opened is not None:
+                calls.tell_origin(main, opened.source.name, self._run_id)
             yield
 
     def _is_append(self, opened: OpenSource) -> bool:
@@ -272,7 +276,7 @@ class Ways:
         queue: _Queue,
     ) -> None:
         started = time.monotonic()
-        with self._batch_transaction(connection):
+        with self._batch_transaction(connection, opened):
             rows = 0
             if taken is not None:
                 piece = self._screened(connection, opened, batch, taken)
@@ -289,7 +293,7 @@ class Ways:
         self._forget(opened, batch)
 
     def _append(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> None:
-        with self._batch_transaction(main):
+        with self._batch_transaction(main, opened):
             calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = calls.wal_position(main)
             rows = self._copy_to_target(main, opened, batch, freeze=False)
@@ -315,7 +319,7 @@ class Ways:
             or self._tally.rows.inserted
         ):
             return False
-        with self._batch_transaction(main):
+        with self._batch_transaction(main, opened):
             # Whoever else loads this source is waited for, however long that takes.
             calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = calls.wal_position(main)
@@ -552,15 +556,24 @@ class Ways:
                     # Only a run that is committed can be referred to from another connection.
                     None if self._options.dry_run else self._run_id,
                 )
+                self._collect(connection, stage, plan, "jsonb")
                 yield stage
         self._stages[place] = stage
+
+    def _collect(
+        self, connection: Connection[Any], stage: str, plan: ColumnPlan, type: str
+    ) -> None:
+        """Where rows land raw, have the stage make one object of the columns of each."""
+        if plan.collected:
+            names = list(plan.names.values())
+            calls.collect_raw(connection, stage, names, list(plan.staged), type)
 
     def _merge(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> None:
         started = time.monotonic()
         if batch.is_empty:
             with self._stage(main, opened.plan, batch, 0) as stage:
                 batch.stages.append(stage)
-        with self._batch_transaction(main):
+        with self._batch_transaction(main, opened):
             if not self._connections.is_direct:
                 calls.check_stages(main, batch.stages, batch.rows)
             counts = calls.merge_batch(
@@ -599,6 +612,7 @@ class Ways:
         calls.describe_source(main, opened.source_id, opened.reader.layout)
         stage = calls.create_text_stage(main, self._target.name, list(opened.plan.staged), run_id)
         try:
+            self._collect(main, stage, opened.plan, "text")
             statement = copy_statement(
                 stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
             )
@@ -612,7 +626,7 @@ class Ways:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started
             started = time.monotonic()
-            with self._batch_transaction(main):
+            with self._batch_transaction(main, opened):
                 if not self._connections.is_direct:
                     calls.check_stages(main, [stage], cursor.rowcount)
                 counts = calls.merge_text_batch(

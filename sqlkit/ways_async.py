@@ -190,7 +190,9 @@ class AsyncWays:
                 await merging.settle()
 
     @asynccontextmanager
-    async def _batch_transaction(self, main: AsyncConnection[Any]) -> AsyncIterator[None]:
+    async def _batch_transaction(
+        self, main: AsyncConnection[Any], opened: OpenSource | None = None
+    ) -> AsyncIterator[None]:
         """The transaction of a batch. It may be lost in a crash: then the ledger says so.
 
         Where it is but a part of another transaction, of the caller's say, it leaves that as it is.
@@ -198,6 +200,8 @@ class AsyncWays:
         async with main.transaction():
             if not self._is_whole:
                 await calls.set_local(main, "synchronous_commit", "off")
+            if self._options.raw and opened is not None:
+                await calls.tell_origin(main, opened.source.name, self._run_id)
             yield
 
     def _is_append(self, opened: OpenSource) -> bool:
@@ -276,7 +280,7 @@ class AsyncWays:
         queue: _Queue,
     ) -> None:
         started = time.monotonic()
-        async with self._batch_transaction(connection):
+        async with self._batch_transaction(connection, opened):
             rows = 0
             if taken is not None:
                 piece = await self._screened(connection, opened, batch, taken)
@@ -293,7 +297,7 @@ class AsyncWays:
         self._forget(opened, batch)
 
     async def _append(self, main: AsyncConnection[Any], opened: OpenSource, batch: Batch) -> None:
-        async with self._batch_transaction(main):
+        async with self._batch_transaction(main, opened):
             await calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = await calls.wal_position(main)
             rows = await self._copy_to_target(main, opened, batch, freeze=False)
@@ -321,7 +325,7 @@ class AsyncWays:
             or self._tally.rows.inserted
         ):
             return False
-        async with self._batch_transaction(main):
+        async with self._batch_transaction(main, opened):
             # Whoever else loads this source is waited for, however long that takes.
             await calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = await calls.wal_position(main)
@@ -564,15 +568,24 @@ class AsyncWays:
                     # Only a run that is committed can be referred to from another connection.
                     None if self._options.dry_run else self._run_id,
                 )
+                await self._collect(connection, stage, plan, "jsonb")
                 yield stage
         self._stages[place] = stage
+
+    async def _collect(
+        self, connection: AsyncConnection[Any], stage: str, plan: ColumnPlan, type: str
+    ) -> None:
+        """Where rows land raw, have the stage make one object of the columns of each."""
+        if plan.collected:
+            names = list(plan.names.values())
+            await calls.collect_raw(connection, stage, names, list(plan.staged), type)
 
     async def _merge(self, main: AsyncConnection[Any], opened: OpenSource, batch: Batch) -> None:
         started = time.monotonic()
         if batch.is_empty:
             async with self._stage(main, opened.plan, batch, 0) as stage:
                 batch.stages.append(stage)
-        async with self._batch_transaction(main):
+        async with self._batch_transaction(main, opened):
             if not self._connections.is_direct:
                 await calls.check_stages(main, batch.stages, batch.rows)
             counts = await calls.merge_batch(
@@ -617,6 +630,7 @@ class AsyncWays:
             main, self._target.name, list(opened.plan.staged), run_id
         )
         try:
+            await self._collect(main, stage, opened.plan, "text")
             statement = copy_statement(
                 stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
             )
@@ -630,7 +644,7 @@ class AsyncWays:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started
             started = time.monotonic()
-            async with self._batch_transaction(main):
+            async with self._batch_transaction(main, opened):
                 if not self._connections.is_direct:
                     await calls.check_stages(main, [stage], cursor.rowcount)
                 counts = await calls.merge_text_batch(

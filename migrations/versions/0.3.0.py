@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="870f80fe5c7ae694d071ace7329dc083b5ea7f85d7d17b5fe5defffac0652cad",
+        sha256="86934a9c16a1c28de2661be350c267c8a2c7d8bec9c4498f72259e9b630d2240",
     )
 
 

@@ -43,6 +43,7 @@ COMMANDS = {
     "config": Command("project", "config", "Check the project's file; its schema for editors."),
     "plan": Command("project", "plan", "Say what run would do, and change nothing."),
     "run": Command("project", "run", "Load the tables of a project, in their order."),
+    "sql": Command("sql", "app", "Render, lint and test the templates of a project."),
     "load": Command("load", "load", "Load files into a table."),
     "refresh": Command("refresh", "refresh", "Give a table a whole new content."),
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),

@@ -68,6 +68,10 @@ def load(
         str | None,
         typer.Option(metavar="COLUMN", help="Each JSON line whole into this json(b) column."),
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option(help="Append rows as they are, each as one object, to a raw table."),
+    ] = False,
     rest: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="This json(b) column takes keys without column."),
@@ -155,6 +159,7 @@ def load(
             leave_out=names_of(leave_out) or (),
             whole=whole,
             rest=rest,
+            raw=raw,
             record=record,
             feed=feed,
             query=query,

@@ -39,7 +39,7 @@ config = typer.Typer(
 )
 
 
-def _enter(folder: Path) -> Project:
+def enter(folder: Path) -> Project:
     """The project of a folder, which becomes the current directory: its paths start there."""
     from sqlkit.config import FILE, read_project
 
@@ -56,7 +56,7 @@ def check(folder: Folder = HERE, as_json: Json = False) -> None:
     from sqlkit.config import ConfigError
 
     try:
-        project = _enter(folder)
+        project = enter(folder)
     except ConfigError as error:
         if not as_json:
             raise
@@ -66,7 +66,7 @@ def check(folder: Folder = HERE, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"problems": []}))
     else:
-        print(f"{_number(len(project.tables), 'table')}, nothing is wrong")
+        print(f"{number_of(len(project.tables), 'table')}, nothing is wrong")
 
 
 @config.command()
@@ -126,6 +126,9 @@ def run(
     tables: Tables = None,
     folder: Folder = HERE,
     again: Annotated[bool, typer.Option(help="Load what was loaded before once more.")] = False,
+    full_refresh: Annotated[
+        bool, typer.Option(help="Transforms look at all raw rows, not at those that changed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Load the tables of sqlkit.yml, or those named, in the order of their dependencies.
@@ -139,7 +142,7 @@ def run(
     import asyncio
     import logging
 
-    project = _enter(folder)
+    project = enter(folder)
     from sqlkit.pipeline import run_project, tell_failure
 
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -149,6 +152,7 @@ def run(
             project,
             tables or (),
             again=again,
+            full_refresh=full_refresh,
             on_start=lambda name: _note(f"{name}: begins"),
             on_end=lambda table: _note(_described(table)),
         )
@@ -175,7 +179,7 @@ def plan(tables: Tables = None, folder: Folder = HERE, as_json: Json = False) ->
     """
     import asyncio
 
-    project = _enter(folder)
+    project = enter(folder)
     from sqlkit.plan import plan_project
 
     plans = asyncio.run(plan_project(project, tables or ()))
@@ -190,7 +194,7 @@ def _planned(table: TablePlan) -> Iterator[str]:
     yield table.name if table.target == table.name else f"{table.name} ({table.target})"
     for source in table.sources:
         size = "" if source.bytes is None else f", {human_bytes(source.bytes)}"
-        yield f"  source    {source.name}{size}, {_STATES[source.state]}"
+        yield f"  source    {source.name}{size}, {_STATES.get(source.state, source.state)}"
     if table.strategy is not None:
         yield f"  strategy  {table.strategy.way}"
         yield f"  because   {table.strategy.why}"
@@ -201,10 +205,14 @@ def _planned(table: TablePlan) -> Iterator[str]:
     if table.estimate is not None:
         counts = ((name, getattr(table.estimate, name)) for name in _COLUMNS[1:])
         shown = ", ".join(f"{number:,} {name}" for name, number in counts if number)
-        sample = _number(table.estimate.read, "row")
+        sample = number_of(table.estimate.read, "row")
         yield f"  estimate  {shown or 'nothing'}, of the first {sample}"
     if table.ddl is not None:
         yield "  creates   " + table.ddl.replace("\n", "\n            ")
+    if table.sql is not None:
+        yield "  query     " + table.sql.rstrip().replace("\n", "\n            ")
+    for note in table.notes:
+        yield f"  note      {note}"
     for problem in table.problems:
         yield f"  problem   {problem}"
 
@@ -243,7 +251,7 @@ def _print_report(report: RunReport) -> None:
     print_aligned(lines, left=2)
     states = [table.state for table in report.tables]
     shown = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    print(f"\n{_number(len(states), 'table')}: {shown}; {report.seconds:.1f} s")
+    print(f"\n{number_of(len(states), 'table')}: {shown}; {report.seconds:.1f} s")
     for table in report.tables:
         if table.exit_code == 3 and table.result is not None:
             print(f"{table.name}: rows refused: sqlkit rejects {table.result.run_id}")
@@ -260,5 +268,5 @@ def print_aligned(lines: list[list[str]], left: int) -> None:
         print("  ".join(cells).rstrip())
 
 
-def _number(number: int, thing: str) -> str:
+def number_of(number: int, thing: str) -> str:
     return f"{number:,} {thing if number == 1 else thing + 's'}"

@@ -581,6 +581,52 @@ create index baseline_run_id_idx on sqlkit.baseline (run_id);
 
 comment on table sqlkit.baseline is 'Of each target the run that others are compared with: see sqlkit.run_speed.';
 
+-- changes/0040_transform.sql
+
+-- Transforms: raw rows become rows of other tables, and only those raw rows that changed since the last time.
+
+alter table sqlkit.run drop constraint run_kind_check;
+alter table sqlkit.run
+add constraint run_kind_check check (kind in ('load', 'merge', 'refresh', 'maintenance', 'transform'));
+
+create table sqlkit.transform (
+    target text,
+    source text,
+    name text,
+    changes_seen pg_snapshot not null,
+    run_id bigint,
+    query_sha256 text not null,
+    applied_at timestamptz not null,
+    constraint transform_pkey primary key (target, source, name),
+    constraint transform_run_id_fkey foreign key (run_id) references sqlkit.run (run_id) on delete set null
+);
+
+create index transform_run_id_idx on sqlkit.transform (run_id);
+
+comment on table sqlkit.transform is
+'How far each transform has come: written in the transaction that writes its rows.';
+comment on column sqlkit.transform.source is 'the table with the raw rows: schema.table, quoted as SQL wants it';
+comment on column sqlkit.transform.name is 'tells transforms between the same two tables apart; empty for the only one';
+comment on column sqlkit.transform.changes_seen is
+'transactions whose changes were applied: those that this snapshot sees, so that one which was still open then is
+not missed, however late it commits';
+comment on column sqlkit.transform.query_sha256 is 'SHA-256 of the query that was applied';
+comment on column sqlkit.transform.applied_at is 'when it looked for changes';
+
+create type sqlkit.transform_result as (
+    rows_source bigint,
+    rows_read bigint,
+    rows_inserted bigint,
+    rows_updated bigint,
+    rows_unchanged bigint,
+    rows_ignored bigint,
+    rows_duplicate bigint
+);
+
+comment on type sqlkit.transform_result is
+'What became of a transform: rows_source raw rows had changed, of which the query made rows_read rows, and these are
+the sum of all the others.';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -8379,6 +8425,336 @@ caller''s unless said.
 Locks: what adding a foreign key locks of the table that it refers to, for a moment. Raises: 0A000 for a foreign key
 with PERIOD, and whatever PostgreSQL says to the definition.';
 
+-- objects/78_transform.sql
+
+-- Raw to core: rows land as they came, in a table that tells which of them have changed; a query makes rows of them,
+-- and these are merged into their target. How far that has come is committed together with the rows.
+
+create or replace function sqlkit._note_change()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $note_change$
+begin
+    new.changed_in := pg_current_xact_id();
+    if tg_nargs > 0 then
+        new.updated_at := clock_timestamp();
+    end if;
+    return new;
+end;
+$note_change$;
+
+comment on function sqlkit._note_change() is
+'The trigger of follow_changes(): notes in which transaction a row was changed, and when, if the table keeps that.';
+
+
+create or replace function sqlkit.follow_changes(p_table regclass)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $follow_changes$
+declare
+    v_table text := sqlkit._table_name(p_table);
+    v_has_time boolean;
+begin
+    perform sqlkit._check_target(p_table);
+    select exists (
+        select 1
+        from pg_attribute as a
+        where a.attrelid = p_table and a.attname = 'updated_at' and a.atttypid = 'timestamptz'::regtype
+    )
+    into v_has_time;
+    if not sqlkit._is_followed(p_table) then
+        execute format(
+            'alter table %s add column changed_in xid8 not null default pg_catalog.pg_current_xact_id()', v_table
+        );
+        execute format('create index on %s (changed_in)', v_table);
+    end if;
+    execute format(
+        'create or replace trigger sqlkit_follow_changes before update on %s for each row '
+        'when (old.* is distinct from new.*) execute function sqlkit._note_change(%s)',
+        v_table,
+        case when v_has_time then quote_literal('updated_at') end
+    );
+end;
+$follow_changes$;
+
+comment on function sqlkit.follow_changes(regclass) is
+'Has a table keep in which transaction each of its rows was last changed (column changed_in, xid8, with an index), by
+whomever, so that apply_transform() finds them. A column updated_at of type timestamptz is kept too, where there is one.
+All rows that are there count as changed.
+Writes: the table, which is rewritten. Locks: ACCESS EXCLUSIVE on it. Raises: SK201 if it is not a table.';
+
+
+create or replace function sqlkit._is_followed(p_table regclass)
+returns boolean
+language sql
+stable
+begin atomic
+select exists(
+    select 1 as found
+    from pg_attribute as a
+    where
+        a.attrelid = p_table
+        and a.attname = 'changed_in'
+        and a.atttypid = 'xid8'::regtype
+        and not a.attisdropped
+);
+end;
+
+comment on function sqlkit._is_followed(regclass) is
+'Whether a table keeps in which transaction its rows were changed: see follow_changes().';
+
+
+create or replace function sqlkit.create_raw_table(p_name text)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $create_raw_table$
+declare
+    v_parts text[] := parse_ident(p_name);
+    v_table text;
+begin
+    if cardinality(v_parts) <> 2 then
+        raise exception using
+            errcode = 'SK201',
+            message = 'a raw table needs a schema and a name',
+            detail = format('Name: %s.', p_name),
+            hint = 'Write schema.table.';
+    end if;
+    v_table := format('%I.%I', v_parts[1], v_parts[2]);
+    execute format(
+        'create table %s ('
+        'raw_data jsonb not null, '
+        'source_file text default nullif(pg_catalog.current_setting(''sqlkit.source_file'', true), ''''), '
+        'run_id bigint default nullif(pg_catalog.current_setting(''sqlkit.run_id'', true), '''')::bigint, '
+        'loaded_at timestamptz not null default pg_catalog.now(), '
+        'updated_at timestamptz not null default pg_catalog.now())',
+        v_table
+    );
+    perform sqlkit.follow_changes(v_table::regclass);
+    return v_table::regclass;
+end;
+$create_raw_table$;
+
+comment on function sqlkit.create_raw_table(text) is
+'Makes a table that rows land in as they came: raw_data (jsonb), source_file, run_id, loaded_at, updated_at, and what
+follow_changes() adds. source_file and run_id are filled by the settings sqlkit.source_file and sqlkit.run_id.
+Raises: SK201 for a name without schema, 3F000 if there is no such schema, 42P07 if the table is there.';
+
+
+create or replace function sqlkit._collect_raw(p_stage regclass, p_names text[], p_columns name[], p_type regtype)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $collect_raw$
+begin
+    execute format(
+        'alter table %s add column raw_data %s '
+        'generated always as (pg_catalog.jsonb_object(array[%s]::text[])%s) stored',
+        sqlkit._table_name(p_stage),
+        p_type,
+        (
+            select string_agg(format('%L, %I', n.name, n.staged), ', ' order by n.position)
+            from unnest(p_names, p_columns) with ordinality as n (name, staged, position)
+        ),
+        case p_type when 'text'::regtype then '::text' end
+    );
+end;
+$collect_raw$;
+
+comment on function sqlkit._collect_raw(regclass, text[], name[], regtype) is
+'Has a stage put columns of text together as one object, raw_data, while COPY fills it: the names of the source and
+the columns that hold their values, in the same order. Locks: ACCESS EXCLUSIVE on the stage.';
+
+
+create or replace function sqlkit._changed_rows(
+    p_source regclass, p_seen pg_snapshot, p_now pg_snapshot
+)
+returns text
+language sql
+stable
+return format(
+    -- The first condition is for the index.
+    'select * from %s as r where %s',
+    sqlkit._table_name(p_source),
+    case
+        when p_now is null then 'true'
+        when p_seen is null
+            then format('pg_catalog.pg_visible_in_snapshot(r.changed_in, %L::pg_catalog.pg_snapshot)', p_now)
+        else format(
+            'r.changed_in operator(pg_catalog.>=) %1$L::pg_catalog.xid8 '
+            'and not pg_catalog.pg_visible_in_snapshot(r.changed_in, %2$L::pg_catalog.pg_snapshot) '
+            'and pg_catalog.pg_visible_in_snapshot(r.changed_in, %3$L::pg_catalog.pg_snapshot)',
+            pg_snapshot_xmin(p_seen), p_seen, p_now
+        )
+    end
+);
+
+comment on function sqlkit._changed_rows(regclass, pg_snapshot, pg_snapshot) is
+'A query for the rows that transactions have changed which one snapshot does not see and the other does; without the
+first those that the other sees, without both all rows.';
+
+
+create or replace function sqlkit._settled_changes()
+returns pg_snapshot
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $settled_changes$
+    -- A snapshot sees what its own transaction has written, and would go on to claim so for what comes yet.
+    select
+        case
+            when o.own >= pg_snapshot_xmax(s.now) then s.now
+            else format(
+                '%s:%s:%s',
+                least(pg_snapshot_xmin(s.now), o.own),
+                pg_snapshot_xmax(s.now),
+                (
+                    select string_agg(x.xid::text, ',' order by x.xid)
+                    from (
+                        select pg_snapshot_xip(s.now) as xid
+                        union
+                        select o.own
+                    ) as x
+                )
+            )::pg_snapshot
+        end as settled
+    from (select pg_current_snapshot() as now) as s
+    cross join (select pg_current_xact_id() as own) as o;
+$settled_changes$;
+
+comment on function sqlkit._settled_changes() is
+'A snapshot that sees all transactions that have ended by now, and not the one that asks.';
+
+
+create or replace function sqlkit.apply_transform(
+    p_source regclass,
+    p_target regclass,
+    p_query text,
+    p_policy text default 'update',
+    p_key name[] default null,
+    p_order_by name default null,
+    p_name text default '',
+    p_full boolean default false,
+    p_run_id bigint default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.transform_result
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $apply_transform$
+declare
+    v_source text := sqlkit._table_name(p_source);
+    v_target text := sqlkit._table_name(p_target);
+    v_run_id bigint := p_run_id;
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+    v_known sqlkit.transform;
+    v_now pg_snapshot;
+    v_at timestamptz;
+    v_is_restored boolean := false;
+    v_rows bigint;
+    v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
+    v_stage regclass;
+begin
+    if not sqlkit._is_followed(p_source) then
+        raise exception using
+            errcode = 'SK220',
+            message = 'the source does not tell which of its rows have changed',
+            detail = format('Source: %s.', coalesce(v_source, p_source::text)),
+            hint = format('select sqlkit.follow_changes(%L);', v_source);
+    end if;
+    -- Two programs that apply the same transform meet here: the second one finds what the first has left.
+    perform pg_advisory_xact_lock(
+        'sqlkit.transform'::regclass::oid::integer, hashtext(concat_ws(' ', v_target, v_source, p_name))
+    );
+    select t.*
+    into v_known
+    from sqlkit.transform as t
+    where t.target = v_target and t.source = v_source and t.name = p_name;
+    v_now := sqlkit._settled_changes();
+    v_at := clock_timestamp();
+    -- In a cluster that this was restored into, transactions are counted anew: what was seen means nothing there.
+    if p_full or pg_snapshot_xmax(v_known.changes_seen) > pg_snapshot_xmax(v_now) then
+        v_known.changes_seen := null;
+    end if;
+    if v_known.changes_seen is null then
+        -- Nor would this snapshot see the rows that were restored with transactions yet to come.
+        execute format(
+            'select exists (select from %s where changed_in operator(pg_catalog.>=) $1 '
+            'and changed_in operator(pg_catalog.<>) $2)',
+            v_source
+        )
+        into v_is_restored
+        using pg_snapshot_xmax(v_now), pg_current_xact_id();
+    end if;
+    if p_run_id is null then
+        v_run_id := sqlkit.start_run(
+            'transform', p_target, p_policy, p_key,
+            jsonb_strip_nulls(jsonb_build_object('source', v_source, 'name', p_name, 'full', nullif(p_full, false)))
+        );
+    end if;
+    execute 'create temporary view sqlkit_changed as ' || sqlkit._changed_rows(
+        p_source, v_known.changes_seen, case when not v_is_restored then v_now end
+    );
+    select count(*)
+    into v_rows
+    from pg_temp.sqlkit_changed;
+    if v_rows > 0 then
+        perform set_config('sqlkit.run_id', v_run_id::text, true);
+        perform set_config('sqlkit.batch_rows', v_rows::text, true);
+        perform set_config(
+            'sqlkit.watermark',
+            case when v_known.changes_seen is null then '' else v_known.applied_at::text end,
+            true
+        );
+        v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
+        v_counts := sqlkit.merge_batch(
+            v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
+            p_search_path => p_search_path
+        );
+        perform sqlkit.drop_stage(v_stage);
+    end if;
+    drop view pg_temp.sqlkit_changed;
+    update sqlkit.run as u
+    set options = u.options || jsonb_build_object('rows_source', v_rows)
+    where u.run_id = v_run_id;
+    insert into sqlkit.transform (target, source, name, changes_seen, run_id, query_sha256, applied_at)
+    values (
+        v_target, v_source, p_name, v_now, v_run_id, encode(sha256(convert_to(p_query, 'UTF8')), 'hex'), v_at
+    )
+    on conflict (target, source, name) do update
+    set
+        changes_seen = excluded.changes_seen,
+        run_id = excluded.run_id,
+        query_sha256 = excluded.query_sha256,
+        applied_at = excluded.applied_at;
+    if p_run_id is null then
+        perform sqlkit.finish_run(
+            v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+        );
+    end if;
+    return (
+        v_rows, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
+        v_counts.rows_ignored, v_counts.rows_duplicate
+    )::sqlkit.transform_result;
+end;
+$apply_transform$;
+
+comment on function sqlkit.apply_transform(
+    regclass, regclass, text, text, name[], name, text, boolean, bigint, text
+) is
+'Makes rows of raw rows and merges them into a target under a policy, as merge_stage() does. The query reads
+pg_temp.sqlkit_changed: the rows of the source that were changed since this transform (target, source and p_name) was
+applied last, or all of them with p_full; where there are none it is not run. A row is never missed because its
+transaction was open meanwhile: it is left for the next time, as what the caller''s own transaction has written is. Of
+rows with the same key the last one counts, so let the query order them. The settings sqlkit.run_id, sqlkit.batch_rows and
+sqlkit.watermark (when it was applied last; empty at first) are there for the query, which runs under p_search_path,
+the caller''s unless said. p_run_id: a run that the caller opened and closes.
+Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
+on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, SK201 to SK207,
+SK302 and SK303 as merge_stage() does, and the query''s and the target''s own errors.';
+
 -- objects/80_maintain_bloat.sql
 
 -- Bloat: how much smaller a table, its TOAST or a btree index would be if it were written anew. The estimate
@@ -10451,6 +10827,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'open_reject'),
             ('sqlkit_reader', 'select', 'table', 'waiting_lock'),
             ('sqlkit_reader', 'select', 'table', 'refresh_threshold'),
+            ('sqlkit_reader', 'select', 'table', 'transform'),
             ('sqlkit_reader', 'execute', 'routine', 'version'),
             ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_reader', 'execute', 'routine', 'channel'),
@@ -10497,6 +10874,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'open_reject'),
             ('sqlkit_loader', 'select', 'table', 'waiting_lock'),
             ('sqlkit_loader', 'select', 'table', 'refresh_threshold'),
+            ('sqlkit_loader', 'select', 'table', 'transform'),
             ('sqlkit_loader', 'execute', 'routine', 'version'),
             ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
@@ -10537,6 +10915,7 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'conflict'),
             ('sqlkit_loader', 'insert', 'table', 'conflict_event'),
             ('sqlkit_loader', 'insert', 'table', 'lookup'),
+            ('sqlkit_loader', 'insert', 'table', 'transform'),
             ('sqlkit_loader', 'update', 'table', 'run'),
             ('sqlkit_loader', 'update', 'table', 'source'),
             ('sqlkit_loader', 'update', 'table', 'stage'),
@@ -10545,12 +10924,14 @@ begin
             ('sqlkit_loader', 'update', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'update', 'table', 'conflict'),
             ('sqlkit_loader', 'update', 'table', 'lookup'),
+            ('sqlkit_loader', 'update', 'table', 'transform'),
             ('sqlkit_loader', 'delete', 'table', 'stage'),
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_can_rebuild'),
+            ('sqlkit_loader', 'execute', 'routine', '_changed_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_share'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_since'),
             ('sqlkit_loader', 'execute', 'routine', '_check_interval'),
@@ -10558,6 +10939,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_check_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_check_stage'),
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
+            ('sqlkit_loader', 'execute', 'routine', '_collect_raw'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_pairs'),
@@ -10595,6 +10977,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_interval_of'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_is_alive'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_followed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
@@ -10608,6 +10991,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_loader', 'execute', 'routine', '_minutes'),
             ('sqlkit_loader', 'execute', 'routine', '_mirror'),
+            ('sqlkit_loader', 'execute', 'routine', '_note_change'),
             ('sqlkit_loader', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_note_choice'),
             ('sqlkit_loader', 'execute', 'routine', '_numbered_list'),
@@ -10630,6 +11014,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_rule_key'),
             ('sqlkit_loader', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_scope_join'),
+            ('sqlkit_loader', 'execute', 'routine', '_settled_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
@@ -10648,6 +11033,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_write'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_loader', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_screen'),
@@ -10657,6 +11043,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'check_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'create_raw_table'),
             ('sqlkit_loader', 'execute', 'routine', 'create_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'create_text_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'define_disagreement'),
@@ -10678,6 +11065,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'finish_maintenance'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
+            ('sqlkit_loader', 'execute', 'routine', 'follow_changes'),
             ('sqlkit_loader', 'execute', 'routine', 'follow_keys'),
             ('sqlkit_loader', 'execute', 'routine', 'forget_sources'),
             ('sqlkit_loader', 'execute', 'routine', 'keep_rejects'),
@@ -10731,6 +11119,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'open_reject'),
             ('sqlkit_admin', 'select', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'select', 'table', 'refresh_threshold'),
+            ('sqlkit_admin', 'select', 'table', 'transform'),
             ('sqlkit_admin', 'execute', 'routine', 'version'),
             ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
@@ -10771,6 +11160,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'conflict'),
             ('sqlkit_admin', 'insert', 'table', 'conflict_event'),
             ('sqlkit_admin', 'insert', 'table', 'lookup'),
+            ('sqlkit_admin', 'insert', 'table', 'transform'),
             ('sqlkit_admin', 'update', 'table', 'run'),
             ('sqlkit_admin', 'update', 'table', 'source'),
             ('sqlkit_admin', 'update', 'table', 'stage'),
@@ -10779,12 +11169,14 @@ begin
             ('sqlkit_admin', 'update', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'update', 'table', 'conflict'),
             ('sqlkit_admin', 'update', 'table', 'lookup'),
+            ('sqlkit_admin', 'update', 'table', 'transform'),
             ('sqlkit_admin', 'delete', 'table', 'stage'),
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_can_rebuild'),
+            ('sqlkit_admin', 'execute', 'routine', '_changed_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_share'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_since'),
             ('sqlkit_admin', 'execute', 'routine', '_check_interval'),
@@ -10792,6 +11184,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_check_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_check_stage'),
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
+            ('sqlkit_admin', 'execute', 'routine', '_collect_raw'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_pairs'),
@@ -10829,6 +11222,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_interval_of'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_is_alive'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_followed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
@@ -10842,6 +11236,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_admin', 'execute', 'routine', '_minutes'),
             ('sqlkit_admin', 'execute', 'routine', '_mirror'),
+            ('sqlkit_admin', 'execute', 'routine', '_note_change'),
             ('sqlkit_admin', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_note_choice'),
             ('sqlkit_admin', 'execute', 'routine', '_numbered_list'),
@@ -10864,6 +11259,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_rule_key'),
             ('sqlkit_admin', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_scope_join'),
+            ('sqlkit_admin', 'execute', 'routine', '_settled_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
@@ -10882,6 +11278,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_write'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_admin', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_screen'),
@@ -10891,6 +11288,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'check_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'create_raw_table'),
             ('sqlkit_admin', 'execute', 'routine', 'create_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'create_text_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'define_disagreement'),
@@ -10912,6 +11310,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'finish_maintenance'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
+            ('sqlkit_admin', 'execute', 'routine', 'follow_changes'),
             ('sqlkit_admin', 'execute', 'routine', 'follow_keys'),
             ('sqlkit_admin', 'execute', 'routine', 'forget_sources'),
             ('sqlkit_admin', 'execute', 'routine', 'keep_rejects'),
@@ -10996,6 +11395,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'slow_batch'),
             ('sqlkit_admin', 'delete', 'table', 'source'),
             ('sqlkit_admin', 'delete', 'table', 'storage'),
+            ('sqlkit_admin', 'delete', 'table', 'transform'),
             ('sqlkit_admin', 'delete', 'table', 'waiting_lock')
         ),
 

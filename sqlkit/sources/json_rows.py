@@ -141,10 +141,12 @@ class RowMaker:
         name = column.name
         if column.takes_rest:
             taken = self._taken
+            # Where nothing else is wanted, it is the record itself, which may be empty.
+            empty = _NULL if len(self._wanted) > 1 else _encoder.encode({})
 
             def rest(record: dict[str, Raw]) -> Any:
                 left = {key: value for key, value in record.items() if key not in taken}
-                return _encoder.encode(left) if left else _NULL
+                return _encoder.encode(left) if left else empty
 
             return rest
         path = self._paths.get(name)

@@ -385,8 +385,10 @@ class Shape:
     ) -> list[list[Any]]:
         names = [column.name for column in wanted if not column.takes_rest]
         taken = (ignored or frozenset()).union(names)
+        # Where nothing else is wanted, it is the record itself, which may be empty.
+        empty: dict[str, Any] | None = None if names else {}
         rest = [
-            {key: value for key, value in row.items() if key not in taken} or None for row in rows
+            {key: value for key, value in row.items() if key not in taken} or empty for row in rows
         ]
         return [
             rest if column.takes_rest else [row.get(column.name) for row in rows]

@@ -69,6 +69,14 @@ max_conections: 3
     assert "Write a number of rows, or 1%." in by_line[6].message
 
 
+TRANSFORM = """\
+tables:
+  s:
+    transform: {source: t, sql: a.sql.j2}
+  t: {source: a.csv}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -79,12 +87,26 @@ max_conections: 3
         ("tables: &a {x: *a}", 1, "alias within itself"),
         (TABLE + "    key: a\n    key: b\n", 5, "is there already, on line 4"),
         (TABLE + "    columns: [no]\n", 4, "'no' must be text"),
-        (TABLE + "    query: select 1\n", 2, "needs source or query"),
+        (TABLE + "    query: select 1\n", 2, "needs source, query or transform"),
         ("tables:\n  t:\n    query: select 1\n", 3, "is for tables with refresh"),
         (TABLE + "    order_by: at\n", 4, "is for policy newer"),
         (TABLE + "    policy: newer\n", 4, "needs order_by"),
         (TABLE + "    refresh: {}\n    policy: fill\n", 5, "has no meaning with refresh"),
         (TABLE + "    refresh: {max_delete: 101%}\n", 4, "is not understood"),
+        (TABLE + "    raw: true\n    policy: fill\n", 5, "has no meaning with raw"),
+        (TRANSFORM.replace("  t:", "    workers: 2\n  t:"), 4, "has no meaning with transform"),
+        (TRANSFORM.replace("}", ", sq: b}"), 3, "is no key here"),
+        (TRANSFORM.replace("source: t", "source: u"), 3, "is none of the tables"),
+        (TRANSFORM.replace("source: t", "source: s"), 3, "goes in a circle"),
+        (TRANSFORM.replace("a.sql.j2", "a.sql"), 3, "is no template"),
+        (TRANSFORM + "variables: {stage: 1}\n", 5, "is the name of something else"),
+        (TRANSFORM + "variables: {a-b: 1}\n", 5, "is no name that a template could use"),
+        (
+            "connections: {a: {host: a}, b: {host: b}}\n"
+            + TRANSFORM.replace("  t:", "    connection: b\n  t:"),
+            4,
+            "has another connection",
+        ),
         (TABLE + "    connection: main\n", 4, "is none of the connections"),
         (TABLE + "    depends_on: shop.price\n", 4, "goes in a circle"),
         (TABLE + "    after: [{}]\n", 4, "needs sql or command"),

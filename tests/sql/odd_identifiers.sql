@@ -1,7 +1,7 @@
 -- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
 -- What needs more than a target has a file odd_identifiers.sql of its own.
 begin;
-select plan(153);
+select plan(162);
 
 create function pg_temp.go_all_the_way(p_name name)
 returns setof text
@@ -215,6 +215,28 @@ end;
 $look_up$;
 
 select is(pg_temp.look_up(n.name), '(3,3,0,2) 1 1', n.name || ': lookups')
+from sqlkit_test.odd_identifiers() as n (name);
+
+create function pg_temp.transform(p_name name)
+returns text
+language plpgsql
+as $transform$
+declare
+    v_raw regclass := sqlkit.create_raw_table(pg_catalog.format('%I.%I', p_name, left('raw' || p_name, 62)));
+begin
+    execute pg_catalog.format('alter table %s alter column changed_in set default %L', v_raw, '3');
+    execute pg_catalog.format('create table %I.%I (%1$I text primary key)', p_name, left('core' || p_name, 62));
+    execute pg_catalog.format('insert into %s (raw_data) values (%L)', v_raw, jsonb_build_object(p_name, 'x'));
+    return sqlkit.apply_transform(
+        v_raw,
+        pg_catalog.format('%I.%I', p_name, left('core' || p_name, 62))::regclass,
+        pg_catalog.format('select raw_data ->> %1$L as %1$I from pg_temp.sqlkit_changed', p_name),
+        p_name => p_name
+    );
+end;
+$transform$;
+
+select is(pg_temp.transform(n.name), '(1,1,1,0,0,0,0)', n.name || ': transforms')
 from sqlkit_test.odd_identifiers() as n (name);
 
 select * from finish();

@@ -1,0 +1,162 @@
+"""Transforms: raw rows that changed become rows of a target.
+
+What was seen of them is committed with the rows.
+
+What is thin here is thick in SQL: see sqlkit.apply_transform().
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+from sqlkit import calls_async as calls
+from sqlkit._memory import peak_memory
+from sqlkit.compatible import check_compatible
+from sqlkit.connection import from_psycopg
+from sqlkit.connections_async import AsyncConnections
+from sqlkit.errors import SqlkitError
+from sqlkit.heartbeat_async import heartbeat_async
+from sqlkit.results import TransformResult
+from sqlkit.retry_async import pause_async
+from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
+
+
+@dataclass(frozen=True)
+class TransformOptions:
+    """How a transform is applied; `AsyncClient.transform` says what each means."""
+
+    policy: str = "update"
+    key: tuple[str, ...] | None = None
+    order_by: str | None = None
+    name: str = ""
+    full_refresh: bool = False
+    retry_for: float = RETRY_FOR
+
+
+class AsyncTransformer:
+    """One application of one transform. Use it once."""
+
+    def __init__(
+        self,
+        connections: AsyncConnections,
+        options: TransformOptions,
+        on_wait: WaitCallback | None = None,
+    ) -> None:
+        self._connections = connections
+        self._options = options
+        self._on_wait = on_wait
+        self._patience = Patience(options.retry_for)
+        self._run_id = 0
+
+    async def transform(self, source: str, into: str, query: str) -> TransformResult:
+        """Apply the transform. Raises SqlkitError; nothing is changed then."""
+        started = time.monotonic()
+        try:
+            while True:
+                try:
+                    return await self._attempt(source, into, query, started)
+                except (psycopg.Error, SqlkitError) as error:
+                    if self._connections.is_callers:
+                        raise
+                    wait = self._patience.wait_for(error)
+                    if wait is None:
+                        raise
+                await self._connections.reset()
+                await pause_async(wait, self._on_wait)
+        except BaseException as error:
+            await self._end_badly(error)
+            if isinstance(error, psycopg.Error):
+                raise from_psycopg(error) from error
+            raise
+        finally:
+            await self._connections.release()
+
+    async def _attempt(self, source: str, into: str, query: str, started: float) -> TransformResult:
+        options = self._options
+        main = await self._connections.main()
+        check_compatible(*await calls.version(main))
+        self._patience.resumed()
+        names = []
+        for name in (source, into):
+            found = await calls.find_table(main, name)
+            if found is None:
+                raise SqlkitError(f"there is no table {name}", code="42P01")
+            names.append(found)
+        wal = await calls.wal_position(main)
+        if not await self._is_applied(main):
+            if not self._connections.is_callers:
+                await calls.repair_runs(main, names[1])
+            await self._open_run(main, *names)
+            async with heartbeat_async(self._connections, self._run_id), main.transaction():
+                await calls.apply_transform(
+                    main,
+                    self._run_id,
+                    names[0],
+                    names[1],
+                    query,
+                    options.policy,
+                    None if options.key is None else list(options.key),
+                    options.order_by,
+                    options.name,
+                    options.full_refresh,
+                )
+                await calls.require_synchronous_commit(main)
+                await calls.note_memory(main, self._run_id, peak_memory())
+                wal = max(0, await calls.wal_position(main) - wal)
+                await calls.finish_run(main, self._run_id, wal_bytes=wal)
+        _, seen, rows = await calls.transform_of(main, self._run_id)
+        return TransformResult(
+            self._run_id,
+            names[1],
+            names[0],
+            options.policy,
+            seen,
+            rows,
+            wal,
+            time.monotonic() - started,
+        )
+
+    async def _is_applied(self, main: AsyncConnection[Any]) -> bool:
+        """Whether an attempt has committed, of which nobody could be told."""
+        if not self._run_id:
+            return False
+        state, _, _ = await calls.transform_of(main, self._run_id)
+        return state == "done"
+
+    async def _open_run(self, main: AsyncConnection[Any], source: str, into: str) -> None:
+        if self._run_id and await calls.attach_run(main, self._run_id):
+            return
+        options = self._options
+        told = {"source": source, "name": options.name, "full": options.full_refresh}
+        async with main.transaction():
+            self._run_id = await calls.start_run(
+                main,
+                "transform",
+                into,
+                options.policy,
+                None if options.key is None else list(options.key),
+                {name: value for name, value in told.items() if value},
+                f"{socket.gethostname()}:{os.getpid()}",
+            )
+            await calls.attach_run(main, self._run_id)
+
+    async def _end_badly(self, error: BaseException) -> None:
+        """Note the failure in the ledger, if the server is there to be told."""
+        if not self._run_id or self._connections.is_callers:
+            return
+        known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+        code = known.code if isinstance(known, SqlkitError) else "SK000"
+        message = known.message if isinstance(known, SqlkitError) else type(error).__name__
+        with suppress(psycopg.Error, SqlkitError):
+            main = await self._connections.main()
+            if main.info.transaction_status == TransactionStatus.IDLE:
+                await calls.finish_run(main, self._run_id, code, message)
