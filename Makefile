@@ -9,10 +9,9 @@ PYTHON ?= python3
 # One server a PostgreSQL version is shared by all workers, so a few go far.
 WORKERS ?= logical
 PYTEST_ARGS ?=
-# What is run once more as a role that may only load, in hostile surroundings: loads and SQL tests,
-# on the newest version. Without what needs no rights, and what is only long.
-LOADER_ARGS ?= --postgres=18 -m 'not slow' tests/test_sql.py tests/behaviour \
-	--ignore=tests/behaviour/sources --ignore=tests/behaviour/test_embedded_server.py
+# What is run once more as a role that may only load, in hostile surroundings, on the newest version:
+# everything that connects to a database, but deployments, and what is only long.
+LOADER_ARGS ?= --postgres=18 -m 'not slow' --ignore=tests/release
 CHAOS_ARGS ?=
 
 BIN := .venv/bin

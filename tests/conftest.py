@@ -6,7 +6,8 @@ own to say, and any other on the newest of them only. A version that the machine
 skipped; where CI is true it fails.
 
 ``--role=loader`` connects as a role that may load and no more, in hostile surroundings (see
-loader_role.py). A test marked ``deployer`` needs more rights than that, and is skipped then.
+loader_role.py); what a test has to prepare beyond that, `superuser` and `Database.preparing` do.
+Tests that connect to no such database would only be repeated, and are left out then.
 
 Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
 `empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
@@ -63,6 +64,15 @@ class Database:
         options = {"user": self.user, "options": "-c search_path=public", **options}
         return psycopg.connect(self.server.dsn(self.name, **options), autocommit=True)
 
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Whose tests they are may make schemas and publications while the block runs: his own,
+        which a DBA lets him have. Around what prepares a test, never around what it tests."""
+        for change in ("grant create on database {} to {}", "revoke create on database {} from {}"):
+            self.server.run(change.format(self.name, self.user))
+            if change.startswith("grant"):
+                yield
+
 
 # --------------------------------------------------------------------------------------------
 # Options, header, the session's servers
@@ -90,10 +100,9 @@ def is_loader(config: pytest.Config) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if is_loader(config):
-        for item in items:
-            marker = item.get_closest_marker("deployer")
-            if marker is not None:
-                item.add_marker(pytest.mark.skip(reason=f"not for a loader: {marker.args[0]}"))
+        theirs = [item for item in items if "user" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=theirs)
+        items[:] = [item for item in items if item not in set(theirs)]
 
 
 def _chosen(config: pytest.Config) -> list[str]:

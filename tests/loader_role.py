@@ -128,7 +128,9 @@ def _plant_at_login(connection: psycopg.Connection) -> None:
         f"""
         create function hostile.plant() returns event_trigger language plpgsql as $plant$
         begin
-            if current_setting('application_name') = '{APPLICATION_NAME}' then
+            if current_setting('application_name') = '{APPLICATION_NAME}'
+                and current_setting('transaction_read_only') = 'off'
+            then
                 {PLANT_TEMPORARY}
             end if;
         end

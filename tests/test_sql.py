@@ -27,12 +27,6 @@ FILES = sorted(
 )
 
 
-def _marks(file: Path) -> list[pytest.MarkDecorator]:
-    """A file that says ``-- deployer: why`` cannot run as a loader."""
-    found = re.search(r"^-- deployer: (.+)$", (ROOT / file).read_text(), re.MULTILINE)
-    return [pytest.mark.deployer(found[1])] if found else []
-
-
 def _lacks(server: Server, file: Path) -> str | None:
     """The extension that a file needs, as it says by ``-- needs: name``, and the server lacks."""
     found = re.search(r"^-- needs: (\w+)$", (ROOT / file).read_text(), re.MULTILINE)
@@ -44,9 +38,7 @@ def _lacks(server: Server, file: Path) -> str | None:
 
 
 @pytest.mark.oldest_and_newest
-@pytest.mark.parametrize(
-    "file", [pytest.param(file, id=str(file), marks=_marks(file)) for file in FILES]
-)
+@pytest.mark.parametrize("file", FILES, ids=str)
 def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_path: Path) -> None:
     prove = shutil.which("pg_prove")
     if prove is None:
@@ -65,7 +57,6 @@ def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_pat
 
 
 @pytest.mark.between
-@pytest.mark.deployer("it runs the files that make roles too")
 def test_sql_on_the_versions_between(server: Server, pgtap_template: str) -> None:
     """All files in one database, which each of them leaves as it was."""
     prove = shutil.which("pg_prove")

@@ -611,16 +611,15 @@ def test_a_key_that_is_not_there(refused: Refused, write: Write) -> None:
     assert "colour" in told
 
 
-@pytest.mark.deployer("it makes a role")
 def test_no_privilege(
-    refused: Refused, write: Write, connection: psycopg.Connection, database: Database
+    refused: Refused, write: Write, superuser: psycopg.Connection, database: Database
 ) -> None:
     """A role may have sqlkit and not the table."""
     role = f"reader_{database.name}"
-    connection.execute(f"create role {role} login")
+    superuser.execute(f"create role {role} login")
     try:
-        connection.execute(f"grant usage on schema public to {role}")
-        connection.execute(f"grant select on item to {role}")
+        superuser.execute(f"grant usage on schema public to {role}")
+        superuser.execute(f"grant select on item to {role}")
         path = write("good.csv", numbered(3))
         done = refused._run(
             "load", path, "--into", "item", "--dsn", database.server.dsn(database.name, user=role)
@@ -639,9 +638,9 @@ def test_no_privilege(
             "grant usage on all sequences in schema sqlkit to {0}",
             "grant execute on all functions in schema sqlkit to {0}",
         ):
-            connection.execute(statement.format(role).encode())
+            superuser.execute(statement.format(role).encode())
         for policy in ("update", "append"):
-            connection.execute("truncate sqlkit.run, sqlkit.source cascade")
+            superuser.execute("truncate sqlkit.run, sqlkit.source cascade")
             done = refused._run(
                 *("load", path, "--into", "item", "--policy", policy),
                 *("--dsn", database.server.dsn(database.name, user=role)),
@@ -650,8 +649,8 @@ def test_no_privilege(
             assert "permission denied for table item" in done.stderr
             refused.check_nothing_happened("failed", "42501")
     finally:
-        connection.execute(f"drop owned by {role}")
-        connection.execute(f"drop role {role}")
+        superuser.execute(f"drop owned by {role}")
+        superuser.execute(f"drop role {role}")
 
 
 def test_no_schema(sqlkit: RunSqlkit, write: Write, empty_database: Database) -> None:

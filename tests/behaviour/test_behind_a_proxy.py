@@ -22,8 +22,6 @@ from sqlkit.options import POLICIES
 from tests.conftest import Database, RunSqlkit
 from tests.servers import Server
 
-pytestmark = pytest.mark.deployer("the proxy knows one user")
-
 OF_THE_CLIENT = {
     *("application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone"),
     *("standard_conforming_strings", "transaction_isolation", "transaction_read_only"),
@@ -38,7 +36,7 @@ def pooled(pooled_server: Server, database: Database) -> Iterator[str]:
     """The way to `database` through the proxy. Afterwards its sessions are as good as new."""
     with database.connect() as direct:
         direct.execute(TABLE.format("item").encode())
-    dsn = pooled_server.dsn(database.name)
+    dsn = pooled_server.dsn(database.name, user=database.user)
     yield dsn
     assert_clean(dsn, database)
 

@@ -17,8 +17,7 @@ import pytest
 import sqlkit as api
 from sqlkit.demo import FILES, NULL, create_tables, find_data, read_flights
 from sqlkit.results import RowCounts
-
-pytestmark = pytest.mark.deployer("the demo's tables have a schema of their own")
+from tests.conftest import Database
 
 NAMES = api.Dialect(null=NULL)
 PARENTS = ("airline", "airport", "plane", "weather")
@@ -30,9 +29,10 @@ def data() -> Path:
 
 
 @pytest.fixture
-def parents(dsn: str, data: Path) -> Iterator[api.Client]:
+def parents(database: Database, dsn: str, data: Path) -> Iterator[api.Client]:
     """A client, and the tables that flights refer to, loaded."""
-    create_tables(dsn)
+    with database.preparing():
+        create_tables(dsn)
     with api.connect(dsn) as client:
         for table in PARENTS:
             client.load(data / FILES[table], into=f"nycflights.{table}", dialect=NAMES)

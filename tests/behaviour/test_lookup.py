@@ -191,7 +191,6 @@ def test_a_redis_that_is_away_is_left_alone_for_a_while(
     assert server_of_keys.client.dbsize() == 0
 
 
-@pytest.mark.deployer("a trigger on the dimension is its owner's")
 def test_changes_of_a_dimension_are_followed(dimension: psycopg.Connection, cache: Cache) -> None:
     dimension.execute("select sqlkit.follow_keys('word', 'word_id', array['word'])")
     words = cache()

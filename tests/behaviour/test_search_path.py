@@ -1,7 +1,8 @@
-"""Every command under search_paths that lead nowhere, or to what only looks like PostgreSQL's own.
+"""Every command under a search_path that is empty, and one that leads to what only looks like
+PostgreSQL's own.
 
 With --role=loader schema `hostile` is there, with better matches for what sqlkit calls; see
-tests/loader_role.py.
+tests/loader_role.py. All other tests have it behind `public` then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlkit._release import VERSION
 from sqlkit.results import RowCounts
 from tests.conftest import RunSqlkit
 
-PATHS = ["", "hostile", "hostile, pg_temp, pg_catalog", "pg_temp, hostile, public"]
+PATHS = ["", "hostile, pg_temp, pg_catalog"]
 
 CREATE = """
     create table public.item (
@@ -77,6 +78,75 @@ def test_the_command_line(
     run("repair")
     assert run("status")["sqlkit_version"] == VERSION
     run("migrate", "status")
+    run("migrate", "verify")
+
+
+@pytest.mark.parametrize("search_path", PATHS)
+def test_the_commands_beside_loads(
+    sqlkit: RunSqlkit, connection: psycopg.Connection, dsn: str, tmp_path: Path, search_path: str
+) -> None:
+    connection.execute(CREATE.encode())
+    connection.execute(
+        """
+        create table public.visit (
+            id integer primary key, carer integer, starts integer, ends integer, is_bad boolean
+        );
+        insert into public.visit values (1, 1, 0, 4), (2, 1, 2, 6), (3, 1, 5, 7), (4, 2, 0, 9);
+        select sqlkit.define_overlap('twice', 'public.visit', array['carer'], 'starts', 'ends')
+        """
+    )
+    address = _dsn(dsn, search_path)
+
+    def run(*arguments: str, exit_code: int = 0) -> str:
+        done = sqlkit(*arguments, cwd=tmp_path, env={"SQLKIT_DSN": address})
+        assert done.returncode == exit_code, done.stderr + done.stdout
+        return done.stdout
+
+    def read(*arguments: str, exit_code: int = 0) -> Any:
+        return json.loads(run(*arguments, "--json", exit_code=exit_code))
+
+    # A whole new content, by each strategy, from a file and from a query.
+    file = tmp_path / "items.csv"
+    file.write_text("id,name,tags,price\n1,one,{},1\n2,two,,2\n")
+    for strategy in ("auto", "mirror", "truncate", "swap"):
+        from_file = ("refresh", "public.item", "--from", "items.csv", "--max-delete", "50%")
+        assert read(*from_file, "--strategy", strategy)["rows"]["read"] == 2
+    query = "select i.id, i.name from public.item as i"
+    read("refresh", "public.item", "--from", query, "--explain")
+    assert read("refresh", "public.item", "--from", query)["rows"]["unchanged"] == 2
+
+    # Conflicts.
+    assert read("conflicts", "detect", exit_code=3)["twice"]["pairs_open"] == 2
+    first, second = (str(found["conflict_id"]) for found in read("conflicts", "list"))
+    run("conflicts", "flag", "twice", "is_bad")
+    run("conflicts", "resolve", first)
+    run("conflicts", "ignore", second, "--note", "as agreed")
+    run("conflicts", "reopen", first)
+    assert "as agreed" in run("conflicts", "history", second)
+    read("conflicts", "rules")
+    read("conflicts", "detect", "--full", exit_code=3)
+
+    # A project.
+    (tmp_path / "sqlkit.yml").write_text(
+        """\
+tables:
+  public.item: {source: items.csv}
+  public.made: {source: items.csv, create: true, key: id, depends_on: public.item}
+"""
+    )
+    run("config", "check")
+    read("plan")
+    assert [done["state"] for done in read("run")["tables"]] == ["done", "done"]
+
+    # Maintenance and monitoring.
+    problems = read("doctor")
+    assert all("hostile" not in str(problem) for problem in problems)
+    read("optimize", "--tables", "public.item", "--plan")
+    read("optimize", "--tables", "public.item", "--analyze", "--vacuum", "--reindex")
+    run("watch", "--once")
+    assert "sqlkit_" in run("metrics")
+    run("report", "--html", "report.html")
+    assert "public.item" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("search_path", PATHS)

@@ -107,7 +107,7 @@ def test_behind_a_proxy_only_silence_tells(
     sqlkit: RunSqlkit,
 ) -> None:
     with held_up(database):
-        load = start_load(pooled_server.dsn(database.name), *files)
+        load = start_load(pooled_server.dsn(database.name, user=database.user), *files)
         wait_until(lambda: waiting_for_target(connection))
         load.kill()
     wait_until(

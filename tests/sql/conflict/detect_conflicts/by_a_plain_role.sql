@@ -1,5 +1,4 @@
 -- A role needs what it needs to read the table; and a key that is not unique is told.
--- deployer: it makes a role
 begin;
 select plan(4);
 

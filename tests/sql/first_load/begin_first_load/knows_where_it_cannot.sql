@@ -1,5 +1,4 @@
 -- Null, and nothing done, where the indexes cannot be taken away for the time of a load.
--- deployer: it makes a role and a publication
 begin;
 select plan(24);
 
@@ -32,11 +31,7 @@ begin
 end
 $make_rule$;
 create table published (id integer primary key);
-do $make_publication$
-begin
-    create publication a_publication for table published;
-end
-$make_publication$;
+select sqlkit_test.as_admin('create publication a_publication for table public.published');
 create table estimated (id integer primary key, name text);
 create index estimated_idx on estimated ((lower(name)));
 alter index estimated_idx alter column 1 set statistics 500;

@@ -1,10 +1,10 @@
--- deployer: makes an extension
 -- needs: pgstattuple
 begin;
 select plan(2);
 
-create extension pgstattuple;
-create schema "Odd.";
+select sqlkit_test.as_admin('create extension pgstattuple schema public');
+select sqlkit_test.as_admin(pg_catalog.format('grant pg_stat_scan_tables to %I', session_user));
+select sqlkit_test.create_schema('Odd.');
 create table "Odd."."It""em" (id integer constraint "Key of it" primary key);
 insert into "Odd."."It""em"
 select i

@@ -1,4 +1,3 @@
--- deployer: makes an extension that only pg_stat_scan_tables may use
 -- needs: pgstattuple
 begin;
 select plan(7);
@@ -11,8 +10,9 @@ from generate_series(1, 4000) as i;
 select throws_ok(
     $$select * from sqlkit.measure_bloat('price')$$, 'SK701', null, 'without pgstattuple it says so'
 );
-create schema "Exten sions";
-create extension pgstattuple schema "Exten sions";
+select sqlkit_test.create_schema('Exten sions');
+select sqlkit_test.as_admin('create extension pgstattuple schema "Exten sions"');
+select sqlkit_test.as_admin(pg_catalog.format('grant pg_stat_scan_tables to %I', session_user));
 select is(
     (
         select array_agg(m.kind order by m.kind)

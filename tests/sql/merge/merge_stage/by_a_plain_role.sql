@@ -1,5 +1,4 @@
 -- What a role needs is what it needs for the statements themselves, and sqlkit's own tables.
--- deployer: it makes a role
 begin;
 select plan(5);
 

@@ -21,7 +21,7 @@ select plan(10);
 
 \if :has_citext
 select sqlkit_test.create_schema('elsewhere');
-select sqlkit_test.create_extension('citext', 'elsewhere');
+select sqlkit_test.as_admin('create extension citext schema elsewhere');
 create table account (email elsewhere.citext primary key, name text, alias elsewhere.citext);
 select is(
     sqlkit_test.shown(

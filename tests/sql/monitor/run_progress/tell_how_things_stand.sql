@@ -1,5 +1,4 @@
 -- What the views of monitoring say of a run that goes on, of one that ended, and of their table.
--- deployer: its own statements are not written for a hostile search_path
 begin;
 select plan(14);
 
@@ -64,7 +63,7 @@ insert into price select
 from generate_series(1, 1000) as k;
 select results_eq(
     $$select total_bytes = heap_bytes + index_bytes + toast_bytes
-        + pg_table_size('price') - pg_relation_size('price') - toast_bytes,
+        + pg_table_size('price'::regclass) - pg_relation_size('price'::regclass) - toast_bytes,
     indexes ? 'price_pkey', heap_bytes >= 106496
     from sqlkit.storage where table_name = 'price'::regclass$$,
     'values (true, true, true)',
@@ -88,7 +87,7 @@ reset role;
 select ok(
     not exists (
         select
-        from pg_attribute as a
+        from pg_catalog.pg_attribute as a
         where a.attrelid = 'sqlkit.open_reject'::regclass and a.attname in ('raw', 'message')
     ),
     'the view of rejects holds nothing of a row'

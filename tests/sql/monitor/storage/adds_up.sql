@@ -1,4 +1,3 @@
--- deployer: its own statements are not written for a hostile search_path
 begin;
 select plan(3);
 
@@ -13,14 +12,14 @@ from generate_series(1, 20) as i;
 
 select results_eq(
     $$select total_bytes from sqlkit.storage where table_name = 'price'::regclass$$,
-    $$values (pg_total_relation_size('price'))$$,
+    $$values (pg_total_relation_size('price'::regclass))$$,
     'all of it'
 );
 select ok(
     (
         select
-            s.heap_bytes = pg_relation_size('price')
-            and s.index_bytes = pg_relation_size('price_pkey') + pg_relation_size('"Price Note"')
+            s.heap_bytes = pg_relation_size('price'::regclass)
+            and s.index_bytes = pg_relation_size('price_pkey'::regclass) + pg_relation_size('"Price Note"'::regclass)
             and s.toast_bytes > 50000
         from sqlkit.storage as s
         where s.table_name = 'price'::regclass
@@ -32,7 +31,7 @@ select is(
         select s.indexes -> 'Price Note' from sqlkit.storage as s
         where s.table_name = 'price'::regclass
     ),
-    to_jsonb(pg_relation_size('"Price Note"')),
+    to_jsonb(pg_relation_size('"Price Note"'::regclass)),
     'and index by index'
 );
 

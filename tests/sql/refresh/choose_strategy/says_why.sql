@@ -1,5 +1,4 @@
 -- Auto measures, and each threshold is a row of a table.
--- deployer: it writes a table that a loader only reads
 begin;
 select plan(18);
 
@@ -31,7 +30,7 @@ select is(pg_temp.chosen('select * from item'), 'mirror', 'a small table is mirr
 select matches(current_setting('sqlkit_test.reasons'), 'at most 20000 rows \(small_rows\)', 'and it says so');
 select matches(current_setting('sqlkit_test.reasons'), 'rows: 2000 in the table, 2000 in the new', 'with the figures');
 
-insert into sqlkit.refresh_threshold (name, value) values ('small_rows', 100);
+select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value) values ('small_rows', 100)$$);
 select is(pg_temp.chosen('select * from item'), 'mirror', 'nothing changed');
 select matches(current_setting('sqlkit_test.reasons'), 'by a sample: 0.0%', 'as a sample says');
 select is(
@@ -43,10 +42,11 @@ select is(pg_temp.chosen($$select id, name || 'x' as name from item$$), 'truncat
 select matches(current_setting('sqlkit_test.reasons'), 'sample: 100.0%', 'as a sample says');
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'truncate', 'all keys are others');
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$, '{id}'), 'mirror', 'a scope wants a mirror');
-insert into sqlkit.refresh_threshold (name, value) values ('swap_seconds', 0);
+select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value) values ('swap_seconds', 0)$$);
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'swap', 'readers may not wait');
-update sqlkit.refresh_threshold set value = 1
-where name = 'mirror_share' and is_default;
+select sqlkit_test.as_admin(
+    $$update sqlkit.refresh_threshold set value = 1 where name = 'mirror_share' and is_default$$
+);
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'mirror', 'the thresholds are data');
 
 create table empty_one (id integer primary key, name text);

@@ -1,4 +1,3 @@
--- deployer: the CHECK of its table is made of hostile operators
 begin;
 select plan(24);
 
@@ -6,7 +5,7 @@ create table kind (name text primary key);
 insert into kind values ('fruit');
 create table item (
     id integer primary key,
-    price numeric(6, 2) check (price > 0),
+    price numeric(6, 2) check (price > 0.0),
     kind text references kind,
     seen integer,
     code text unique

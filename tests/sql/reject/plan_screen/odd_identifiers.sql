@@ -1,10 +1,9 @@
--- deployer: the CHECK of its table is made of hostile operators
 begin;
 select plan(4);
 
 select sqlkit_test.create_schema('Odd "schema"');
 create table "Odd ""schema""".טבלה (
-    "Key's" integer primary key, "50%" varchar(5) not null, price numeric check (price > 0)
+    "Key's" integer primary key, "50%" varchar(5) not null, price numeric check (price > 0.0)
 );
 select sqlkit.plan_screen(
     '"Odd ""schema"""."טבלה"', array['Key''s', '50%', 'price'], array['re"st'], 'update'

@@ -1,10 +1,9 @@
--- deployer: the CHECK of its table is made of hostile operators
 begin;
 select plan(3);
 
 create table kind (name text primary key);
 insert into kind values ('fruit');
-create table item (id integer primary key, kind text references kind, price numeric check (price > 0));
+create table item (id integer primary key, kind text references kind, price numeric check (price > 0.0));
 select sqlkit.plan_screen('item', '{id,kind,price}', '{}', 'append') as plan \gset
 select sqlkit.begin_screen(:'plan');
 insert into pg_temp.sqlkit_typed
