@@ -2,7 +2,7 @@
 
     alembic upgrade head                                  into the database of SQLKIT_DSN or PG*
     alembic -x dsn=postgresql://... upgrade head
-    alembic -x lock_timeout=2s upgrade head
+    alembic -x lock_timeout=2s -x patience=60 upgrade head
     alembic upgrade head --sql                            the script, for review
 
 Everything it does is in `sqlkit.migrate`, so that ``sqlkit migrate`` does the same.

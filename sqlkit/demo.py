@@ -139,7 +139,9 @@ def create_tables(dsn: str) -> None:
 
     with psycopg.connect(dsn) as connection:
         # Whatever the user's leads to: its operators would become those of the tables' checks.
-        connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)")
+        connection.execute(
+            "select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+        )
         found = connection.execute(
             "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = %s",
             [SCHEMA],

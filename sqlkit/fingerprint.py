@@ -14,6 +14,8 @@ from typing import Any
 
 import psycopg
 
+from sqlkit.compatible import version_key
+
 Facts = dict[str, Any]
 Fingerprint = dict[str, Facts]
 """Identity of an object, as ``function sqlkit.version()``, to its facts."""
@@ -48,7 +50,10 @@ QUERIES = {
             ),
             jsonb_build_object(
                 'owner', c.relowner,
-                'comment', obj_description(c.oid, 'pg_class'),
+                'comment', case
+                    when c.relkind = 'c' then obj_description(c.reltype, 'pg_type')
+                    else obj_description(c.oid, 'pg_class')
+                end,
                 'persistence', c.relpersistence,
                 'options', c.reloptions,
                 'row_security', c.relrowsecurity or c.relforcerowsecurity,
@@ -66,7 +71,9 @@ QUERIES = {
                 'acl', case when c.relkind <> 'c' then coalesce(
                     c.relacl,
                     acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
-                )::text[] end
+                )::text[]
+                -- Of types only what somebody changed, since releases change nothing.
+                else (select t.typacl::text[] from pg_type as t where t.oid = c.reltype) end
             )
         from pg_class as c
         join pg_namespace as n on n.oid = c.relnamespace
@@ -169,7 +176,8 @@ QUERIES = {
             ),
             'base', nullif(t.typbasetype, 0)::regtype,
             'not_null', t.typnotnull,
-            'default', t.typdefault
+            'default', t.typdefault,
+            'acl', t.typacl::text[]
         )
         from pg_type as t
         join pg_namespace as n on n.oid = t.typnamespace
@@ -394,6 +402,23 @@ def unpack(text: str, major: int) -> Fingerprint:
         else:
             expected[identity] = facts
     return expected
+
+
+LATER = {("composite type ", "comment"): (0, 3, 0)}
+"""Facts, of objects whose identity begins so, that fingerprints of earlier releases lack."""
+
+
+def as_recorded(found: Fingerprint, version: str) -> Fingerprint:
+    """What was found, without facts that the fingerprint of that release does not know of."""
+    unknown = {place for place, since in LATER.items() if version_key(version) < since}
+    return {
+        identity: {
+            fact: value
+            for fact, value in facts.items()
+            if not any(identity.startswith(kind) and fact == name for kind, name in unknown)
+        }
+        for identity, facts in found.items()
+    }
 
 
 def without_roles(fingerprint: Fingerprint, present: set[str]) -> Fingerprint:

@@ -34,6 +34,7 @@ from sqlkit.fingerprint import (
     NOT_MEMBERS,
     ROLES,
     Difference,
+    as_recorded,
     differences,
     take,
     unpack,
@@ -192,8 +193,14 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
         diagnosis.message_primary or str(error).strip(),
         code=code,
         detail=diagnosis.message_detail,
-        hint=diagnosis.message_hint,
+        hint=diagnosis.message_hint or (RIGHTS if code == "42501" else None),
     )
+
+
+RIGHTS = (
+    "To install needs CREATE on the database, or both schemas made for this role beforehand; to "
+    "upgrade or remove, to be the owner; to look, sqlkit_reader. See Rights in docs/deploy.md."
+)
 
 
 def _check_timeout(lock_timeout: str) -> None:
@@ -590,7 +597,7 @@ def verify(dsn: str) -> list[Difference]:
                 "sqlkit is not deployed in this database", code="SK902", hint="sqlkit migrate up"
             )
         expected = _shipped(connection, version)
-        result = differences(expected, take(connection))
+        result = differences(expected, as_recorded(take(connection), version))
         if channel == "extension":
             result += [
                 Difference(identity, "extension", "member", None)
@@ -834,7 +841,8 @@ def run_environment(context: EnvironmentContext | ModuleType) -> None:
 
     Inside `up` it works on the connection and in the transaction given to it. Under the plain
     ``alembic`` command it finds the database as sqlkit does (``-x dsn=...``, SQLKIT_DSN, PG*),
-    and takes the same lock, with the same patience, as `up`.
+    and takes the same lock, with the same patience, as `up`
+    (``-x lock_timeout=``, ``-x patience=``).
     """
     options: dict[str, Any] = {
         "version_table": VERSION_TABLE,
@@ -867,8 +875,6 @@ def run_environment(context: EnvironmentContext | ModuleType) -> None:
     from sqlkit.server import find_dsn
 
     extra = context.get_x_argument(as_dictionary=True)
-    dsn = find_dsn(extra.get("dsn"))
-    lock_timeout = _lock_timeout(context)
 
     def work(connection: SqlalchemyConnection) -> None:
         role = extra.get("role")
@@ -878,7 +884,23 @@ def run_environment(context: EnvironmentContext | ModuleType) -> None:
             )
         run(connection)
 
-    _retrying(lambda: _in_alembic_transaction(dsn, lock_timeout, work), patience=PATIENCE)
+    try:
+        dsn = find_dsn(extra.get("dsn"))
+        lock_timeout, patience = _lock_timeout(context), _patience(extra.get("patience"))
+        _retrying(lambda: _in_alembic_transaction(dsn, lock_timeout, work), patience=patience)
+    except SqlkitError as error:
+        from alembic.util import CommandError
+
+        # What the command shows as a message, instead of a traceback.
+        told = (f"{error.message} ({error.code})", error.detail, error.hint)
+        raise CommandError("\n".join(filter(None, told))) from error
+
+
+def _patience(given: str | None) -> float:
+    try:
+        return PATIENCE if given is None else float(given)
+    except ValueError:
+        raise UsageError(f"patience={given!r} is no number of seconds") from None
 
 
 def _lock_timeout(context: EnvironmentContext | ModuleType) -> str:

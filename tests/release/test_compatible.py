@@ -172,6 +172,7 @@ def test_this_package_works_with_schemas_that_are_not_too_old(
                 with pytest.raises(IncompatibleError, match=told) as caught:
                     refused()
                 assert "sqlkit migrate up" in (caught.value.hint or "")
+                assert f"pip install 'sqlkit=={version}'" in (caught.value.hint or "")
         # The command that is named mends it.
         mended = sqlkit("migrate", "up", "--dsn", empty_database.dsn)
         assert mended.returncode == 0, mended.stderr

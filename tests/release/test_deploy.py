@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -114,8 +115,17 @@ def test_there_is_nothing_to_review_in_a_current_database(database: Database) ->
 
 
 def alembic(directory: Path, *arguments: str, **environment: str) -> str:
-    """The plain alembic command; its output."""
-    done = subprocess.run(
+    """The plain alembic command; its output. Raises if it fails."""
+    done = run_alembic(directory, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_alembic(
+    directory: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """As `alembic`, whatever comes of it."""
+    return subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
         cwd=directory,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
@@ -124,8 +134,6 @@ def alembic(directory: Path, *arguments: str, **environment: str) -> str:
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.oldest_and_newest
@@ -338,6 +346,35 @@ def test_a_role_that_may_not_create_schemas_uses_those_made_for_it(
         psql(bare, "-c", f"drop owned by {role} cascade", "-c", f"drop role {role}")
 
 
+@pytest.mark.every_version
+@pytest.mark.parametrize("way", ["alembic", "script"])
+def test_whoever_may_create_in_the_database_needs_no_more(
+    way: Channel, bare: Database, reference: Fingerprint
+) -> None:
+    """As on a managed server: no superuser, no member of anything, no file on the server."""
+    role = f"deployer_{bare.name}"
+    psql(
+        bare,
+        *("-c", f"create role {role} login nosuperuser nocreatedb nocreaterole"),
+        *("-c", "revoke create on schema public from public"),
+    )
+    dsn = bare.server.dsn(bare.name, user=role)
+    try:
+        with pytest.raises(DatabaseError, match="permission denied for database") as caught:
+            migrate.up(dsn, way=way)
+        assert "CREATE on the database" in (caught.value.hint or "")
+        psql(bare, "-c", f"grant create on database {bare.name} to {role}")
+        assert migrate.up(dsn, way=way, to=VERSIONS[0]) == VERSIONS[0]
+        assert migrate.up(dsn, way=way) == VERSION
+        assert migrate.status(dsn).owner == role
+        assert migrate.verify(dsn) == []
+        assert differences(reference, look(bare)) == []
+        assert migrate.uninstall(dsn)
+        assert leftovers(bare) == []
+    finally:
+        psql(bare, "-c", f"drop owned by {role} cascade", "-c", f"drop role {role}")
+
+
 def test_a_schema_of_another_role_is_refused(bare: Database) -> None:
     role = f"other_{bare.name}"
     psql(bare, "-c", f"create role {role}", "-c", f"create schema sqlkit authorization {role}")
@@ -396,32 +433,78 @@ def test_twenty_deployers_through_a_pooling_proxy(
     assert leftovers(bare) == []
 
 
-def test_a_deployer_that_waits_for_a_lock_steps_back_and_tries_again(bare: Database) -> None:
+def plain_alembic(database: Database, lock_timeout: str) -> str:
+    alembic(ROOT, "-x", f"dsn={database.dsn}", "-x", f"lock_timeout={lock_timeout}", *UPGRADE)
+    return VERSION
+
+
+UPGRADE = ("upgrade", "head")
+COMMANDS: dict[str, Callable[[Database, str], object]] = {
+    **{
+        way: lambda database, lock_timeout, way=way: migrate.up(  # type: ignore[misc]
+            database.dsn, way=way, lock_timeout=lock_timeout
+        )
+        for way in migrate.CHANNELS
+    },
+    "plain alembic": plain_alembic,
+    "roles": lambda database, lock_timeout: migrate.make_roles(
+        database.dsn, lock_timeout=lock_timeout
+    ),
+    "uninstall": lambda database, lock_timeout: migrate.uninstall(
+        database.dsn, lock_timeout=lock_timeout
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.usefixtures("extension_files")
+def test_whoever_waits_for_a_lock_steps_back_and_tries_again(command: str, bare: Database) -> None:
+    if command == "uninstall":
+        migrate.up(bare.dsn)
     with bare.connect() as holder, holder.transaction():
         holder.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
         with ThreadPoolExecutor(1) as pool:
-            deployment = pool.submit(migrate.up, bare.dsn, lock_timeout="50ms")
+            deployment = pool.submit(COMMANDS[command], bare, "50ms")
+            backends: set[int] = set()
             with bare.connect() as watcher:
-                waited = 0
-                backends: set[int] = set()
-                while waited < 400 and len(backends) < 3:
-                    waited += 1
-                    backends.update(
-                        row[0]
-                        for row in watcher.execute(
-                            """
-                                select pid from pg_stat_activity
-                                where application_name = 'sqlkit migrate'
-                                    and wait_event_type = 'Lock' and datname = current_database()
-                                """
-                        )
+                deadline = time.monotonic() + 20
+                while time.monotonic() < deadline and len(backends) < 3:
+                    found = watcher.execute(
+                        """
+                        select pid from pg_stat_activity
+                        where application_name = 'sqlkit migrate'
+                            and wait_event_type = 'Lock' and datname = current_database()
+                        """
                     )
+                    backends |= {row[0] for row in found}
                     time.sleep(0.01)
-            assert len(backends) == 3, "it did not try again"
             assert not deployment.done()
-            holder.execute("select pg_advisory_unlock_all()")
             holder.execute("rollback")
-            assert deployment.result(30) == VERSION
+            deployment.result(30)
+    assert len(backends) == 3, "it did not try again"
+    assert (leftovers(bare) == []) == (command in ("roles", "uninstall"))
+    if command not in ("roles", "uninstall"):
+        assert migrate.status(bare.dsn).version == VERSION
+
+
+def test_the_plain_alembic_command_says_what_is_wrong(bare: Database) -> None:
+    """In a few lines, as its users know it: no traceback."""
+    with bare.connect() as holder, holder.transaction():
+        holder.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
+        options = ("-x", f"dsn={bare.dsn}", "-x", "lock_timeout=20ms", "-x", "patience=0.2")
+        done = run_alembic(ROOT, *options, *UPGRADE)
+    assert done.returncode != 0
+    assert "another session has held a lock" in done.stdout
+    assert "(55P03)" in done.stdout
+    assert "pg_locks" in done.stdout
+    psql(bare, "-1", "-v", "ON_ERROR_STOP=1", "-f", migrate.DIST / f"migrate--base--{VERSION}.sql")
+    other = run_alembic(ROOT, "-x", f"dsn={bare.dsn}", *UPGRADE)
+    assert "deployed here by script" in other.stdout
+    assert "sqlkit migrate up --way script" in other.stdout
+    nowhere = run_alembic(ROOT, "-x", "dsn=host=127.0.0.1 port=1", *UPGRADE)
+    assert "cannot connect" in nowhere.stdout
+    for failed in (done, other, nowhere):
+        assert "Traceback" not in failed.stdout + failed.stderr
 
 
 def test_patience_has_an_end(bare: Database) -> None:
