@@ -282,15 +282,26 @@ def pgtap_template(server: Server, test_session: Session, sqlkit_template: str) 
         missing("pgTAP is not installed: tests/install-services.sh installs it on Debian")
     if server.cluster is None:
         pytest.skip("the container's image has no pgTAP")
-    setup = (Path(__file__).parent / "sql" / "_setup.sql").read_text()
 
     def fill(dsn: str) -> None:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("create extension pgtap schema public")
-            connection.execute(setup.encode())
-            connection.execute(b"grant usage on schema sqlkit_test to public")
+        prepare_sql_tests(dsn, Path(__file__).parent / "sql" / "_setup.sql")
 
     return _template(test_session, server, "pgtap_template", fill, sqlkit_template)
+
+
+def prepare_sql_tests(dsn: str, setup: Path) -> None:
+    """Makes pgTAP and the helpers of `setup` in a database that has sqlkit."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create extension pgtap schema public")
+        connection.execute(setup.read_bytes())
+        connection.execute(b"grant usage on schema sqlkit_test to public")
+
+
+@pytest.fixture(scope="session")
+def pgtap_database(server: Server, pgtap_template: str, user: str) -> Iterator[Database]:
+    """A database for the SQL tests, each of which leaves it as it was."""
+    with fresh_database(server, pgtap_template, user) as made:
+        yield made
 
 
 @pytest.fixture

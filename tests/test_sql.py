@@ -1,4 +1,4 @@
-"""Runs the SQL tests: every file below tests/sql, by pg_prove, in a database of its own.
+"""Runs the SQL tests: every file below tests/sql, by pg_prove, each in a transaction of its own.
 
 By hand, against a database that has sqlkit and pgTAP::
 
@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests import loader_role
-from tests.conftest import Database, fresh_database, missing
+from tests.conftest import Database, missing
 from tests.servers import Server
 
 ROOT = Path(__file__).parent / "sql"
@@ -39,7 +39,9 @@ def _lacks(server: Server, file: Path) -> str | None:
 
 @pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_path: Path) -> None:
+def test_sql(
+    file: Path, server: Server, pgtap_database: Database, user: str, tmp_path: Path
+) -> None:
     prove = shutil.which("pg_prove")
     if prove is None:
         missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
@@ -50,22 +52,20 @@ def test_sql(file: Path, server: Server, pgtap_template: str, user: str, tmp_pat
         # A session of a loader begins with other people's tables in pg_temp.
         script = tmp_path / "in_hostile_surroundings.sql"
         script.write_text(f"{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
-    with fresh_database(server, pgtap_template, user) as database:
-        output = run_prove(prove, database, "--verbose", script)
+    output = run_prove(prove, pgtap_database, "--verbose", script)
     planned, ran = _planned(output), _ran(output)
     assert planned == ran > 0, f"planned {planned} tests, ran {ran}\n{output}"
 
 
 @pytest.mark.between
-def test_sql_on_the_versions_between(server: Server, pgtap_template: str) -> None:
-    """All files in one database, which each of them leaves as it was."""
+def test_sql_on_the_versions_between(server: Server, pgtap_database: Database) -> None:
+    """All files at once."""
     prove = shutil.which("pg_prove")
     if prove is None:
         missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
-    with fresh_database(server, pgtap_template) as database:
-        # What a wheel leaves out is proved on the versions at both ends.
-        files = [ROOT / file for file in FILES if not _lacks(server, file)]
-        output = run_prove(prove, database, *files)
+    # What a wheel leaves out is proved on the versions at both ends.
+    files = [ROOT / file for file in FILES if not _lacks(server, file)]
+    output = run_prove(prove, pgtap_database, *files)
     assert f"Files={len(files)}, " in output
 
 

@@ -139,7 +139,7 @@ def content(
     return columns, connection.execute(query.encode()).fetchall()
 
 
-@pytest.mark.every_version
+@pytest.mark.oldest_and_newest
 @pytest.mark.usefixtures("checkout_extension_files")
 def test_every_path_that_postgres_sees_ends_alike(
     server: Server, checkout: Checkout, latest: Fingerprint, roles: None
