@@ -271,6 +271,16 @@ async def open_source(
     return SourceState(*row)
 
 
+async def find_version(connection: AsyncConnection[Any], target: str, version: str) -> str | None:
+    """The fingerprint of what was loaded into a target under a version; None if nothing was."""
+    return await _value(connection, "select sqlkit.find_version(%s::regclass, %s)", target, version)  # type: ignore[no-any-return]
+
+
+async def note_version(connection: AsyncConnection[Any], source_id: int, version: str) -> None:
+    """Records under which version the content of a source was found."""
+    await _value(connection, "select sqlkit.note_version(%s, %s)", source_id, version)
+
+
 async def source_state(connection: AsyncConnection[Any], source_id: int) -> SourceState | None:
     """How far a source has come that was opened before; None if that was rolled back."""
     cursor = connection.cursor(row_factory=tuple_row)

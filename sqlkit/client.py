@@ -7,12 +7,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import Connection
 
 from sqlkit import calls as calls
+from sqlkit._acompat import run
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import (
@@ -92,15 +94,16 @@ class Client:
     ) -> LoadResult:
         """Load files or rows into a table, exactly once, and say what became of their rows.
 
-        `sources` are paths, patterns, '-' for standard input, or sources made before, loaded in
-        this order; or rows: an iterable or async iterable of mappings, of objects with fields
-        (dataclasses, pydantic, attrs, msgspec, named tuples), or of tuples, for which `columns`
-        names what they hold; or a table or stream of pandas, polars, Arrow and their like. Rows are
-        taken in another thread, each once; `sqlkit.rows` gives them a name and a total. `into` is
-        the table, as SQL names it. An address (mysql://user@host/database#table) is a table of
-        another database, or, without the table, where `query` is asked. `policy` says what happens
-        to a row whose key exists: append, ignore, update, newer (by the column `order_by`), fill or
-        error; the `key` is the primary key unless it names the columns of another unique index.
+        `sources` are paths, patterns, addresses (https, s3, abfs, gs), '-' for standard input, or
+        sources made before, loaded in this order; or rows: an iterable or async iterable of
+        mappings, of objects with fields (dataclasses, pydantic, attrs, msgspec, named tuples), or
+        of tuples, for which `columns` names what they hold; or a table or stream of pandas, polars,
+        Arrow and their like. Rows are taken in another thread, each once; `sqlkit.rows` gives them
+        a name and a total. `into` is the table, as SQL names it. An address of a database
+        (mysql://user@host/database#table) is a table of it, or, without the table, where `query` is
+        asked. `policy` says what happens to a row whose key exists: append, ignore, update, newer
+        (by the column `order_by`), fill or error; the `key` is the primary key unless it names the
+        columns of another unique index.
 
         `format` (csv, tsv, jsonl, xml, parquet, arrow) and `dialect` are found out from the files
         where they are not given. `columns` names the columns of a file without header, or those to
@@ -165,17 +168,23 @@ class Client:
             retry_for=retry_for,
         )
         options.check()
-        found = as_sources(
-            sources,
-            format,
-            dialect,
-            tuple(columns),
-            whole is not None,
-            record,
-            feed,
-            query,
-            null_invalid,
+        found = run(
+            partial(
+                as_sources,
+                sources,
+                format,
+                dialect,
+                tuple(columns),
+                whole is not None,
+                record,
+                feed,
+                query,
+                null_invalid,
+            )
         )
+        for source in found:
+            if hasattr(source, "prepare"):
+                source.prepare()
         loader = Loader(self._connections, options, progress, on_wait)
         try:
             return loader.load(found, into)
@@ -231,7 +240,9 @@ class Client:
 
         given = isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence)
         found = (
-            as_sources(sources, format, dialect, tuple(columns), False) if given or sources else []
+            run(partial(as_sources, sources, format, dialect, tuple(columns), False))
+            if given or sources
+            else []
         )
         refresher = Refresher(
             self._connections,
@@ -572,8 +583,6 @@ def as_sources(
         )
     found: list[Source] = []
     for source in sources:
-        if hasattr(source, "prepare"):
-            source.prepare()
         if isinstance(source, str | os.PathLike):
             found += find_sources(
                 [os.fspath(source)],

@@ -121,7 +121,7 @@ class AsyncLoader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
-        if sources and sources[0].repeatable:
+        if sources and sources[0].repeatable and sources[0].version() is None:
             # Read while the server is connected.
             self._first = AsyncTask(partial(run_async, sources[0].fingerprint))
         try:
@@ -424,7 +424,7 @@ class AsyncLoader:
         self, main: AsyncConnection[Any], ways: AsyncWays, position: int, source: Source
     ) -> None:
         if position not in self._fingerprints:
-            self._fingerprints[position] = await self._fingerprint(position, source)
+            self._fingerprints[position] = await self._fingerprint(main, position, source)
         # What an earlier attempt has begun is to be continued, and not begun once more.
         again = self._options.again and position not in self._source_ids
         care = Care.NONE
@@ -470,11 +470,26 @@ class AsyncLoader:
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
 
-    async def _fingerprint(self, position: int, source: Source) -> str | None:
+        version = source.version()
+        if version is not None:
+            await calls.note_version(main, state.source_id, version)
+        await run_async(source.release)
+
+    async def _fingerprint(
+        self, main: AsyncConnection[Any], position: int, source: Source
+    ) -> str | None:
+        """What the ledger knows a source by; it is read for that unless its version is known."""
         if position == 0 and self._first is not None:
             begun, self._first = self._first, None
             return await begun.result()
-        return await run_async(source.fingerprint) if source.repeatable else None
+        if not source.repeatable:
+            return None
+        version = source.version()
+        if version is not None:
+            known = await calls.find_version(main, self._target.name, version)
+            if known is not None:
+                return known
+        return await run_async(source.fingerprint)
 
     def _more_care(self, care: Care, code: str) -> Care:
         """How to go on after an error that lies in rows."""

@@ -215,7 +215,12 @@ class _Planning:
     async def _look_up(self, source: Source, target: Target | None) -> SourcePlan:
         state = "new"
         if source.repeatable and target is not None and self._table.refresh is None:
-            print_of = await run_async(source.fingerprint)
+            version = source.version()
+            print_of = None
+            if version is not None:
+                print_of = await calls.find_version(self._connection, target.name, version)
+            if print_of is None:
+                print_of = await run_async(source.fingerprint)
             state = await calls.known_source(self._connection, target.name, print_of) or "new"
         return SourcePlan(source.name, source.size, "partly" if state == "loading" else state)
 

@@ -40,6 +40,7 @@ REASONS = {
     "57P01": "the server ended the session",
     "57P02": "the server has crashed",
     "57P03": "the server is starting or stopping",
+    "SK120": "the source's store does not answer",
     "SK403": "the run was taken for dead",
     "SK404": "the server was restarted",
     "SK405": "the server was restarted",
@@ -76,7 +77,9 @@ def reason_to_wait(error: BaseException) -> str | None:
     if isinstance(error, LostSourceError):
         return SOURCE_LOST
     if isinstance(error, SqlkitError):
-        return reason_to_wait(error.__cause__) if error.__cause__ is not None else None
+        if error.__cause__ is not None:
+            return reason_to_wait(error.__cause__)
+        return REASONS["SK120"] if error.code == "SK120" else None
     if not isinstance(error, psycopg.Error):
         return None
     code = sqlstate_of(error)

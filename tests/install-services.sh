@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the servers and tools that the tests need and PyPI does not have: Debian's PostgreSQL
 # with pgTAP and plpgsql_check, pg_prove, PgBouncer, Redis, MariaDB and what its Python driver is
-# built with. Needs apt, and root or sudo without a
-# password; without them it says what to install and succeeds, and the tests skip what is missing.
+# built with; and from npm Azurite, into the cache of whoever runs it. Needs apt, and root or sudo
+# without a password; without them it says what to install and succeeds, and the tests skip what is
+# missing.
 #
 # Nothing is left running: no cluster is created, no service is started. What exists is not touched.
 set -euo pipefail
@@ -17,6 +18,14 @@ missing() { # the packages among "$@" that are not installed
 offered() { # whether apt can install it
     apt-cache policy "$1" 2>/dev/null | grep 'Candidate:' | grep -qv '(none)'
 }
+
+azurite="${XDG_CACHE_HOME:-$HOME/.cache}/sqlkit-tests/azurite"
+if command -v npm >/dev/null && [ ! -x "$azurite/node_modules/.bin/azurite-blob" ]; then
+    echo "installing azurite"
+    mkdir -p "$azurite"
+    npm install --prefix "$azurite" --no-audit --no-fund --loglevel=error azurite@3 >/dev/null ||
+        echo "npm cannot install azurite: the tests of abfs:// will be skipped." >&2
+fi
 
 if ! command -v apt-get >/dev/null; then
     echo "No apt here. For all tests install: PostgreSQL 15 with pgTAP and plpgsql_check," \

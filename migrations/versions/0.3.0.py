@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="86934a9c16a1c28de2661be350c267c8a2c7d8bec9c4498f72259e9b630d2240",
+        sha256="96a12507ddde1cc540f814c4fd85f583cf6f5d5d60ca6a0fe557d4c1eb6c760d",
     )
 
 

@@ -161,6 +161,41 @@ one. next_offset says where to continue; state loaded says that there is nothing
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 
+create or replace function sqlkit.find_version(p_target regclass, p_version text)
+returns text
+language sql
+stable
+return (
+    select s.fingerprint
+    from sqlkit.source_version as v
+    join sqlkit.source as s on s.source_id = v.source_id
+    where v.version = p_version and s.target = sqlkit._table_name(p_target) and s.fingerprint is not null
+    order by s.source_id desc
+    limit 1
+);
+
+comment on function sqlkit.find_version(regclass, text) is
+'The fingerprint of what was loaded into a target under a version, so that it need not be read to be known; null
+if there is none, or its sources were forgotten.';
+
+
+create or replace function sqlkit.note_version(p_source_id bigint, p_version text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $note_version$
+begin
+    insert into sqlkit.source_version (source_id, version)
+    values (p_source_id, p_version)
+    on conflict do nothing;
+end;
+$note_version$;
+
+comment on function sqlkit.note_version(bigint, text) is
+'Records under which version the content of a source was found. Writes: sqlkit.source_version.
+Raises: 23503 for a source that there is not.';
+
+
 create or replace function sqlkit.forget_sources(p_target regclass)
 returns bigint
 language plpgsql

@@ -21,7 +21,8 @@ def load(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Files, patterns, - for standard input; mysql://user@host/database#table.",
+            help="Files, patterns, - for standard input; https://, s3://, abfs://, gs://; "
+            "mysql://user@host/database#table.",
         ),
     ],
     into: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table to load into.")],

@@ -581,6 +581,26 @@ create index baseline_run_id_idx on sqlkit.baseline (run_id);
 
 comment on table sqlkit.baseline is 'Of each target the run that others are compared with: see sqlkit.run_speed.';
 
+-- changes/0025_source_version.sql
+
+-- What stores call the versions of their objects, so that what was loaded need not be fetched again
+-- to be known.
+
+create table sqlkit.source_version (
+    source_id bigint not null,
+    version text not null,
+    constraint source_version_pkey primary key (version, source_id),
+    constraint source_version_source_id_fkey foreign key (source_id) references sqlkit.source (source_id)
+    on delete cascade
+);
+
+create index source_version_source_id_idx on sqlkit.source_version (source_id);
+
+comment on table sqlkit.source_version is
+'Under which versions of which addresses the content of a source was found: see sqlkit.find_version().';
+comment on column sqlkit.source_version.version is
+'a digest of the address, the size, and what the store calls the version; tells nothing of them';
+
 -- changes/0040_transform.sql
 
 -- Transforms: raw rows become rows of other tables, and only those raw rows that changed since the last time.
@@ -844,6 +864,41 @@ comment on function sqlkit.open_source(regclass, text, text, bigint, text, boole
 'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, or a new
 one. next_offset says where to continue; state loaded says that there is nothing to do.
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
+
+
+create or replace function sqlkit.find_version(p_target regclass, p_version text)
+returns text
+language sql
+stable
+return (
+    select s.fingerprint
+    from sqlkit.source_version as v
+    join sqlkit.source as s on s.source_id = v.source_id
+    where v.version = p_version and s.target = sqlkit._table_name(p_target) and s.fingerprint is not null
+    order by s.source_id desc
+    limit 1
+);
+
+comment on function sqlkit.find_version(regclass, text) is
+'The fingerprint of what was loaded into a target under a version, so that it need not be read to be known; null
+if there is none, or its sources were forgotten.';
+
+
+create or replace function sqlkit.note_version(p_source_id bigint, p_version text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $note_version$
+begin
+    insert into sqlkit.source_version (source_id, version)
+    values (p_source_id, p_version)
+    on conflict do nothing;
+end;
+$note_version$;
+
+comment on function sqlkit.note_version(bigint, text) is
+'Records under which version the content of a source was found. Writes: sqlkit.source_version.
+Raises: 23503 for a source that there is not.';
 
 
 create or replace function sqlkit.forget_sources(p_target regclass)
@@ -10809,6 +10864,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'deployment'),
             ('sqlkit_reader', 'select', 'table', 'run'),
             ('sqlkit_reader', 'select', 'table', 'source'),
+            ('sqlkit_reader', 'select', 'table', 'source_version'),
             ('sqlkit_reader', 'select', 'table', 'batch'),
             ('sqlkit_reader', 'select', 'table', 'stage'),
             ('sqlkit_reader', 'select', 'table', 'run_summary'),
@@ -10856,6 +10912,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'deployment'),
             ('sqlkit_loader', 'select', 'table', 'run'),
             ('sqlkit_loader', 'select', 'table', 'source'),
+            ('sqlkit_loader', 'select', 'table', 'source_version'),
             ('sqlkit_loader', 'select', 'table', 'batch'),
             ('sqlkit_loader', 'select', 'table', 'stage'),
             ('sqlkit_loader', 'select', 'table', 'run_summary'),
@@ -10907,6 +10964,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'reject_summary'),
             ('sqlkit_loader', 'insert', 'table', 'run'),
             ('sqlkit_loader', 'insert', 'table', 'source'),
+            ('sqlkit_loader', 'insert', 'table', 'source_version'),
             ('sqlkit_loader', 'insert', 'table', 'batch'),
             ('sqlkit_loader', 'insert', 'table', 'stage'),
             ('sqlkit_loader', 'insert', 'table', 'reject'),
@@ -11060,6 +11118,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_loader', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_version'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_maintenance'),
@@ -11077,6 +11136,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'note_memory'),
+            ('sqlkit_loader', 'execute', 'routine', 'note_version'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
@@ -11101,6 +11161,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'deployment'),
             ('sqlkit_admin', 'select', 'table', 'run'),
             ('sqlkit_admin', 'select', 'table', 'source'),
+            ('sqlkit_admin', 'select', 'table', 'source_version'),
             ('sqlkit_admin', 'select', 'table', 'batch'),
             ('sqlkit_admin', 'select', 'table', 'stage'),
             ('sqlkit_admin', 'select', 'table', 'run_summary'),
@@ -11152,6 +11213,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'reject_summary'),
             ('sqlkit_admin', 'insert', 'table', 'run'),
             ('sqlkit_admin', 'insert', 'table', 'source'),
+            ('sqlkit_admin', 'insert', 'table', 'source_version'),
             ('sqlkit_admin', 'insert', 'table', 'batch'),
             ('sqlkit_admin', 'insert', 'table', 'stage'),
             ('sqlkit_admin', 'insert', 'table', 'reject'),
@@ -11305,6 +11367,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_admin', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_version'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_maintenance'),
@@ -11322,6 +11385,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'note_memory'),
+            ('sqlkit_admin', 'execute', 'routine', 'note_version'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
@@ -11372,6 +11436,7 @@ begin
             ('sqlkit_admin', 'update', 'table', 'run_speed'),
             ('sqlkit_admin', 'update', 'table', 'run_summary'),
             ('sqlkit_admin', 'update', 'table', 'slow_batch'),
+            ('sqlkit_admin', 'update', 'table', 'source_version'),
             ('sqlkit_admin', 'update', 'table', 'storage'),
             ('sqlkit_admin', 'update', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'delete', 'table', 'baseline'),
@@ -11394,6 +11459,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'run_summary'),
             ('sqlkit_admin', 'delete', 'table', 'slow_batch'),
             ('sqlkit_admin', 'delete', 'table', 'source'),
+            ('sqlkit_admin', 'delete', 'table', 'source_version'),
             ('sqlkit_admin', 'delete', 'table', 'storage'),
             ('sqlkit_admin', 'delete', 'table', 'transform'),
             ('sqlkit_admin', 'delete', 'table', 'waiting_lock')

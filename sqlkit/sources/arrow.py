@@ -395,11 +395,11 @@ class ArrowFileSource(StoredSource):
 
     @property
     def row_count(self) -> int | None:
-        """Rows, as the file says, or None if that takes reading it."""
-        if self.format != "parquet":
+        """Rows, as the file says, or None if that takes reading or fetching it."""
+        if self.format != "parquet" or self.stored.remote is not None:
             return None
         try:
-            opened = _ParquetFile(self.stored.path)
+            opened = _ParquetFile(self.stored.local_path)
         except (pa.ArrowInvalid, OSError):
             return None  # said when it is loaded
         with_rows: int = opened.file.metadata.num_rows
@@ -416,11 +416,12 @@ class ArrowFileSource(StoredSource):
     ) -> ArrowReader:
         """Open it; with `resume`, continue there or raise SourceError where the content differs."""
         digest = self._fingerprint or self.fingerprint()
-        size = Path(self.stored.path).stat().st_size
+        path = self.stored.local_path
+        size = Path(path).stat().st_size
         if resume is not None and (resume.stored_offset, resume.stored_sha256) != (size, digest):
             raise SourceError("the content differs", source=self.name, code="SK103")
         try:
-            batches = (_ParquetFile if self.format == "parquet" else _ArrowFile)(self.stored.path)
+            batches = (_ParquetFile if self.format == "parquet" else _ArrowFile)(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(
                 f"is no {self.format} file, or a corrupt one: {error}",
@@ -564,6 +565,12 @@ class ArrowStreamSource:
         if self._is_over:
             raise used_before(self.name)
         return self._fingerprint
+
+    def version(self) -> None:
+        """There is none."""
+
+    def release(self) -> None:
+        """What is kept goes when the load is over: see `close`."""
 
     def forget(self, offset: int) -> None:
         """What stands before `offset` is committed, and not kept for long."""

@@ -200,6 +200,15 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all stored bytes, reading the source through once."""
 
+    def version(self) -> str | None:
+        """What tells, without reading it, that it is what it was; None where nothing does.
+
+        Sources of the same version have the same fingerprint; those of another one may, too.
+        """
+
+    def release(self) -> None:
+        """It was loaded, and will hardly be opened again by this load."""
+
     def forget(self, offset: int) -> None:
         """What stands before `offset` is committed: a source that keeps it need not for long."""
 

@@ -4,6 +4,7 @@ Errors (`SourceError` unless said otherwise):
 
 SK102  no such file, no file matches a pattern, an archive without files
 SK104  a directory, a pipe
+SK120, SK121  a store that does not answer, or denies access
 SK105, SK109  a zip archive that is cut off, encrypted or packed in a way that is not read
 SK001  (UsageError) an unknown format, standard input named twice
 """
@@ -18,10 +19,11 @@ from importlib import import_module
 from pathlib import Path
 
 from sqlkit.errors import SourceError, UsageError
+from sqlkit.sources.addresses import natural, scheme_of
 from sqlkit.sources.archive import COMPRESSION_SUFFIXES
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource, check_dialect
-from sqlkit.sources.stored import StoredFile, open_regular, open_zip
+from sqlkit.sources.stored import StoredFile, open_regular
 
 FORMATS = ("csv", "tsv", "jsonl", "xml", "parquet", "arrow")
 
@@ -45,7 +47,6 @@ _DATABASES = {"mysql": "sqlkit.sources.mysql", "mariadb": "sqlkit.sources.mysql"
 
 _JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
 _XML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[?!A-Za-z]|\xff\xfe<\0|\xfe\xff\0<")
-_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def find_sources(
@@ -59,8 +60,8 @@ def find_sources(
     query: str | None = None,
     null_invalid: bool = False,
 ) -> list[Source]:
-    """The sources that `specs` name: paths, patterns, '-' for standard input, and tables of other
-    databases, by their addresses.
+    """The sources that `specs` name: paths, patterns, addresses of objects and files, '-' for
+    standard input, and tables of other databases, by their addresses.
 
     The order is the one given; the files of one pattern come in natural order (part2 before
     part10). Each file of a zip archive is a source by itself, named ``path!member``, in natural
@@ -127,9 +128,9 @@ def _database_of(spec: str) -> str:
 
 
 def _paths(spec: str) -> list[str]:
-    if spec == "-" or not glob.has_magic(spec) or _exists(spec):
+    if spec == "-" or not glob.has_magic(spec) or _exists(spec) or scheme_of(spec) is not None:
         return [spec]
-    found = sorted(glob.glob(spec, recursive=True), key=_natural)  # noqa: PTH207  (keeps the spelling)
+    found = sorted(glob.glob(spec, recursive=True), key=natural)  # noqa: PTH207  (keeps the spelling)
     files = [path for path in found if not Path(path).is_dir()]
     if files:
         return files
@@ -150,38 +151,34 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Digits compare as numbers; the text itself settles what is equal otherwise."""
-    parts = re.split(r"(\d+)", text)
-    key = [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts]
-    return [*key, (0, 0, text)]
-
-
 def _files(path: str) -> Iterator[StoredFile]:
     file = StoredFile(path)
     if path == "-":
         yield file
         return
-    if _REMOTE.match(path) and not _exists(path):
-        raise SourceError(
-            "is an address, not a file",
-            source=path,
-            code="SK102",
-            hint="Fetch it and load what comes: curl -fsSL ADDRESS | sqlkit load -",
-        )
+    if scheme_of(path) is not None and not _exists(path):
+        from sqlkit.sources.remote import find_remote
+
+        for remote in find_remote(path):
+            yield from _members(StoredFile(remote.name, remote=remote))
+        return
     open_regular(path).close()  # says what is wrong with it
+    yield from _members(file)
+
+
+def _members(file: StoredFile) -> Iterator[StoredFile]:
     if not file.is_zip():
         yield file
         return
-    with open_zip(path) as archive:
+    with file.open_zip() as archive:
         members = sorted(
             (m.filename for m in archive.infolist() if _holds_rows(m.filename, m.external_attr)),
-            key=_natural,
+            key=natural,
         )
     if not members:
-        raise SourceError("is a zip archive without files", source=path, code="SK102")
+        raise SourceError("is a zip archive without files", source=file.name, code="SK102")
     for member in members:
-        yield StoredFile(path, member=member)
+        yield file.member_of(member)
 
 
 def _holds_rows(member: str, attributes: int) -> bool:
@@ -197,7 +194,7 @@ def _holds_rows(member: str, attributes: int) -> bool:
 
 def format_of(file: StoredFile) -> str:
     """One of `FORMATS`: by name, else by content."""
-    name = file.path if file.member is None else file.member
+    name = file.name if file.member is None else file.member
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     while suffixes and (suffixes[-1] in COMPRESSION_SUFFIXES or suffixes[-1] == ".zip"):
         suffixes.pop()

@@ -201,6 +201,12 @@ class RowsSource:
             raise used_before(self.name)
         return self._fingerprint
 
+    def version(self) -> None:
+        """There is none."""
+
+    def release(self) -> None:
+        """What is kept goes when the load is over: see `close`."""
+
     def forget(self, offset: int) -> None:
         """What stands before `offset` is committed, and kept until a crash cannot undo that."""
         if self.spool is not None:

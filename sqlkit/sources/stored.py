@@ -35,7 +35,7 @@ import zipfile
 import zlib
 from collections import deque
 from pathlib import Path
-from typing import IO, NoReturn, Protocol
+from typing import IO, TYPE_CHECKING, NoReturn, Protocol
 
 from sqlkit.errors import SourceError
 from sqlkit.sources.archive import (
@@ -52,6 +52,9 @@ from sqlkit.sources.archive import (
 from sqlkit.sources.base import Progress, ResumePoint
 from sqlkit.sources.text import Transcoded, choose_codec, codec_name
 
+if TYPE_CHECKING:
+    from sqlkit.sources.remote import RemoteFile
+
 __all__ = [
     "CHUNK",
     "ByteStream",
@@ -59,7 +62,6 @@ __all__ = [
     "StoredSource",
     "codec_name",
     "open_regular",
-    "open_zip",
 ]
 
 CHUNK = 1 << 20  # decoded bytes asked for at a time; large enough that C code rules
@@ -328,19 +330,50 @@ class ByteStream:
 
 
 class StoredFile:
-    """A local file, standard input ('-'), or one member of a zip archive.
+    """A local file, standard input ('-'), an object of a store, or one member of a zip archive.
 
     For a member, the stored bytes are those of the member as unpacked: the digest ties to its
     content, not to how the archive happens to hold it. A member may itself be compressed.
     """
 
-    def __init__(self, path: str, *, member: str | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        member: str | None = None,
+        name: str | None = None,
+        remote: RemoteFile | None = None,
+    ) -> None:
         self.path = path
         self.member = member
+        self.remote = remote
         # Names of files may be any bytes; they are shown, and kept in a database, as text.
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         self.name = name or (shown if member is None else f"{shown}!{member}")
         self._kept: _Kept | None = None  # of standard input
+
+    def member_of(self, member: str) -> StoredFile:
+        """A member of this zip archive."""
+        if self.remote is not None:
+            self.remote.users += 1
+        return StoredFile(self.path, member=member, remote=self.remote)
+
+    @property
+    def local_path(self) -> str:
+        """Where it can be opened, to be read from anywhere; an object is fetched for it.
+
+        Raises SourceError where an object cannot be kept.
+        """
+        return self.path if self.remote is None else self.remote.path
+
+    def open_zip(self) -> zipfile.ZipFile:
+        """The archive that it is, or is a member of; SourceError where it is cut off or corrupt."""
+        return open_zip(self.local_path, self.path)
+
+    def release(self) -> None:
+        """It was loaded, and need not be kept any more."""
+        if self.remote is not None:
+            self.remote.release()
 
     @property
     def is_stdin(self) -> bool:
@@ -361,9 +394,11 @@ class StoredFile:
         """Stored bytes, where known without reading."""
         if self.is_stdin:
             return None
+        if self.remote is not None and self.member is None:
+            return self.remote.size
         try:
             if self.member is not None:
-                with zipfile.ZipFile(self.path) as archive:
+                with zipfile.ZipFile(self.local_path) as archive:
                     return archive.getinfo(self.member).file_size
             return Path(self.path).stat().st_size
         except (OSError, KeyError, zipfile.BadZipFile):
@@ -398,7 +433,12 @@ class StoredFile:
             return b""
 
     def is_zip(self) -> bool:
-        return self.member is None and self._stored_head(4).startswith(ZIP_MAGICS)
+        if self.member is not None:
+            return False
+        # Nothing is fetched only to see what it is.
+        if self.remote is not None and not self.path.lower().endswith(".zip"):
+            return False
+        return self._stored_head(4).startswith(ZIP_MAGICS)
 
     def head_sha256(self) -> str:
         """SHA-256 (hex) of the first 64 KiB as stored."""
@@ -412,6 +452,8 @@ class StoredFile:
         """
         if self.is_stdin:
             raise _read_once(self.name)
+        if self.remote is not None and self.member is None:
+            return self.remote.fetch()
         stored = _Stored(self._open(), self.name, None)
         try:
             while stored.read(CHUNK):
@@ -423,6 +465,8 @@ class StoredFile:
     def _stored_head(self, size: int) -> bytes:
         if self.is_stdin:
             return _read_fully(self._standard_input(), size, self.name)
+        if self.remote is not None and self.member is None:
+            return self.remote.head(size)
         file = self._open()
         try:
             return _read_fully(file, size, self.name)
@@ -433,8 +477,8 @@ class StoredFile:
         if self.is_stdin:
             return self._standard_input()
         if self.member is not None:
-            return _open_member(self.path, self.member, self.name)
-        return open_regular(self.path)
+            return _open_member(self.open_zip(), self.member, self.path, self.name)
+        return open_regular(self.path) if self.remote is None else self.remote.open()
 
     def _standard_input(self) -> _File:
         if self._kept is None:
@@ -481,7 +525,16 @@ class StoredSource:
         return self.stored.can_reopen
 
     def forget(self, offset: int) -> None:
-        """Nothing is kept."""
+        """Nothing is kept of its parts."""
+
+    def version(self) -> str | None:
+        """A digest of the address and of what a store calls its version; None for a file."""
+        remote = self.stored.remote
+        return None if remote is None or self.stored.member is not None else remote.version
+
+    def release(self) -> None:
+        """It was loaded: what is kept of it goes, and would be fetched again."""
+        self.stored.release()
 
     def head_sha256(self) -> str:
         """SHA-256 (hex) of the first 64 KiB as stored."""
@@ -591,7 +644,7 @@ class _Member:
         self._archive.close()
 
 
-def open_zip(path: str) -> zipfile.ZipFile:
+def open_zip(path: str, name: str) -> zipfile.ZipFile:
     """Open a zip archive; raises SourceError where it is cut off or corrupt."""
     open_regular(path).close()
     try:
@@ -599,17 +652,16 @@ def open_zip(path: str) -> zipfile.ZipFile:
     except zipfile.BadZipFile as error:
         raise SourceError(
             f"the zip archive is cut off or corrupt: {error}",
-            source=path,
+            source=name,
             code="SK105",
             detail=f"stored byte {Path(path).stat().st_size}",
             hint="Fetch or write the file again; it was probably still being copied.",
         ) from None
     except OSError as error:
-        raise _read_error(error, path, 0) from error
+        raise _read_error(error, name, 0) from error
 
 
-def _open_member(path: str, member: str, name: str) -> _File:
-    archive = open_zip(path)
+def _open_member(archive: zipfile.ZipFile, member: str, path: str, name: str) -> _File:
     try:
         return _Member(archive, member)
     except KeyError:

@@ -216,6 +216,12 @@ class MysqlSource:
             self._begin_anew()
         return self._fingerprint
 
+    def version(self) -> None:
+        """There is none."""
+
+    def release(self) -> None:
+        """What is kept goes when the load is over: see `close`."""
+
     def forget(self, offset: int) -> None:
         """What stands before `offset` is committed."""
         if self._spool is not None:

@@ -86,8 +86,6 @@ def test_what_is_no_file_is_refused_before_anything_is_loaded(folder: Path) -> N
         with pytest.raises(SourceError) as caught:
             found(folder / "part1.csv", folder / name)
         assert (caught.value.code, caught.value.source) == (code, str(folder / name))
-    with pytest.raises(SourceError, match="is an address"):
-        found("s3://bucket/file.csv")
 
 
 def test_wrong_use() -> None:
