@@ -834,18 +834,24 @@ async def merge_text_batch(
     reject_share: float | None,
     seconds_decode: float,
     seconds_copy: float,
+    conflicts: str | None = None,
 ) -> RowCounts | None:
-    """Merges what is sound of a text stage and keeps the rest as rejects; None: over the limit."""
+    """Merges what is sound of a text stage and keeps the rest as rejects; None: over the limit.
+
+    `conflicts` (reject, trim) holds it to the conflict rules of the target.
+    """
+    name, way = ("merge_text_batch", "") if conflicts is None else ("merge_checked_batch", "%s, ")
     row = await _row(
         connection,
-        f"select m.* from sqlkit.merge_text_batch(%s, %s, {_RANGE}, %s::regclass, %s::regclass, "  # noqa: S608
-        "%s, %s::name[], %s::name, %s, %s, %s, %s) as m",
+        f"select m.* from sqlkit.{name}(%s, %s, {_RANGE}, %s::regclass, %s::regclass, "  # noqa: S608
+        f"%s, {way}%s::name[], %s::name, %s, %s, %s, %s) as m",
         run_id,
         source_id,
         *astuple(piece),
         stage,
         target,
         policy,
+        *(() if conflicts is None else (conflicts,)),
         key,
         order_by,
         reject_limit,
@@ -939,6 +945,27 @@ async def settle_rejects(
         state,
         reject_ids,
         settled_by,
+    )
+    return found
+
+
+async def rules_of(connection: AsyncConnection[Any], target: str) -> list[str]:
+    """The names of the conflict rules that are about a table, named as the ledger does."""
+    found: list[str] = await _value(
+        connection,
+        "select array(select r.name from sqlkit.conflict_rule as r where %s in (r.target, r.other) "
+        "order by r.conflict_rule_id)",
+        target,
+    )
+    return found
+
+
+async def count_trimmed(connection: AsyncConnection[Any], run_id: int) -> int:
+    """How many times a run cut a row, so that it overlaps no other."""
+    found: int = await _value(
+        connection,
+        "select count(*) from sqlkit.trimmed_row as t where t.run_id = %s",
+        run_id,
     )
     return found
 

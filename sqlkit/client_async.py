@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ class AsyncClient:
         reject_limit: int | None = 0,
         reject_share: float | None = None,
         retry_for: float = RETRY_FOR,
+        conflicts: str | None = None,
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
     ) -> LoadResult:
@@ -131,6 +133,13 @@ class AsyncClient:
         `reject_share` (0 to 1) of the rows read. Past that nothing of the batch is kept, and
         RejectLimitError lists them. By default one is too many.
 
+        `conflicts` holds the rows to the conflict rules of the table: with 'report', what
+        contradicts is found, recorded and told after the load; with 'reject', rows that contradict
+        one that the table will hold, or an earlier one, are refused; with 'trim', those that
+        overlap are cut to the first piece that is free (``sqlkit.trimmed_row`` keeps what was cut),
+        and refused if nothing is left. The latter two need policies other than fill, and take the
+        careful way.
+
         Errors that pass by themselves (a lost connection, a failover, a deadlock, a lock timeout, a
         full disk and their like, told by SQLSTATE) are waited for and the load goes on where the
         ledger says, on new connections: for `retry_for` seconds without progress, 0 for not at all.
@@ -164,6 +173,7 @@ class AsyncClient:
             reject_limit=reject_limit,
             reject_share=reject_share,
             retry_for=retry_for,
+            conflicts=conflicts,
         )
         options.check()
         found = await run_async(
@@ -185,7 +195,12 @@ class AsyncClient:
                 source.prepare()
         loader = AsyncLoader(self._connections, options, progress, on_wait)
         try:
-            return await loader.load(found, into)
+            result = await loader.load(found, into)
+            if conflicts == "report":
+                rules: list[Any] = await self._ask(calls.rules_of, result.target)
+                told = {rule: await self.detect_conflicts(rule) for rule in rules}
+                result = replace(result, conflicts=told)
+            return result
         finally:
             for source in found:
                 if hasattr(source, "close"):

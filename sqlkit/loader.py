@@ -345,6 +345,7 @@ class Loader:
                 merge=tally.seconds_merge,
             ),
             ddl=self._ddl,
+            trimmed=(calls.count_trimmed(main, self._run_id) if options.conflicts == "trim" else 0),
         )
         if options.dry_run:
             raise _DryRunEnds(result)
@@ -425,7 +426,9 @@ class Loader:
             self._fingerprints[position] = self._fingerprint(main, position, source)
         # What an earlier attempt has begun is to be continued, and not begun once more.
         again = self._options.again and position not in self._source_ids
-        care = Care.NONE
+        # Rules are held against the rows of a batch as a whole, each with its line.
+        least = Care.SINGLY if self._options.holds_to_rules else Care.NONE
+        care = least
         while True:
             # Without a fingerprint there is no other way to know what was begun.
             state = (
@@ -452,7 +455,7 @@ class Loader:
                         ways.load(main, opened, _begins(state))
                     elif not ways.load_singly(main, opened, _begins(state)):
                         # All of that batch was sound, so the fast way is tried again.
-                        care = Care.NONE
+                        care = least
             except (psycopg.Error, SqlkitError) as error:
                 # What the batches in hand have staged is of no use any more.
                 if main.info.transaction_status in _USABLE:

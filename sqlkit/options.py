@@ -10,6 +10,7 @@ from sqlkit.errors import UsageError
 from sqlkit.transient import RETRY_FOR
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
+CONFLICTS = ("report", "reject", "trim")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class LoadOptions:
     reject_limit: int | None = 0
     reject_share: float | None = None
     retry_for: float = RETRY_FOR
+    conflicts: str | None = None
+
+    @property
+    def holds_to_rules(self) -> bool:
+        """True if rows that contradict others are kept away, or cut, before they are merged."""
+        return self.conflicts in ("reject", "trim")
 
     def check(self) -> None:
         """Raises UsageError for options that contradict each other."""
@@ -64,6 +71,25 @@ class LoadOptions:
             raise UsageError("the share of rejects must lie between 0% and 100%")
         if self.retry_for < 0:
             raise UsageError("the time to retry for must be at least 0 seconds")
+        if self.conflicts not in (None, *CONFLICTS):
+            raise UsageError(
+                f"there is no way {self.conflicts!r} of dealing with conflicts",
+                code="SK805",
+                hint=f"One of {', '.join(CONFLICTS)}.",
+            )
+        if self.holds_to_rules and self.policy == "fill":
+            raise UsageError(
+                "policy fill cannot be held to rules: what a row says is known only when it is "
+                "merged",
+                code="SK805",
+                hint="Use another policy, or --conflicts report.",
+            )
+        if self.conflicts == "report" and self.dry_run:
+            raise UsageError(
+                "a dry run records no conflicts",
+                code="SK805",
+                hint="Leave --dry-run out, or see what --conflicts reject would refuse.",
+            )
 
     def as_recorded(self) -> dict[str, Any]:
         """What the ledger keeps of them: those that were given."""
@@ -79,5 +105,6 @@ class LoadOptions:
             "again": self.again,
             "reject_limit": self.reject_limit,
             "reject_share": self.reject_share,
+            "conflicts": self.conflicts,
         }
         return {name: value for name, value in found.items() if value}

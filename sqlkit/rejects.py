@@ -145,6 +145,7 @@ def replay(
         left_out=tuple(recorded.get("left_out", ())),
         rest=recorded.get("rest"),
         reject_limit=reject_limit,
+        conflicts=recorded.get("conflicts"),
     )
     results = []
     with tempfile.TemporaryDirectory() as folder:

@@ -143,6 +143,7 @@ async def replay(
         left_out=tuple(recorded.get("left_out", ())),
         rest=recorded.get("rest"),
         reject_limit=reject_limit,
+        conflicts=recorded.get("conflicts"),
     )
     results = []
     with tempfile.TemporaryDirectory() as folder:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 
@@ -72,6 +72,9 @@ class LoadResult:
     bytes: ByteCounts
     seconds: Seconds
     ddl: str | None = None  # the table that was created for it, if one was
+    trimmed: int = 0  # times a row was cut, so that it overlaps no other
+    conflicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What detection found afterwards, by rule: pairs_opened, pairs_open and their like."""
 
     @property
     def rows_per_second(self) -> float:

@@ -643,6 +643,7 @@ class Ways:
                     options.reject_share,
                     batch.seconds_decode,
                     batch.seconds_copy,
+                    options.conflicts if options.holds_to_rules else None,
                 )
             if counts is None:
                 raise self._over_limit(main, opened)

@@ -661,6 +661,7 @@ class AsyncWays:
                     options.reject_share,
                     batch.seconds_decode,
                     batch.seconds_copy,
+                    options.conflicts if options.holds_to_rules else None,
                 )
             if counts is None:
                 raise await self._over_limit(main, opened)

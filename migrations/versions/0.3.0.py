@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="96a12507ddde1cc540f814c4fd85f583cf6f5d5d60ca6a0fe557d4c1eb6c760d",
+        sha256="b2fa697e0cfaf8e897aa68344436d1a3d3fe6d1c2ffe19dc89dca9a8951a75e8",
     )
 
 

@@ -142,25 +142,26 @@ comment on function sqlkit._keep_rejects(regclass, jsonb, bigint, bigint, bigint
 pg_temp.sqlkit_refused. Writes: sqlkit.reject.';
 
 
-create or replace function sqlkit.merge_text_batch(
+create or replace function sqlkit._merge_text_batch(
     p_run_id bigint,
     p_source_id bigint,
     p_range sqlkit.source_range,
     p_stage regclass,
     p_target regclass,
     p_policy text,
-    p_key name[] default null,
-    p_order_by name default null,
-    p_limit bigint default 0,
-    p_share double precision default null,
-    p_seconds_decode double precision default 0,
-    p_seconds_copy double precision default 0,
-    p_search_path text default current_setting('search_path')
+    p_key name[],
+    p_order_by name,
+    p_limit bigint,
+    p_share double precision,
+    p_seconds_decode double precision,
+    p_seconds_copy double precision,
+    p_search_path text,
+    p_conflicts text
 )
 returns sqlkit.row_counts
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $merge_text_batch$
+as $private_merge_text_batch$
 declare
     v_counts sqlkit.row_counts;
     v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
@@ -210,6 +211,9 @@ begin
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
+        if p_conflicts is not null then
+            perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
+        end if;
         v_is_passed := v_is_passed or sqlkit._is_limit_passed(
             p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
         );
@@ -245,6 +249,10 @@ begin
             pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
         );
         perform sqlkit._keep_rejects(p_stage, null, p_run_id, v_batch_id, p_source_id);
+        if p_conflicts is not null then
+            perform sqlkit._keep_trimmed(p_stage, p_run_id, v_batch_id, p_source_id);
+            drop table pg_temp.sqlkit_trimmed;
+        end if;
         drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound;
         return v_counts;
     exception
@@ -253,6 +261,54 @@ begin
             perform sqlkit._keep_rejects(p_stage, v_told, p_run_id, null, p_source_id);
     end;
     return null;
+end;
+$private_merge_text_batch$;
+
+comment on function sqlkit._merge_text_batch(
+    bigint, bigint, sqlkit.source_range, regclass, regclass, text, name[], name, bigint, double precision,
+    double precision, double precision, text, text
+) is
+'Merges a batch that stands in a text stage, held to the rules of the target if p_conflicts says how: what
+merge_text_batch() and merge_checked_batch() do.
+Raises: SK301 to itself, to undo all but what was found.';
+
+
+create or replace function sqlkit.merge_text_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stage regclass,
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_limit bigint default 0,
+    p_share double precision default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_text_batch$
+begin
+    return sqlkit._merge_text_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        p_stage,
+        p_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_limit,
+        p_share,
+        p_seconds_decode,
+        p_seconds_copy,
+        p_search_path,
+        null
+    );
 end;
 $merge_text_batch$;
 
@@ -268,6 +324,60 @@ column, or it breaks a constraint or a trigger of the target; never for what ano
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
 SK204, SK206, SK207, SK302 and SK303 under policy error.';
+
+
+create or replace function sqlkit.merge_checked_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stage regclass,
+    p_target regclass,
+    p_policy text,
+    p_conflicts text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_limit bigint default 0,
+    p_share double precision default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_checked_batch$
+begin
+    perform sqlkit._check_conflict_way(p_conflicts, p_policy);
+    return sqlkit._merge_text_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        p_stage,
+        p_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_limit,
+        p_share,
+        p_seconds_decode,
+        p_seconds_copy,
+        p_search_path,
+        p_conflicts
+    );
+end;
+$merge_checked_batch$;
+
+comment on function sqlkit.merge_checked_batch(
+    bigint, bigint, sqlkit.source_range, regclass, regclass, text, text, name[], name, bigint, double precision,
+    double precision, double precision, text
+) is
+'Merges a batch that stands in a text stage like merge_text_batch(), held to the conflict rules of the target: its
+overlaps, distances and duplicates. With p_conflicts reject, rows that contradict one that the target will hold, or an
+earlier one of the batch, are refused (SK806 is their SQLSTATE in sqlkit.reject); with trim, those that overlap are cut,
+to the first piece that is free, which is noted in sqlkit.trimmed_row, and only those of which nothing is left, or that
+cannot be cut, are refused.
+Writes: what merge_text_batch() writes, and sqlkit.trimmed_row. Locks: SHARE ROW EXCLUSIVE on the target until commit,
+under every policy. Raises: SK805 for another way, or under policy fill, and what merge_text_batch() raises.';
 
 
 create or replace function sqlkit.settle_rejects(

@@ -108,6 +108,12 @@ def load(
         str,
         typer.Option(metavar="N|N%", help="Keep so many refused rows as rejects; more fail."),
     ] = "0",
+    conflicts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WAY", help="Hold rows to the table's conflict rules: report, reject, trim."
+        ),
+    ] = None,
     retry_for: Annotated[
         str,
         typer.Option(
@@ -174,6 +180,7 @@ def load(
             reject_limit=limit,
             reject_share=share,
             retry_for=parse_seconds(retry_for),
+            conflicts=conflicts,
             progress=line.show,
             on_wait=lambda wait: line.note(f"waiting: {wait}"),
         )
@@ -206,6 +213,13 @@ def print_result(result: LoadResult) -> None:
     shown = ", ".join(f"{number:,} {name}" for name, number in kept if number) or "nothing to do"
     run = "dry run, rolled back" if result.run_id is None else f"run {result.run_id}"
     print(f"{result.target}: {rows.read:,} rows read: {shown}")
+    if result.trimmed:
+        print(f"{result.trimmed:,} rows cut so that they overlap no other: sqlkit.trimmed_row")
+    for rule, counts in result.conflicts.items():
+        print(
+            f"rule {rule}: {counts['pairs_opened']:,} new conflicts, "
+            f"{counts['pairs_open']:,} open: sqlkit conflicts"
+        )
     seconds = result.seconds
     rate = rows.read / seconds.total if seconds.total else 0
     print(

@@ -643,6 +643,42 @@ comment on type sqlkit.transform_result is
 'What became of a transform: rows_source raw rows had changed, of which the query made rows_read rows, and these are
 the sum of all the others.';
 
+-- changes/0050_trimmed_row.sql
+
+-- Rows that were trimmed on the way in, so that they contradict no other.
+
+create table sqlkit.trimmed_row (
+    trimmed_row_id bigint generated always as identity,
+    run_id bigint not null,
+    batch_id bigint not null,
+    source_id bigint,
+    first_line bigint,
+    last_line bigint,
+    raw text not null,
+    rule text not null,
+    message text not null,
+    span_before text not null,
+    span_after text not null,
+    created_at timestamptz not null default clock_timestamp(),
+    constraint trimmed_row_pkey primary key (trimmed_row_id),
+    constraint trimmed_row_run_id_fkey foreign key (run_id) references sqlkit.run (run_id) on delete cascade,
+    constraint trimmed_row_batch_id_fkey foreign key (batch_id) references sqlkit.batch (batch_id) on delete cascade,
+    constraint trimmed_row_source_id_fkey foreign key (source_id) references sqlkit.source (source_id)
+);
+
+create index trimmed_row_run_id_idx on sqlkit.trimmed_row (run_id);
+create index trimmed_row_batch_id_idx on sqlkit.trimmed_row (batch_id);
+create index trimmed_row_source_id_idx on sqlkit.trimmed_row (source_id);
+
+comment on table sqlkit.trimmed_row is
+'Rows whose interval was cut while they were loaded, each with its place, its text, and what was cut.';
+comment on column sqlkit.trimmed_row.first_line is 'physical line of the source where the record begins, from 1';
+comment on column sqlkit.trimmed_row.raw is 'the record as it stands in the source, without its line end';
+comment on column sqlkit.trimmed_row.rule is 'the conflict rule that it would have broken';
+comment on column sqlkit.trimmed_row.message is 'which row it overlapped';
+comment on column sqlkit.trimmed_row.span_before is 'its interval in the source, as a range';
+comment on column sqlkit.trimmed_row.span_after is 'its interval in the target, as a range';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -4009,25 +4045,26 @@ comment on function sqlkit._keep_rejects(regclass, jsonb, bigint, bigint, bigint
 pg_temp.sqlkit_refused. Writes: sqlkit.reject.';
 
 
-create or replace function sqlkit.merge_text_batch(
+create or replace function sqlkit._merge_text_batch(
     p_run_id bigint,
     p_source_id bigint,
     p_range sqlkit.source_range,
     p_stage regclass,
     p_target regclass,
     p_policy text,
-    p_key name[] default null,
-    p_order_by name default null,
-    p_limit bigint default 0,
-    p_share double precision default null,
-    p_seconds_decode double precision default 0,
-    p_seconds_copy double precision default 0,
-    p_search_path text default current_setting('search_path')
+    p_key name[],
+    p_order_by name,
+    p_limit bigint,
+    p_share double precision,
+    p_seconds_decode double precision,
+    p_seconds_copy double precision,
+    p_search_path text,
+    p_conflicts text
 )
 returns sqlkit.row_counts
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $merge_text_batch$
+as $private_merge_text_batch$
 declare
     v_counts sqlkit.row_counts;
     v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
@@ -4077,6 +4114,9 @@ begin
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
+        if p_conflicts is not null then
+            perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
+        end if;
         v_is_passed := v_is_passed or sqlkit._is_limit_passed(
             p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
         );
@@ -4112,6 +4152,10 @@ begin
             pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
         );
         perform sqlkit._keep_rejects(p_stage, null, p_run_id, v_batch_id, p_source_id);
+        if p_conflicts is not null then
+            perform sqlkit._keep_trimmed(p_stage, p_run_id, v_batch_id, p_source_id);
+            drop table pg_temp.sqlkit_trimmed;
+        end if;
         drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound;
         return v_counts;
     exception
@@ -4120,6 +4164,54 @@ begin
             perform sqlkit._keep_rejects(p_stage, v_told, p_run_id, null, p_source_id);
     end;
     return null;
+end;
+$private_merge_text_batch$;
+
+comment on function sqlkit._merge_text_batch(
+    bigint, bigint, sqlkit.source_range, regclass, regclass, text, name[], name, bigint, double precision,
+    double precision, double precision, text, text
+) is
+'Merges a batch that stands in a text stage, held to the rules of the target if p_conflicts says how: what
+merge_text_batch() and merge_checked_batch() do.
+Raises: SK301 to itself, to undo all but what was found.';
+
+
+create or replace function sqlkit.merge_text_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stage regclass,
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_limit bigint default 0,
+    p_share double precision default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_text_batch$
+begin
+    return sqlkit._merge_text_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        p_stage,
+        p_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_limit,
+        p_share,
+        p_seconds_decode,
+        p_seconds_copy,
+        p_search_path,
+        null
+    );
 end;
 $merge_text_batch$;
 
@@ -4135,6 +4227,60 @@ column, or it breaks a constraint or a trigger of the target; never for what ano
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
 SK204, SK206, SK207, SK302 and SK303 under policy error.';
+
+
+create or replace function sqlkit.merge_checked_batch(
+    p_run_id bigint,
+    p_source_id bigint,
+    p_range sqlkit.source_range,
+    p_stage regclass,
+    p_target regclass,
+    p_policy text,
+    p_conflicts text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_limit bigint default 0,
+    p_share double precision default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_checked_batch$
+begin
+    perform sqlkit._check_conflict_way(p_conflicts, p_policy);
+    return sqlkit._merge_text_batch(
+        p_run_id,
+        p_source_id,
+        p_range,
+        p_stage,
+        p_target,
+        p_policy,
+        p_key,
+        p_order_by,
+        p_limit,
+        p_share,
+        p_seconds_decode,
+        p_seconds_copy,
+        p_search_path,
+        p_conflicts
+    );
+end;
+$merge_checked_batch$;
+
+comment on function sqlkit.merge_checked_batch(
+    bigint, bigint, sqlkit.source_range, regclass, regclass, text, text, name[], name, bigint, double precision,
+    double precision, double precision, text
+) is
+'Merges a batch that stands in a text stage like merge_text_batch(), held to the conflict rules of the target: its
+overlaps, distances and duplicates. With p_conflicts reject, rows that contradict one that the target will hold, or an
+earlier one of the batch, are refused (SK806 is their SQLSTATE in sqlkit.reject); with trim, those that overlap are cut,
+to the first piece that is free, which is noted in sqlkit.trimmed_row, and only those of which nothing is left, or that
+cannot be cut, are refused.
+Writes: what merge_text_batch() writes, and sqlkit.trimmed_row. Locks: SHARE ROW EXCLUSIVE on the target until commit,
+under every policy. Raises: SK805 for another way, or under policy fill, and what merge_text_batch() raises.';
 
 
 create or replace function sqlkit.settle_rejects(
@@ -8250,6 +8396,557 @@ return (
 comment on function sqlkit.lookup_version(regclass) is
 'Counts the changes of a dimension that follow_keys() follows; null if it does not.';
 
+-- objects/76_conflict_yield.sql
+
+-- Rules on the way in, the first half: how a row of a batch gives way to another one, by being cut or refused.
+
+create or replace function sqlkit._trimmed_interval(
+    p_rule sqlkit.conflict_rule,
+    p_target regclass,
+    p_columns name[],
+    out range_type regtype,
+    out span text,
+    out assignments text,
+    out is_expressible text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $trimmed_interval$
+declare
+    v_bounds text := coalesce(p_rule.definition ->> 'bounds', '[)');
+    v_starts name := p_rule.definition ->> 'starts';
+    v_ends name := p_rule.definition ->> 'ends';
+    v_range name := p_rule.definition ->> 'range';
+    v_is_discrete boolean;
+begin
+    if p_rule.kind <> 'overlap' or not (p_columns @> array_remove(array[v_starts, v_ends, v_range], null)) then
+        return;
+    end if;
+    if v_range is not null then
+        range_type := sqlkit._type_of(p_target, v_range);
+        span := format('m.%I', v_range);
+        assignments := format('%1$I = p.span', v_range);
+        is_expressible := 'true';
+        return;
+    end if;
+    select r.rngtypid::regtype, r.rngcanonical <> 0
+    into range_type, v_is_discrete
+    from pg_range as r
+    where r.rngsubtype = sqlkit._type_of(p_target, v_starts)
+    order by r.rngtypid
+    limit 1;
+    if range_type is null or (v_bounds in ('[]', '()') and not v_is_discrete) then
+        -- Half of [1, 3] that begins after 2 has no bounds of this kind.
+        range_type := null;
+        return;
+    end if;
+    span := format('%s(m.%I, m.%I, %L)', range_type, v_starts, v_ends, v_bounds);
+    assignments := format(
+        '%1$I = lower(p.span)%3$s, %2$I = upper(p.span)%4$s',
+        v_starts, v_ends,
+        case when v_is_discrete and v_bounds ^@ '(' then ' - 1' else '' end,
+        case when v_is_discrete and v_bounds ~ '\]$' then ' - 1' else '' end
+    );
+    -- What was unbounded and is cut has one bound of its own, and of the other's.
+    is_expressible := case
+        when v_is_discrete then 'true'
+        else format(
+            '(lower_inf(p.span) or lower_inc(p.span) = %L) and (upper_inf(p.span) or upper_inc(p.span) = %L)',
+            v_bounds ^@ '[', v_bounds ~ '\]$'
+        )
+    end;
+end;
+$trimmed_interval$;
+
+comment on function sqlkit._trimmed_interval(sqlkit.conflict_rule, regclass, name[]) is
+'How the interval of a row m is cut: its range type, it as a range, what to set to p.span, and whether that can be
+said; range_type is null if rows of this rule cannot be cut.';
+
+
+create or replace function sqlkit._yield_to_met(
+    p_rule sqlkit.conflict_rule,
+    p_target regclass,
+    p_columns name[],
+    p_conflicts text
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $yield_to_met$
+declare
+    v_trim record := sqlkit._trimmed_interval(p_rule, p_target, p_columns);
+    v_can_trim boolean := p_conflicts = 'trim' and v_trim.range_type is not null;
+    v_refused bigint;
+    v_span text;
+    v_others bigint[];
+    r_row record;
+begin
+    create temporary table sqlkit_yielded (
+        sqlkit_row bigint,
+        other_row bigint,
+        is_refused boolean,
+        span text
+    ) on commit drop;
+    alter table pg_temp.sqlkit_yielded add constraint sqlkit_yielded_pkey primary key (sqlkit_row);
+    -- Of two rows the later one gives way, unless the earlier one has done so already. Only rows that met another
+    -- come by here.
+    for r_row in
+        select
+            m.second_row,
+            array_agg(m.first_row order by m.first_row) as others
+        from pg_temp.sqlkit_met as m
+        group by m.second_row
+        order by m.second_row
+    loop
+        select array_agg(o.id order by o.id)
+        into v_others
+        from unnest(r_row.others) as o (id)
+        where not exists (
+            select
+            from pg_temp.sqlkit_yielded as y
+            where y.sqlkit_row = o.id and y.is_refused
+        );
+        continue when v_others is null;
+        v_span := null;
+        if v_can_trim then
+            -- What the others leave of it, and of that the first piece.
+            execute format(
+                'select p.span::text from (select unnest(multirange(%1$s) - coalesce('
+                '(select range_agg(coalesce(y.span::%2$s, %3$s)) from pg_temp.sqlkit_meeting as o '
+                'left join pg_temp.sqlkit_yielded as y on y.sqlkit_row = o.sqlkit_row '
+                'where o.sqlkit_row = any ($2)), ''{}'')) as span '
+                'from pg_temp.sqlkit_meeting as m where m.sqlkit_row = $1) as p '
+                'where %4$s order by p.span limit 1',
+                v_trim.span, v_trim.range_type, regexp_replace(v_trim.span, '\mm\.', 'o.', 'g'), v_trim.is_expressible
+            )
+            into v_span
+            using r_row.second_row, v_others;
+        end if;
+        insert into pg_temp.sqlkit_yielded (sqlkit_row, other_row, is_refused, span)
+        values (r_row.second_row, v_others[1], v_span is null, v_span);
+    end loop;
+
+    with gone as (
+        delete from pg_temp.sqlkit_sound as s
+        using pg_temp.sqlkit_yielded as y, pg_temp.sqlkit_meeting as m
+        where y.is_refused and m.sqlkit_row = y.sqlkit_row and s.sqlkit_line = m.sqlkit_line
+        returning s.sqlkit_line, y.other_row
+    )
+
+    insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message)
+    select
+        g.sqlkit_line,
+        coalesce(
+            p_rule.definition ->> 'starts', p_rule.definition ->> 'range', p_rule.definition -> 'resource' ->> 0
+        ),
+        'SK806',
+        format('contradicts %s by rule %s', o.sqlkit_who, p_rule.name)
+    from gone as g
+    join pg_temp.sqlkit_meeting as o on o.sqlkit_row = g.other_row;
+    get diagnostics v_refused = row_count;
+
+    if v_can_trim then
+        execute format(
+            'with p as (select m.sqlkit_line, y.span::%1$s as span, %2$s as whole, y.other_row '
+            'from pg_temp.sqlkit_yielded as y join pg_temp.sqlkit_meeting as m on m.sqlkit_row = y.sqlkit_row '
+            'where not y.is_refused), '
+            'cut as (update pg_temp.sqlkit_sound as s set %3$s from p where s.sqlkit_line = p.sqlkit_line) '
+            'insert into pg_temp.sqlkit_trimmed (line, rule, message, span_before, span_after) '
+            'select p.sqlkit_line, $1, format(''overlaps %%s'', o.sqlkit_who), p.whole::text, p.span::text '
+            'from p join pg_temp.sqlkit_meeting as o on o.sqlkit_row = p.other_row',
+            v_trim.range_type, v_trim.span, v_trim.assignments
+        )
+        using p_rule.name;
+    end if;
+    drop table pg_temp.sqlkit_yielded;
+    return v_refused;
+end;
+$yield_to_met$;
+
+comment on function sqlkit._yield_to_met(sqlkit.conflict_rule, regclass, name[], text) is
+'Moves the rows of pg_temp.sqlkit_sound that contradict a row of the target or an earlier one of the batch to
+pg_temp.sqlkit_refused, or cuts off what overlaps and notes that in pg_temp.sqlkit_trimmed. Returns how many it moved.';
+
+-- objects/77_conflict_batch.sql
+
+-- Rules on the way in: a batch is held to the rules of its target before it is merged. What it would meet there is
+-- put beside it, and the same queries that detect conflicts find them; then the rows of the batch give way, in the
+-- order of their lines.
+
+create or replace function sqlkit._check_conflict_way(p_conflicts text, p_policy text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $check_conflict_way$
+begin
+    if p_conflicts is null or p_conflicts not in ('reject', 'trim') then
+        raise exception using
+            errcode = 'SK805',
+            message = format('a batch cannot be held to rules this way: %L', p_conflicts),
+            detail = format('Policy: %s.', p_policy),
+            hint = 'Ways are reject and trim.';
+    end if;
+    if p_policy = 'fill' then
+        raise exception using
+            errcode = 'SK805',
+            message = 'policy fill cannot be held to rules: what a row says is known only when it is merged',
+            detail = format('Way: %s.', p_conflicts),
+            hint = 'Use another policy, or detect the conflicts afterwards.';
+    end if;
+end;
+$check_conflict_way$;
+
+comment on function sqlkit._check_conflict_way(text, text) is
+'Raises SK805 for a way of dealing with conflicts that there is not, or not under a policy.';
+
+
+create or replace function sqlkit._compared_columns(p_rule sqlkit.conflict_rule)
+returns name[]
+language sql
+immutable
+return array(
+    select distinct c.name::name
+    from (
+        select jsonb_array_elements_text(d.value) as name
+        from jsonb_each((p_rule).definition) as d
+        where d.key in ('resource', 'exempt', 'across', 'place')
+        union all
+        select d.value #>> '{}'
+        from jsonb_each((p_rule).definition) as d
+        where d.key in ('starts', 'ends', 'range')
+    ) as c
+    order by 1
+);
+
+comment on function sqlkit._compared_columns(sqlkit.conflict_rule) is
+'The columns that a rule of kind overlap, distance or duplicate looks at.';
+
+
+create or replace function sqlkit._find_incoming(
+    p_rule sqlkit.conflict_rule,
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[],
+    p_order_by name
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $find_incoming$
+declare
+    v_wanted name[] := sqlkit._compared_columns(p_rule);
+    v_single text := 'pg_temp.sqlkit_sound';
+    v_keyed text;
+begin
+    if p_policy = 'append' then
+        execute format(
+            'create temporary table sqlkit_incoming on commit drop as select s.sqlkit_line, %s from %s as s',
+            (
+                select string_agg(
+                    case
+                        when w.name = any (p_columns) then format('s.%I', w.name)
+                        else format('null::%s as %I', format_type(a.atttypid, a.atttypmod), w.name)
+                    end,
+                    ', '
+                )
+                from unnest(v_wanted) as w (name)
+                join pg_attribute as a on a.attrelid = p_target and a.attname = w.name
+            ),
+            v_single
+        );
+        return;
+    end if;
+    -- Of rows with one key the one that will stay, as the policy has it; columns that are not loaded keep what
+    -- they hold; and no row of which nothing will be written.
+    v_keyed := sqlkit._is_keyed(p_target, p_key);
+    execute format(
+        'create temporary table sqlkit_incoming on commit drop as select s.sqlkit_line, %1$s%2$s from ('
+        '(select distinct on (%3$s) s.* from %4$s as s where %5$s order by %3$s, %6$s) '
+        'union all select s.* from %4$s as s where not (%5$s)) as s '
+        'left join %7$s%8$s as t on %9$s where %10$s',
+        sqlkit._column_list(p_key, 's.%1$I as %1$I'),
+        (
+            select string_agg(
+                format(case when w.name = any (p_columns) then ', s.%1$I' else ', t.%1$I' end, w.name), ''
+            )
+            from unnest(v_wanted) as w (name)
+            where w.name <> all (p_key)
+        ),
+        sqlkit._column_list(p_key, 's.%I'),
+        v_single,
+        v_keyed,
+        case p_policy
+            when 'update' then 's.sqlkit_line desc'
+            when 'newer'
+                then format(
+                    's.%I using %s nulls last, s.sqlkit_line',
+                    p_order_by, sqlkit._operator(p_target, p_order_by, '>')
+                )
+            else 's.sqlkit_line'
+        end,
+        case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+        p_target,
+        sqlkit._key_match(p_target, p_key),
+        case p_policy
+            when 'ignore' then 't.ctid is null'
+            when 'newer'
+                then format(
+                    't.ctid is null or coalesce(s.%1$I %2$s t.%1$I, t.%1$I is null and s.%1$I is not null)',
+                    p_order_by, sqlkit._operator(p_target, p_order_by, '>')
+                )
+            else 'true'
+        end
+    );
+end;
+$find_incoming$;
+
+comment on function sqlkit._find_incoming(sqlkit.conflict_rule, regclass, name[], text, name[], name) is
+'Puts the rows of pg_temp.sqlkit_sound that a merge would write into pg_temp.sqlkit_incoming: their line, the key, and
+the columns that a rule looks at, as the target would hold them.';
+
+
+create or replace function sqlkit._find_met(
+    p_rule sqlkit.conflict_rule,
+    p_target regclass,
+    p_policy text,
+    p_key name[]
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $find_met$
+declare
+    v_rule sqlkit.conflict_rule := p_rule;
+    v_wanted name[] := sqlkit._compared_columns(p_rule);
+    v_resource jsonb := p_rule.definition -> 'resource';
+    v_compared text[] := sqlkit._compared(p_rule.definition);
+begin
+    execute format(
+        'create temporary table sqlkit_touched on commit drop as '
+        'select distinct %s from pg_temp.sqlkit_incoming as t where %s',
+        sqlkit._numbered_list(to_jsonb(v_compared), '%1$s as r%2$s'),
+        sqlkit._numbered_list(v_resource, 't.%1$I is not null', ' and ')
+    );
+    analyze pg_temp.sqlkit_touched, pg_temp.sqlkit_incoming;
+    -- Rows of the target come first: they are there. Then the batch, line by line.
+    execute format(
+        'create temporary table sqlkit_meeting on commit drop as '
+        'select row_number() over (order by m.sqlkit_line nulls first) as sqlkit_row, m.* from ('
+        'select s.sqlkit_line, format(''line %%s'', s.sqlkit_line) as sqlkit_who, %1$s '
+        'from pg_temp.sqlkit_incoming as s '
+        'union all select null, jsonb_build_object(%2$s)::text, %3$s from %4$s%5$s as t '
+        'where exists (select from pg_temp.sqlkit_touched as w where %6$s)%7$s) as m',
+        sqlkit._column_list(v_wanted, 's.%I'),
+        sqlkit._numbered_list(to_jsonb(p_rule.key_columns), '%1$L::text, t.%1$I'),
+        sqlkit._column_list(v_wanted, 't.%I'),
+        case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+        p_target,
+        sqlkit._equal_list(p_target, v_resource, 'w.r%2$s', null, v_compared),
+        case
+            when p_policy <> 'append'
+                then format(
+                    ' and not exists (select from pg_temp.sqlkit_incoming as s where %s)',
+                    sqlkit._key_match(p_target, p_key)
+                )
+        end
+    );
+    alter table pg_temp.sqlkit_meeting add constraint sqlkit_meeting_pkey primary key (sqlkit_row);
+    analyze pg_temp.sqlkit_meeting;
+    v_rule.target := 'pg_temp.sqlkit_meeting';
+    v_rule.key_columns := array['sqlkit_row'];
+    execute format(
+        'create temporary table sqlkit_met on commit drop as '
+        'select (f.first_key ->> ''sqlkit_row'')::bigint as first_row, '
+        '(f.second_key ->> ''sqlkit_row'')::bigint as second_row from (%s) as f '
+        'join pg_temp.sqlkit_meeting as m on m.sqlkit_row = (f.second_key ->> ''sqlkit_row'')::bigint '
+        'where m.sqlkit_line is not null',
+        sqlkit._conflict_pairs(v_rule)
+    );
+end;
+$find_met$;
+
+comment on function sqlkit._find_met(sqlkit.conflict_rule, regclass, text, name[]) is
+'Puts the rows of pg_temp.sqlkit_incoming, and those of the target that they touch and that stay, into
+pg_temp.sqlkit_meeting, and the pairs of them that a rule finds, of which the second is of the batch, into
+pg_temp.sqlkit_met.';
+
+
+create or replace function sqlkit._refuse_by_rule(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[],
+    p_order_by name,
+    p_conflicts text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- As in a detection.
+set timezone = 'UTC'
+set datestyle = 'ISO'
+set intervalstyle = 'postgres'
+as $refuse_by_rule$
+declare
+    v_refused bigint;
+    r_rule sqlkit.conflict_rule;
+begin
+    -- What is found there has to be true until the batch is merged.
+    execute format('lock table %s in share row exclusive mode', p_target);
+    create temporary table sqlkit_trimmed (
+        line bigint,
+        rule text,
+        message text,
+        span_before text,
+        span_after text
+    ) on commit drop;
+    -- Again and again, for a row that was refused may have hidden another: one of the same key before it, or the
+    -- one in the target that it would have replaced.
+    loop
+        v_refused := 0;
+        for r_rule in
+            select r.*
+            from sqlkit.conflict_rule as r
+            where r.target = sqlkit._table_name(p_target) and r.kind <> 'disagree'
+            -- What is cut may be too close then.
+            order by array_position(array['overlap', 'distance', 'duplicate'], r.kind), r.conflict_rule_id
+        loop
+            perform sqlkit._find_incoming(r_rule, p_target, p_columns, p_policy, p_key, p_order_by);
+            perform sqlkit._find_met(r_rule, p_target, p_policy, p_key);
+            v_refused := v_refused + sqlkit._yield_to_met(r_rule, p_target, p_columns, p_conflicts);
+            drop table
+            pg_temp.sqlkit_incoming, pg_temp.sqlkit_touched, pg_temp.sqlkit_meeting, pg_temp.sqlkit_met;
+        end loop;
+        exit when v_refused = 0;
+    end loop;
+end;
+$refuse_by_rule$;
+
+comment on function sqlkit._refuse_by_rule(regclass, name[], text, name[], name, text) is
+'Holds the rows of pg_temp.sqlkit_sound to the rules of the target: those that contradict a row that the target will
+hold, or an earlier one, are moved to pg_temp.sqlkit_refused, or trimmed. Makes pg_temp.sqlkit_trimmed.
+Locks: SHARE ROW EXCLUSIVE on the target until commit.';
+
+
+create or replace function sqlkit._keep_trimmed(
+    p_stage regclass,
+    p_run_id bigint,
+    p_batch_id bigint,
+    p_source_id bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $keep_trimmed$
+begin
+    execute format(
+        'insert into sqlkit.trimmed_row '
+        '(run_id, batch_id, source_id, first_line, last_line, raw, rule, message, span_before, span_after) '
+        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, t.rule, t.message, '
+        't.span_before, t.span_after from pg_temp.sqlkit_trimmed as t '
+        'join %s as s on s.sqlkit_first_line = t.line '
+        'where exists (select from pg_temp.sqlkit_sound as o where o.sqlkit_line = t.line) '
+        'and not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
+        p_stage
+    )
+    using p_run_id, p_batch_id, p_source_id;
+end;
+$keep_trimmed$;
+
+comment on function sqlkit._keep_trimmed(regclass, bigint, bigint, bigint) is
+'Records what pg_temp.sqlkit_trimmed tells of rows that were merged, with their raw text from the text stage.
+Writes: sqlkit.trimmed_row.';
+
+
+create or replace function sqlkit.merge_checked_stage(
+    p_stage regclass,
+    p_conflicts text,
+    p_policy text default 'update',
+    p_key name[] default null,
+    p_order_by name default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_checked_stage$
+declare
+    v_counts sqlkit.row_counts;
+    v_target regclass := sqlkit._stage_target(p_stage);
+    v_columns name[] := sqlkit._staged_columns(p_stage, v_target);
+    v_key name[];
+    v_run_id bigint;
+    v_batch_id bigint;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    perform sqlkit._check_conflict_way(p_conflicts, p_policy);
+    if p_policy is distinct from 'append' then
+        v_key := sqlkit.find_key(v_target, p_key);
+    end if;
+    perform sqlkit._check_policy(p_policy, v_target, v_columns, v_key, p_order_by);
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key, jsonb_build_object('conflicts', p_conflicts));
+    create temporary table sqlkit_refused (
+        line bigint,
+        column_name name,
+        sqlstate text,
+        message text
+    ) on commit drop;
+    execute format(
+        'create temporary table sqlkit_sound on commit drop as '
+        'select row_number() over (order by s.ctid) as sqlkit_line, %1$s from only %2$s as s order by s.ctid',
+        sqlkit._column_list(v_columns, 's.%I'), p_stage
+    );
+    execute 'create temporary table sqlkit_staged on commit drop as select s.* from pg_temp.sqlkit_sound as s';
+    perform sqlkit._refuse_by_rule(v_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
+    execute format(
+        'create temporary table sqlkit_told on commit drop as '
+        'select s.sqlkit_line as sqlkit_first_line, s.sqlkit_line as sqlkit_last_line, '
+        '(to_jsonb(s) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
+        'where s.sqlkit_line in ('
+        'select r.line from pg_temp.sqlkit_refused as r union all select t.line from pg_temp.sqlkit_trimmed as t)'
+    );
+    v_counts := sqlkit._merge(
+        array['pg_temp.sqlkit_sound'::regclass], v_target, p_policy, v_key, p_order_by
+    );
+    select count(*)
+    into v_counts.rows_rejected
+    from pg_temp.sqlkit_refused as r;
+    v_counts.rows_read := v_counts.rows_read + v_counts.rows_rejected;
+    v_batch_id := sqlkit.record_batch(
+        v_run_id,
+        null,
+        null,
+        v_counts,
+        p_seconds_merge => extract(epoch from clock_timestamp() - v_start),
+        p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    perform sqlkit._keep_rejects('pg_temp.sqlkit_told', null, v_run_id, v_batch_id, null);
+    perform sqlkit._keep_trimmed('pg_temp.sqlkit_told', v_run_id, v_batch_id, null);
+    perform sqlkit.finish_run(
+        v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    drop table
+    pg_temp.sqlkit_refused, pg_temp.sqlkit_sound, pg_temp.sqlkit_staged, pg_temp.sqlkit_told, pg_temp.sqlkit_trimmed;
+    execute format('truncate table %s', p_stage);
+    return v_counts;
+end;
+$merge_checked_stage$;
+
+comment on function sqlkit.merge_checked_stage(regclass, text, text, name[], name, text) is
+'Applies the rows of a stage to its target as merge_stage() does, held to the conflict rules of the target: its
+overlaps, distances and duplicates. With p_conflicts reject, rows that contradict one that the target will hold, or an
+earlier one of the stage, are kept in sqlkit.reject (first_line is their position, raw the row as JSON) and are counted
+as rejected; with trim, those that overlap are cut, to the first piece that is free, which is noted in
+sqlkit.trimmed_row, and only those of which nothing is left, or that cannot be cut, are rejected.
+Writes: the target, sqlkit.reject, sqlkit.trimmed_row, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the
+target until commit. Raises: SK805 for another way, or under policy fill, and what merge_stage() raises.';
+
 -- objects/78_constraint.sql
 
 -- Before a constraint is added: the rows that would break it.
@@ -10958,6 +11655,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'conflict_event'),
             ('sqlkit_loader', 'select', 'table', 'reject'),
             ('sqlkit_loader', 'select', 'table', 'reject_summary'),
+            ('sqlkit_loader', 'select', 'table', 'trimmed_row'),
             ('sqlkit_loader', 'insert', 'table', 'run'),
             ('sqlkit_loader', 'insert', 'table', 'source'),
             ('sqlkit_loader', 'insert', 'table', 'source_version'),
@@ -10970,6 +11668,7 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'conflict_event'),
             ('sqlkit_loader', 'insert', 'table', 'lookup'),
             ('sqlkit_loader', 'insert', 'table', 'transform'),
+            ('sqlkit_loader', 'insert', 'table', 'trimmed_row'),
             ('sqlkit_loader', 'update', 'table', 'run'),
             ('sqlkit_loader', 'update', 'table', 'source'),
             ('sqlkit_loader', 'update', 'table', 'stage'),
@@ -10988,6 +11687,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_changed_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_share'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_since'),
+            ('sqlkit_loader', 'execute', 'routine', '_check_conflict_way'),
             ('sqlkit_loader', 'execute', 'routine', '_check_interval'),
             ('sqlkit_loader', 'execute', 'routine', '_check_policy'),
             ('sqlkit_loader', 'execute', 'routine', '_check_scope'),
@@ -10996,6 +11696,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_collect_raw'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
+            ('sqlkit_loader', 'execute', 'routine', '_compared_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_copied_indexes'),
@@ -11017,6 +11718,8 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_exchange_statements'),
             ('sqlkit_loader', 'execute', 'routine', '_fill_copy'),
             ('sqlkit_loader', 'execute', 'routine', '_find_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_find_incoming'),
+            ('sqlkit_loader', 'execute', 'routine', '_find_met'),
             ('sqlkit_loader', 'execute', 'routine', '_find_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_find_touched'),
             ('sqlkit_loader', 'execute', 'routine', '_find_unmet'),
@@ -11036,6 +11739,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
+            ('sqlkit_loader', 'execute', 'routine', '_keep_trimmed'),
             ('sqlkit_loader', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_loader', 'execute', 'routine', '_key_match'),
             ('sqlkit_loader', 'execute', 'routine', '_key_or_none'),
@@ -11043,6 +11747,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
+            ('sqlkit_loader', 'execute', 'routine', '_merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', '_minutes'),
             ('sqlkit_loader', 'execute', 'routine', '_mirror'),
             ('sqlkit_loader', 'execute', 'routine', '_note_change'),
@@ -11056,6 +11761,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_by_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_unique'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_deletion'),
@@ -11078,6 +11784,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_threshold'),
+            ('sqlkit_loader', 'execute', 'routine', '_trimmed_interval'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
@@ -11087,6 +11794,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_write'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_yield_to_met'),
             ('sqlkit_loader', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
@@ -11128,6 +11836,8 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'mark_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_checked_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_checked_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_screened_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
@@ -11207,6 +11917,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'conflict_event'),
             ('sqlkit_admin', 'select', 'table', 'reject'),
             ('sqlkit_admin', 'select', 'table', 'reject_summary'),
+            ('sqlkit_admin', 'select', 'table', 'trimmed_row'),
             ('sqlkit_admin', 'insert', 'table', 'run'),
             ('sqlkit_admin', 'insert', 'table', 'source'),
             ('sqlkit_admin', 'insert', 'table', 'source_version'),
@@ -11219,6 +11930,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'conflict_event'),
             ('sqlkit_admin', 'insert', 'table', 'lookup'),
             ('sqlkit_admin', 'insert', 'table', 'transform'),
+            ('sqlkit_admin', 'insert', 'table', 'trimmed_row'),
             ('sqlkit_admin', 'update', 'table', 'run'),
             ('sqlkit_admin', 'update', 'table', 'source'),
             ('sqlkit_admin', 'update', 'table', 'stage'),
@@ -11237,6 +11949,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_changed_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_share'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_since'),
+            ('sqlkit_admin', 'execute', 'routine', '_check_conflict_way'),
             ('sqlkit_admin', 'execute', 'routine', '_check_interval'),
             ('sqlkit_admin', 'execute', 'routine', '_check_policy'),
             ('sqlkit_admin', 'execute', 'routine', '_check_scope'),
@@ -11245,6 +11958,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_collect_raw'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
+            ('sqlkit_admin', 'execute', 'routine', '_compared_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_copied_indexes'),
@@ -11266,6 +11980,8 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_exchange_statements'),
             ('sqlkit_admin', 'execute', 'routine', '_fill_copy'),
             ('sqlkit_admin', 'execute', 'routine', '_find_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_find_incoming'),
+            ('sqlkit_admin', 'execute', 'routine', '_find_met'),
             ('sqlkit_admin', 'execute', 'routine', '_find_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_find_touched'),
             ('sqlkit_admin', 'execute', 'routine', '_find_unmet'),
@@ -11285,6 +12001,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
+            ('sqlkit_admin', 'execute', 'routine', '_keep_trimmed'),
             ('sqlkit_admin', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_admin', 'execute', 'routine', '_key_match'),
             ('sqlkit_admin', 'execute', 'routine', '_key_or_none'),
@@ -11292,6 +12009,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
+            ('sqlkit_admin', 'execute', 'routine', '_merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', '_minutes'),
             ('sqlkit_admin', 'execute', 'routine', '_mirror'),
             ('sqlkit_admin', 'execute', 'routine', '_note_change'),
@@ -11305,6 +12023,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_by_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_unique'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_deletion'),
@@ -11327,6 +12046,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_threshold'),
+            ('sqlkit_admin', 'execute', 'routine', '_trimmed_interval'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
@@ -11336,6 +12056,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_write'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_yield_to_met'),
             ('sqlkit_admin', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
@@ -11377,6 +12098,8 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'mark_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'measure_bloat'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_checked_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_checked_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_screened_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
@@ -11434,6 +12157,7 @@ begin
             ('sqlkit_admin', 'update', 'table', 'slow_batch'),
             ('sqlkit_admin', 'update', 'table', 'source_version'),
             ('sqlkit_admin', 'update', 'table', 'storage'),
+            ('sqlkit_admin', 'update', 'table', 'trimmed_row'),
             ('sqlkit_admin', 'update', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'delete', 'table', 'baseline'),
             ('sqlkit_admin', 'delete', 'table', 'batch'),
@@ -11458,6 +12182,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'source_version'),
             ('sqlkit_admin', 'delete', 'table', 'storage'),
             ('sqlkit_admin', 'delete', 'table', 'transform'),
+            ('sqlkit_admin', 'delete', 'table', 'trimmed_row'),
             ('sqlkit_admin', 'delete', 'table', 'waiting_lock')
         ),
 

@@ -21,6 +21,7 @@ from psycopg import sql
 
 import sqlkit as api
 from sqlkit.demo import FILES, find_data
+from sqlkit.errors import RejectLimitError
 from tests.conftest import Database, RunSqlkit
 from tests.real_data import real_data
 
@@ -404,3 +405,120 @@ def test_a_view_and_a_partitioned_table(database: Database, tmp_path: Path) -> N
             connection.execute(
                 sql.SQL("select sqlkit.flag_conflicts('v', {})").format(sql.Literal("carer"))
             )
+
+
+VISITS = """id,carer,at
+5000,0,"[1195,1210)"
+5001,500,"[0,10)"
+5002,500,"[5,20)"
+5003,501,"[0,10)"
+5004,501,nonsense
+"""
+
+
+@pytest.fixture
+def visits_file(visits: psycopg.Connection, tmp_path: Path) -> Path:
+    visits.execute("select sqlkit.define_duplicate('same', 'visit', array['carer', 'at'])")
+    path = tmp_path / "visits.csv"
+    path.write_text(VISITS)
+    return path
+
+
+def test_a_load_that_refuses_what_contradicts(
+    visits: psycopg.Connection, database: Database, visits_file: Path
+) -> None:
+    """Against the table and within the batch; beside other bad rows, within the same limit."""
+    with api.connect(database.dsn) as client:
+        with pytest.raises(RejectLimitError, match="3 rows were refused") as raised:
+            client.load(visits_file, into="visit", conflicts="reject", reject_limit=2)
+        assert "line 2: column at: contradicts" in (raised.value.detail or "")
+        assert visits.execute("select count(*) from visit where id >= 5000").fetchone() == (0,)
+
+        result = client.load(visits_file, into="visit", conflicts="reject", reject_limit=3)
+        rows = result.rows
+        assert (rows.read, rows.inserted, rows.rejected) == (5, 2, 3)
+        kept = visits.execute(
+            "select first_line, sqlstate, message, raw from sqlkit.reject where run_id = %s"
+            " order by 1",
+            [result.run_id],
+        ).fetchall()
+        assert [row[:2] for row in kept] == [(2, "SK806"), (4, "SK806"), (6, "22P02")]
+        assert kept[0][2:] == ('contradicts {"id": 1900} by rule r', '5000,0,"[1195,1210)"')
+        assert kept[1][2] == "contradicts line 3 by rule r"
+
+        # What was refused may come again when it is free, and not before.
+        (again,) = client.replay_rejects(result.run_id or 0, reject_limit=None)
+        assert again.rows.rejected == 3
+        visits.execute("delete from visit where carer = 0")
+        (again,) = client.replay_rejects(again.run_id or 0, reject_limit=None)
+        assert (again.rows.inserted, again.rows.rejected) == (1, 2)
+    assert detect(visits, full=True)[3] == 0
+
+
+def test_a_load_that_cuts_what_overlaps(
+    visits: psycopg.Connection, dsn: str, visits_file: Path, sqlkit: RunSqlkit
+) -> None:
+    env = {"SQLKIT_DSN": dsn}
+    arguments = ("load", str(visits_file), "--into", "visit", "--conflicts", "trim")
+    done = sqlkit(*arguments, "--reject-limit", "5", env=env)
+    assert done.returncode == 3, done.stderr
+    assert "5 rows read: 4 inserted, 1 rejected" in done.stdout
+    assert "2 rows cut so that they overlap no other" in done.stdout
+    found = visits.execute("select id, at::text from visit where id >= 5000 order by id").fetchall()
+    assert found == [(5000, "[1200,1210)"), (5001, "[0,10)"), (5002, "[10,20)"), (5003, "[0,10)")]
+    kept = visits.execute(
+        "select first_line, span_before, span_after, source_id is not null"
+        " from sqlkit.trimmed_row order by 1"
+    ).fetchall()
+    assert kept == [(2, "[1195,1210)", "[1200,1210)", True), (4, "[5,20)", "[10,20)", True)]
+    assert detect(visits, full=True)[3] == 0
+
+
+def test_a_load_that_reports_what_contradicts(
+    visits: psycopg.Connection, dsn: str, visits_file: Path, sqlkit: RunSqlkit
+) -> None:
+    visits_file.write_text(VISITS.replace("nonsense", '"[0,10)"'))
+    arguments = ("load", str(visits_file), "--into", "visit", "--conflicts", "report", "--json")
+    done = sqlkit(*arguments, env={"SQLKIT_DSN": dsn})
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["rows"]["inserted"] == 5
+    assert {name: found["pairs_opened"] for name, found in told["conflicts"].items()} == {
+        "r": 3,
+        "same": 1,
+    }
+    assert visits.execute("select count(*) from sqlkit.conflict").fetchone() == (4,)
+    for wrong in (("--dry-run",), ("--conflicts", "hide")):
+        done = sqlkit(*arguments, *wrong, env={"SQLKIT_DSN": dsn})
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["error"]["code"] == "SK805"
+
+
+def test_batch_after_batch_is_held_to_what_came_before(
+    visits: psycopg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """Also where a batch boundary, or an atomic load's transaction, lies between two rows."""
+    lines = [f'{6000 + n},{600 + n % 7},"[{n},{n + 10})"' for n in range(400)]
+    path = tmp_path / "visits.csv"
+    path.write_text("id,carer,at\n" + "\n".join(lines) + "\n")
+    free: dict[int, int] = {}
+    wanted = 0
+    for n in range(400):
+        if free.get(n % 7, 0) <= n:
+            free[n % 7] = n + 10
+            wanted += 1
+    with api.connect(database.dsn) as client:
+        for atomic in (False, True):
+            result = client.load(
+                path,
+                into="visit",
+                conflicts="reject",
+                reject_limit=None,
+                batch_bytes=1000,
+                atomic=atomic,
+                again=atomic,
+            )
+            assert result.batches == 1 or result.batches > 3
+            assert result.rows.read == 400
+            assert result.rows.inserted == wanted
+            visits.execute("delete from visit where id >= 6000")

@@ -136,11 +136,13 @@ def arena(database: Database) -> Iterator[psycopg.Connection]:
             )
 
 
-def write(connection: psycopg.Connection, kind: Kind, table: dict[int, Row]) -> None:
+def write(
+    connection: psycopg.Connection, kind: Kind, table: dict[int, Row], into: str = "visit"
+) -> None:
     interval = f"{kind.type}(%s, %s, %s)" if kind.is_range else "%s, %s"
     with connection.cursor() as cursor:
         cursor.executemany(
-            f"insert into visit values (%s, %s, {interval}, %s)".encode(),
+            f"insert into {into} values (%s, %s, {interval}, %s)".encode(),
             [
                 (key, *row) if kind.is_range else (key, *row[:3], row.team)
                 for key, row in table.items()
@@ -223,6 +225,71 @@ def test_overlaps_are_those_that_brute_force_finds(
         note(str(detect(connection, full=False)))
         assert found(connection) == rule.pairs(after)
         assert detect(connection, full=True)[:3] == (0, 0, 0)
+
+
+@given(rule=rules, first=tables, second=tables, shift=st.sampled_from([0, 3, 100]))
+@settings(SETTINGS, max_examples=EXAMPLES * 3)
+def test_a_batch_that_was_held_to_a_rule_brings_no_overlap(
+    rule: Rule, first: list[Row], second: list[Row], shift: int, database: Database
+) -> None:
+    """Rejected: by walking along its lines, where no key is there already. Trimmed: never more."""
+    kind = rule.kind
+    if kind.is_range:
+        rule = rule._replace(nulls="unbounded")
+    before = {key: proper(row, kind) for key, row in enumerate(first)}
+    batch = {key + shift: proper(row, kind) for key, row in enumerate(second)}
+    accepted = dict(before)
+    for key, row in batch.items():
+        pairs = rule.pairs(accepted | {key: row})
+        if not any(key in pair for pair in pairs):
+            accepted[key] = row
+    columns = f"span {kind.type}" if kind.is_range else f"starts {kind.type}, ends {kind.type}"
+    interval = (
+        "p_range => 'span'"
+        if kind.is_range
+        else "'starts', 'ends', p_nulls => %(nulls)s, p_bounds => %(bounds)s"
+    )
+    group = "" if rule.grouped == "no" else f", p_{rule.grouped} => array['team']"
+    with arena(database) as connection:
+        connection.execute(
+            "create table visit"
+            f" (id integer primary key, resource text, {columns}, team integer)".encode()
+        )
+        connection.execute(
+            "select sqlkit.define_overlap("
+            f"'r', 'visit', array['resource'], {interval}{group})".encode(),
+            {"nulls": rule.nulls, "bounds": rule.bounds},
+        )
+        write(connection, kind, before)
+        old = detect(connection, full=True)[3]
+        for way in ("reject", "trim"):
+            with connection.transaction(force_rollback=True):
+                connection.execute("select sqlkit.create_stage('visit', p_name => 'batch')")
+                write(connection, kind, batch, "sqlkit_stage.batch")
+                told = connection.execute(
+                    "select array[c.rows_read, c.rows_inserted, c.rows_updated, c.rows_unchanged,"
+                    " c.rows_ignored, c.rows_duplicate, c.rows_rejected,"
+                    " (select count(*) from sqlkit.trimmed_row)]"
+                    " from sqlkit.merge_checked_stage('sqlkit_stage.batch', %s) as c",
+                    [way],
+                ).fetchone()
+                assert told is not None
+                counts: list[int] = told[0]
+                read, *parts, trimmed = counts
+                note(f"{way}: {counts}")
+                assert read == len(batch) == sum(parts)
+                rejected = parts[-1]
+                there = connection.execute("select id from visit order by id").fetchall()
+                if way == "reject" and not before.keys() & batch.keys():
+                    assert [key for (key,) in there] == sorted(accepted)
+                    assert rejected == len(before | batch) - len(accepted)
+                if way == "trim" and not before.keys() & batch.keys():
+                    assert len(there) == len(before) + len(batch) - rejected
+                    assert trimmed or rejected or len(accepted) == len(before | batch)
+                # Whatever was there before may go on contradicting itself, or be overwritten.
+                opened, _, _, left = detect(connection, full=True)[:4]
+                assert opened == 0
+                assert left <= old
 
 
 @given(first=tables, gap=st.integers(0, 3), asked=st.booleans())

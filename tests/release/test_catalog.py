@@ -39,6 +39,16 @@ TEMPORARY = (
     "create temporary table sqlkit_changed (is_changed boolean)",
     "create temporary table sqlkit_touched (resource jsonb)",
     "create temporary table sqlkit_resolved (sqlkit_is_resolved boolean)",
+    "create temporary table sqlkit_trimmed (line bigint, rule text, message text, span_before text,"
+    " span_after text)",
+    "create temporary table sqlkit_meeting"
+    " (sqlkit_row bigint, sqlkit_line bigint, sqlkit_who text)",
+    "create temporary table sqlkit_staged (sqlkit_line bigint)",
+    "create temporary table sqlkit_told"
+    " (sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text)",
+    "create temporary table sqlkit_met (first_row bigint, second_row bigint)",
+    "create temporary table sqlkit_yielded (sqlkit_row bigint, other_row bigint,"
+    " is_refused boolean, span text)",
     "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
     " changed_at timestamptz, resource jsonb, first_key jsonb, second_key jsonb,"
     " measure double precision, facts jsonb)",
@@ -65,6 +75,7 @@ COMPOSING = {
     "_refuse_input",
     "_refuse_where",
     "_write",
+    "_yield_to_met",
     "create_stage",
     "detect_conflicts",
     "empty_stages",
@@ -465,7 +476,7 @@ def test_readers_see_every_relation_that_holds_no_rows_of_the_users(
         """,
     )
     # They hold raw text of rows; what is added to this set, readers do not see.
-    not_for_readers = {"reject", "reject_summary", "conflict", "conflict_event"}
+    not_for_readers = {"reject", "reject_summary", "conflict", "conflict_event", "trimmed_row"}
     assert relations - set(grants["sqlkit_reader"]["select"]) <= not_for_readers
 
 
