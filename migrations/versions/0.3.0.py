@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="b2fa697e0cfaf8e897aa68344436d1a3d3fe6d1c2ffe19dc89dca9a8951a75e8",
+        sha256="69476a35b5bde61ad48b987357b767e828cb6a8c7c589cc1aefbfef91ab5e8ec",
     )
 
 

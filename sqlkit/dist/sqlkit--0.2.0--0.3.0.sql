@@ -8326,17 +8326,17 @@ returns name[]
 language sql
 immutable
 return array(
-    select distinct c.name::name
+    select distinct c.name
     from (
-        select jsonb_array_elements_text(d.value) as name
+        select jsonb_array_elements_text(d.value)::name as name
         from jsonb_each((p_rule).definition) as d
         where d.key in ('resource', 'exempt', 'across', 'place')
         union all
-        select d.value #>> '{}'
+        select (d.value #>> '{}')::name as name
         from jsonb_each((p_rule).definition) as d
         where d.key in ('starts', 'ends', 'range')
     ) as c
-    order by 1
+    order by c.name
 );
 
 comment on function sqlkit._compared_columns(sqlkit.conflict_rule) is
