@@ -45,6 +45,7 @@ COMMANDS = {
     "run": Command("project", "run", "Load the tables of a project, in their order."),
     "sql": Command("sql", "app", "Render, lint and test the templates of a project."),
     "load": Command("load", "load", "Load files into a table."),
+    "copy-db": Command("copy_db", "copy_db", "Copy a database of MySQL or MariaDB into a schema."),
     "refresh": Command("refresh", "refresh", "Give a table a whole new content."),
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
     "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),

@@ -133,6 +133,32 @@ class Reader(Protocol):
         """Release files and threads; may be called at any time, more than once."""
 
 
+@dataclass(frozen=True)
+class NewTable:
+    """A table that is to be made for a source which knows more of it than the types of columns."""
+
+    ddl: str  # statements, with what is not as it was in comments at their head
+    key: tuple[str, ...]
+    after: tuple[str, ...] = ()  # statements for when the rows are there
+    notes: tuple[str, ...] = ()  # the comments
+
+
+@runtime_checkable
+class DescribedReader(Reader, Protocol):
+    """A reader of a table whose keys, defaults and comments are known."""
+
+    def new_table(
+        self,
+        into: str,
+        *,
+        key: Sequence[str],
+        renamed: Mapping[str, str],
+        chosen: Sequence[str],
+        left_out: Sequence[str],
+    ) -> NewTable | None:
+        """The table `into`, as SQL names it; None if nothing more than its columns is known."""
+
+
 @runtime_checkable
 class ScreeningReader(Reader, Protocol):
     """A reader whose pieces can be freed of bad rows before COPY takes them."""

@@ -23,8 +23,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 from sqlkit.errors import LostSourceError, SourceError, UsageError
-from sqlkit.sources.base import ResumePoint, WantedColumn
+from sqlkit.sources.base import NewTable, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
+from sqlkit.sources.mysql.adapter import Naming, make_table
 from sqlkit.sources.mysql.address import EXAMPLE, Address, parse_address
 from sqlkit.sources.mysql.catalog import Key, Table, column_type, look_up
 from sqlkit.sources.mysql.rows import Encoder
@@ -63,8 +64,16 @@ class MysqlSource:
     row_count: int | None = None
 
     def __init__(
-        self, address: Address, query: str | None = None, *, null_invalid: bool = False
+        self,
+        address: Address,
+        query: str | None = None,
+        *,
+        null_invalid: bool = False,
+        session: Session | None = None,
+        fingerprint: str | None = None,
     ) -> None:
+        """`session` is one that others use too, before and after; `fingerprint` is what the ledger
+        is to know the table by, which must then be loaded whole or not at all."""
         if (query is None) == (address.table is None):
             raise UsageError(
                 f"{address.name}: name a table or a query, one of them",
@@ -78,8 +87,11 @@ class MysqlSource:
         self.types: Mapping[str, str] = {}
         self.places: dict[int, Row | None] = {}  # the key of the row before an offset
         self._address = address
+        self.notes: tuple[str, ...] = ()  # what a new table has not as it was
+        self._given = session
+        self._given_fingerprint = fingerprint
         self._session: Session | None = None
-        self._was_connected = False
+        self._was_connected = session is not None
         self._spool: Spool | None = None
         self._first: Sequence[Row] = []  # of a query, fetched to see what they are
         self._is_over = False
@@ -90,27 +102,35 @@ class MysqlSource:
 
     def _begin_anew(self) -> None:
         """What is read from now on is another content than before."""
-        self._fingerprint = hashlib.sha256(uuid.uuid4().bytes).hexdigest()
+        self._fingerprint = (
+            self._given_fingerprint or hashlib.sha256(uuid.uuid4().bytes).hexdigest()
+        )
         self._is_lost = False
         self.places = {0: None}
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-        if self._session is not None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._session is not None and self._session is not self._given:
             self._session.close()
-            self._session = None
+        self._session = None
 
     def session(self) -> Session:
         """The connection in its snapshot."""
         if self._is_over:
             raise UsageError(f"{self.name}: the source was closed")
         if self._session is None:
-            self._session = Session(
-                self._address,
-                self.name,
-                own_queries=self.query is None,
-                again=self._was_connected,
-            )
+            if self._given is not None and not self._given.is_lost:
+                self._session = self._given
+            else:
+                self._session = Session(
+                    self._address,
+                    self.name,
+                    own_queries=self.query is None,
+                    again=self._was_connected,
+                )
             self._was_connected = True
             try:
                 self._look()
@@ -230,9 +250,7 @@ class MysqlSource:
     def close(self) -> None:
         """The load is over: the session's settings are put back, and the connection is closed."""
         self._is_over = True
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._leave()
         if self._spool is not None:
             self._spool.close()
 
@@ -272,6 +290,29 @@ class MysqlReader(BlockReader["Made | Content"]):
     def sample(self, rows: int) -> list[tuple[str | None, ...]]:
         """Nothing is to be found out: every column has its type."""
         return []
+
+    def new_table(
+        self,
+        into: str,
+        *,
+        key: Sequence[str],
+        renamed: Mapping[str, str],
+        chosen: Sequence[str],
+        left_out: Sequence[str],
+    ) -> NewTable | None:
+        """The table that stands for MySQL's (see `adapter`)."""
+        source = self._source
+        if source.table is None:
+            return None
+        made = make_table(
+            into,
+            source.table,
+            key,
+            Naming(renamed, chosen, left_out),
+            null_invalid=source.null_invalid,
+        )
+        source.notes = made.notes
+        return made
 
     def _blocks(
         self,

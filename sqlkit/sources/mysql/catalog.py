@@ -18,6 +18,8 @@ GEOMETRIES = (
     "multipolygon", "geometrycollection", "geomcollection",
 )  # fmt: skip
 _JSON_CHECK = re.compile(r"json_valid\s*\(\s*`((?:[^`]|``)+)`\s*\)", re.IGNORECASE)
+_FOREIGN_KEY = re.compile(r"\s*CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY ")
+_RULE = re.compile(r" ON (DELETE|UPDATE) (CASCADE|SET NULL|RESTRICT|NO ACTION)")
 
 
 def quoted(name: str) -> str:
@@ -191,6 +193,17 @@ def _literal(column: TableColumn, value: bytes | None, session: Session) -> str:
 
 
 @dataclass(frozen=True)
+class Index:
+    """An index, as the catalog has it."""
+
+    name: str
+    kind: str  # BTREE, FULLTEXT, SPATIAL, HASH
+    is_unique: bool
+    columns: tuple[str, ...]
+    prefixes: tuple[int | None, ...]  # characters that are indexed of each, where not all are
+
+
+@dataclass(frozen=True)
 class Table:
     """A table or view."""
 
@@ -198,7 +211,10 @@ class Table:
     name: str
     columns: tuple[TableColumn, ...]
     key: Key | None
-    row_bytes: int
+    indexes: tuple[Index, ...]
+    row_bytes: int  # of an average row
+    bytes: int  # of all rows, about
+    comment: str
 
     @property
     def quoted(self) -> str:
@@ -231,8 +247,8 @@ def look_up(session: Session, schema: str, name: str) -> Table:
     """What the catalog says of a table. Raises SourceError."""
     where = f"table_schema = {_text(session, schema)} and table_name = {_text(session, name)}"
     found = session.ask(
-        "select table_schema, table_name, avg_row_length from information_schema.tables "
-        f"where {where}"
+        "select avg_row_length, data_length, table_comment, table_type "
+        f"from information_schema.tables where {where}"
     )
     if not found:
         near = [
@@ -249,7 +265,8 @@ def look_up(session: Session, schema: str, name: str) -> Table:
             detail=f"Tables: {', '.join(near)}." if near else None,
             hint="Name one behind the #, in the case in which the server has it.",
         )
-    json_columns = _json_columns(session, where)
+    is_table = found[0][3] == b"BASE TABLE"
+    json_columns = _json_columns(session, schema, name) if is_table else set()
     columns = tuple(
         TableColumn(
             name=text(row[0]),
@@ -268,12 +285,17 @@ def look_up(session: Session, schema: str, name: str) -> Table:
             "order by ordinal_position"
         )
     )
+    indexes = _indexes(session, where)
+    row_bytes, all_bytes, comment, _ = found[0]
     return Table(
         schema=schema,
         name=name,
         columns=columns,
-        key=_key(session, where, columns),
-        row_bytes=int(found[0][2] or 0),
+        key=_key(indexes, columns),
+        indexes=indexes,
+        row_bytes=int(row_bytes or 0),
+        bytes=int(all_bytes or 0),
+        comment=text(comment) if is_table else "",
     )
 
 
@@ -281,40 +303,143 @@ def _text(session: Session, value: str) -> str:
     return session.literal(value.encode())
 
 
-def _json_columns(session: Session, where: str) -> set[str]:
+def _statement(session: Session, schema: str, name: str) -> str:
+    """CREATE TABLE as the server has it; of checks and rules the catalog tells only an owner."""
+    return text(session.ask(f"show create table {quoted(schema)}.{quoted(name)}")[0][1])
+
+
+def _json_columns(session: Session, schema: str, name: str) -> set[str]:
     """Those that MariaDB holds to JSON, which it has no type for."""
     if not session.is_mariadb:
         return set()
-    clauses = session.ask(
-        "select check_clause from information_schema.check_constraints "
-        f"where {where.replace('table_schema', 'constraint_schema')}"
+    found = _JSON_CHECK.findall(_statement(session, schema, name))
+    return {column.replace("``", "`") for column in found}
+
+
+def _indexes(session: Session, where: str) -> tuple[Index, ...]:
+    found: dict[str, list[Row]] = {}
+    for row in session.ask(
+        "select index_name, index_type, non_unique, column_name, sub_part "
+        f"from information_schema.statistics where {where} "
+        "order by index_name = 'PRIMARY' desc, index_name, seq_in_index"
+    ):
+        found.setdefault(text(row[0]), []).append(row)
+    return tuple(
+        Index(
+            name=name,
+            kind=text(parts[0][1]),
+            is_unique=parts[0][2] == b"0",
+            columns=tuple(text(part[3]) for part in parts),  # empty for an expression
+            prefixes=tuple(None if part[4] is None else int(part[4]) for part in parts),
+        )
+        for name, parts in found.items()
     )
-    return {
-        name[1].replace("``", "`")
-        for row in clauses
-        if (name := _JSON_CHECK.fullmatch(text(row[0]).strip()))
-    }
 
 
-def _key(session: Session, where: str, columns: Sequence[TableColumn]) -> Key | None:
+def _key(indexes: Iterable[Index], columns: Sequence[TableColumn]) -> Key | None:
     """The primary key, else a unique one that holds no null, if its order can be read by."""
     by_name = {column.name: column for column in columns}
     usable = _AS_NUMBERS + _AS_TEXTS + _AS_BYTES
-    indexes: dict[str, list[tuple[str, bool]]] = {}
-    for found, column, prefix in session.ask(
-        "select index_name, column_name, sub_part from information_schema.statistics "
-        f"where {where} and non_unique = 0 and index_type = 'BTREE' "
-        "order by index_name = 'PRIMARY' desc, index_name, seq_in_index"
-    ):
-        name = text(column)
-        fits = (
-            prefix is None
-            and name in by_name
-            and not by_name[name].nullable
-            and by_name[name].kind in usable
-        )
-        indexes.setdefault(text(found), []).append((name, fits))
-    for index, parts in indexes.items():
-        if all(fits for _, fits in parts):
-            return Key(quoted(index), tuple(by_name[name] for name, _ in parts))
+    for index in indexes:
+        parts = [by_name.get(name) for name in index.columns]
+        if (
+            index.is_unique
+            and index.kind == "BTREE"
+            and not any(index.prefixes)
+            and all(part and not part.nullable and part.kind in usable for part in parts)
+        ):
+            return Key(quoted(index.name), tuple(part for part in parts if part is not None))
     return None
+
+
+# Databases --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a database holds."""
+
+    tables: tuple[str, ...]
+    left_out: tuple[str, ...]  # what is no table: views, triggers, routines, events
+
+
+def find_tables(session: Session, schema: str) -> Found:
+    """The tables of a database, by name. Raises SourceError (SK102) if it has none."""
+    name = _text(session, schema)
+    tables, others = [], []
+    for table, kind in session.ask(
+        "select table_name, table_type from information_schema.tables "
+        f"where table_schema = {name} order by table_name"
+    ):
+        if kind == b"BASE TABLE":
+            tables.append(text(table))
+        else:
+            others.append(f"{text(kind).lower()} {text(table)}")
+    if not tables:
+        raise SourceError(
+            "the database has no tables, or the user may not see them",
+            source=session.name,
+            code="SK102",
+        )
+    for named, column, place in (
+        ("trigger", "trigger_name", "triggers where trigger_schema"),
+        ("routine", "routine_name", "routines where routine_schema"),
+        ("event", "event_name", "events where event_schema"),
+    ):
+        others += [
+            f"{named} {text(row[0])}"
+            for row in session.ask(
+                f"select {column} from information_schema.{place} = {name} order by 1"
+            )
+        ]
+    return Found(tuple(tables), tuple(others))
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key, as the catalog has it."""
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    schema_of_other: str
+    other: str
+    others: tuple[str, ...]
+    on_delete: str
+    on_update: str
+
+    @property
+    def shortened(self) -> str:
+        """Its name, as long as PostgreSQL has it."""
+        return self.name.encode()[:63].decode("utf-8", "ignore")
+
+
+def find_foreign_keys(session: Session, schema: str) -> list[ForeignKey]:
+    """The foreign keys of a database's tables."""
+    name = _text(session, schema)
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in session.ask(
+        "select table_name, constraint_name, column_name, referenced_table_schema, "
+        "referenced_table_name, referenced_column_name from information_schema.key_column_usage "
+        f"where table_schema = {name} and referenced_table_name is not null "
+        "order by table_name, constraint_name, ordinal_position"
+    ):
+        found.setdefault((text(row[0]), text(row[1])), []).append(row)
+    rules: dict[tuple[str, str], Mapping[str, str]] = {}
+    for table in dict.fromkeys(table for table, _ in found):
+        for line in _statement(session, schema, table).splitlines():
+            if key := _FOREIGN_KEY.match(line):
+                rules[table, key[1].replace("``", "`")] = dict(_RULE.findall(line[key.end() :]))
+    return [
+        ForeignKey(
+            table=table,
+            name=key,
+            columns=tuple(text(part[2]) for part in parts),
+            schema_of_other=text(parts[0][3]),
+            other=text(parts[0][4]),
+            others=tuple(text(part[5]) for part in parts),
+            on_delete=rules[table, key].get("DELETE", "no action").lower(),
+            on_update=rules[table, key].get("UPDATE", "no action").lower(),
+        )
+        for (table, key), parts in found.items()
+    ]

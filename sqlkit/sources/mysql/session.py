@@ -34,6 +34,8 @@ FETCHED = 5_000
 """Rows that are fetched at a time."""
 
 A_DAY = 86_400
+LOCK_PATIENCE = 10
+"""Seconds for which other writers are waited for, to have one snapshot on several connections."""
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 _SETTINGS = {
@@ -63,8 +65,17 @@ class Session:
     One thread at a time: each fetch holds the lock, so that another may close it.
     """
 
-    def __init__(self, address: Address, name: str, *, own_queries: bool, again: bool) -> None:
+    def __init__(
+        self,
+        address: Address,
+        name: str,
+        *,
+        own_queries: bool,
+        again: bool,
+        begun: bool = True,
+    ) -> None:
         self.name = name
+        self.is_lost = False
         self._lock = threading.RLock()
         self._result: Any = None  # of the query whose rows are still to be fetched
         self._before: dict[str, str] = {}
@@ -85,11 +96,16 @@ class Session:
             for key, value in self.ask(f"show session variables where variable_name in ({names})"):
                 self._before[text(key)] = text(value)
             self.do("set session " + ", ".join(f"{key} = {wanted[key]}" for key in self._before))
-            self.do("set transaction isolation level repeatable read")
-            self.do("start transaction with consistent snapshot, read only")
+            if begun:
+                self.begin()
         except BaseException:
             self.close()
             raise
+
+    def begin(self) -> None:
+        """The snapshot is taken."""
+        self.do("set transaction isolation level repeatable read")
+        self.do("start transaction with consistent snapshot, read only")
 
     @property
     def is_mariadb(self) -> bool:
@@ -207,6 +223,7 @@ class Session:
         said = str(arguments[-1]) if arguments else str(error)
         detail = f"MySQL error {number}" if number else None
         if number in _LOST and (not connecting or self._again or number == 1040):
+            self.is_lost = True
             what = "the connection was lost" if number in _CUT_OFF else "the query was cut off"
             return LostSourceError(f"{what}: {said}", source=self.name, detail=detail)
         if number in _ABSENT:
@@ -225,6 +242,44 @@ class Session:
             hint = "The table was altered after reading had begun: run the same command again."
         what = "the server cannot be connected to" if connecting else "the query failed"
         return SourceError(f"{what}: {said}", source=self.name, detail=detail, hint=hint)
+
+
+def begin_together(
+    address: Address, tables: Sequence[str], number: int
+) -> tuple[list[Session], bool]:
+    """So many sessions in one snapshot; and whether that could be had.
+
+    The tables, whose names are quoted, are locked against writers for the moment in which all
+    snapshots are taken. Where that is not allowed, or takes too long, each has one of its own.
+    """
+    opened: list[Session] = []
+    locking: Session | None = None
+    is_one = True
+
+    def session(*, begun: bool) -> Session:
+        return Session(address, address.name, own_queries=True, again=False, begun=begun)
+
+    try:
+        opened += [session(begun=False) for _ in range(number)]
+        if number > 1:
+            locking = session(begun=False)
+            try:
+                locking.do(f"set session lock_wait_timeout = {LOCK_PATIENCE}")
+                locking.do("lock tables " + ", ".join(f"{table} read" for table in tables))
+            except SourceError:
+                is_one = False
+        for each in opened:
+            each.begin()
+        return opened, is_one
+    except BaseException:
+        for each in opened:
+            each.close()
+        raise
+    finally:
+        if locking is not None:
+            if is_one:
+                locking.do("unlock tables")
+            locking.close()
 
 
 class Column:
