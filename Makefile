@@ -43,6 +43,7 @@ help:
 
 .venv/.bench: pyproject.toml | .venv/bin/python
 	$(PIP_INSTALL) --editable '.[server,bench]'
+	@$(PIP_INSTALL) --editable '.[mysql]' || echo "mysqlclient cannot be built here" >&2
 	@touch $@
 
 demo: .venv/.demo

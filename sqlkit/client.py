@@ -204,9 +204,7 @@ class Client:
                 result = replace(result, conflicts=told)
             return result
         finally:
-            for source in found:
-                if hasattr(source, "close"):
-                    source.close()
+            _close(found)
 
     def refresh(
         self,
@@ -278,7 +276,10 @@ class Client:
             progress,
             on_wait,
         )
-        return refresher.refresh(target, found, query, stage)
+        try:
+            return refresher.refresh(target, found, query, stage)
+        finally:
+            _close(found)
 
     def transform(
         self,
@@ -616,6 +617,13 @@ def as_sources(
     if sum(1 for source in found if not source.repeatable) > 1:
         raise UsageError("standard input can be read only once, but it is named twice")
     return found
+
+
+def _close(sources: Sequence[Source]) -> None:
+    """The call is over: what sources hold open is let go."""
+    for source in sources:
+        if hasattr(source, "close"):
+            source.close()
 
 
 def _is_source(value: object) -> bool:

@@ -202,9 +202,7 @@ class AsyncClient:
                 result = replace(result, conflicts=told)
             return result
         finally:
-            for source in found:
-                if hasattr(source, "close"):
-                    source.close()
+            _close(found)
 
     async def refresh(
         self,
@@ -276,7 +274,10 @@ class AsyncClient:
             progress,
             on_wait,
         )
-        return await refresher.refresh(target, found, query, stage)
+        try:
+            return await refresher.refresh(target, found, query, stage)
+        finally:
+            _close(found)
 
     async def transform(
         self,
@@ -620,6 +621,13 @@ def as_sources(
     if sum(1 for source in found if not source.repeatable) > 1:
         raise UsageError("standard input can be read only once, but it is named twice")
     return found
+
+
+def _close(sources: Sequence[Source]) -> None:
+    """The call is over: what sources hold open is let go."""
+    for source in sources:
+        if hasattr(source, "close"):
+            source.close()
 
 
 def _is_source(value: object) -> bool:

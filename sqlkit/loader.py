@@ -52,7 +52,15 @@ from sqlkit.results import (
 )
 from sqlkit.retry import pause
 from sqlkit.screening import plan_screen
-from sqlkit.sources.base import Piece, Reader, ResumePoint, ScreeningReader, Source
+from sqlkit.sources.base import (
+    DescribedReader,
+    NewTable,
+    Piece,
+    Reader,
+    ResumePoint,
+    ScreeningReader,
+    Source,
+)
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
@@ -108,6 +116,7 @@ class Loader:
         self._main: Connection[Any] | None = None
         self._ddl: str | None = None
         self._created: str | None = None  # the table that this load made
+        self._after: tuple[str, ...] = ()  # what is to be done to it in the end
         self._wal: int | None = None
         self._batches_before = 0
         self._fingerprints: dict[int, str | None] = {}
@@ -243,16 +252,16 @@ class Loader:
                     code="42P01",
                     hint="Create it, or let --create make it from what the source looks like.",
                 )
-            if options.policy != "append" and not options.key:
-                raise UsageError(
-                    f"policy {options.policy} needs a key, and the table is yet to be made",
-                    code="SK202",
-                    hint="Name its columns, --key a,b, or use --policy append.",
-                )
+            # A table of another database has a key of its own, perhaps.
+            if options.policy != "append" and not options.key and not sources[0].is_live:
+                raise self._without_key()
             self._create(main, sources[0], into)
             name = calls.find_table(main, into)
             assert name is not None
             self._created = name if self._ddl else None
+        elif options.create and sources[0].is_live and not options.raw:
+            # Perhaps made by a run that was killed before its end.
+            self._after = (self._made_for(sources[0], into)).after
         self._target = calls.describe_target(main, name)
         if options.policy != "append":
             key = None if options.key is None else list(options.key)
@@ -317,6 +326,8 @@ class Loader:
             if not self._is_whole:
                 calls.require_synchronous_commit(main)
             calls.check_loaded(main, list(self._source_ids.values()))
+            for statement in self._after:
+                main.execute(statement.encode())
             calls.note_memory(main, self._run_id, peak_memory())
             calls.finish_run(main, self._run_id, wal_bytes=wal)
         if not self._is_whole:
@@ -375,9 +386,13 @@ class Loader:
 
     def _create(self, main: Connection[Any], source: Source, into: str) -> None:
         if self._options.raw:
-            self._ddl = f"select sqlkit.create_raw_table({sql.Literal(into).as_string()})"
+            raw = f"select sqlkit.create_raw_table({sql.Literal(into).as_string()})"
+            made = NewTable(raw, ())
         else:
-            self._ddl = self._inferred(source, into)
+            made = self._made_for(source, into)
+            if self._options.policy != "append" and not made.key:
+                raise self._without_key()
+        self._ddl, self._after = made.ddl, made.after
         try:
             with main.transaction():
                 main.execute(self._ddl.encode())
@@ -385,24 +400,47 @@ class Loader:
                 calls.forget_sources(main, into)
         except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
             # Another process was given the same command, and was faster.
-            self._ddl = None
+            self._ddl, self._after = None, ()
 
-    def _inferred(self, source: Source, into: str) -> str:
-        """The DDL of a table that takes what a source holds."""
+    def _without_key(self) -> UsageError:
+        return UsageError(
+            f"policy {self._options.policy} needs a key, and the table is yet to be made",
+            code="SK202",
+            hint="Name its columns, --key a,b, or use --policy append.",
+        )
+
+    def _made_for(self, source: Source, into: str) -> NewTable:
+        """The table that a source is meant for, as far as it tells."""
         reader = run(partial(source.open, database_encoding=self._encoding))
         try:
-            return infer_table(
-                into,
-                reader.columns,
-                run(reader.sample, SAMPLE_ROWS),
-                key=self._options.key or (),
-                renamed=self._options.renamed,
-                chosen=self._options.columns,
-                left_out=self._options.left_out,
-                types=reader.column_types,
-            )
+            return self._new_table(reader, into)
         finally:
             run(reader.close)
+
+    def _new_table(self, reader: Reader, into: str) -> NewTable:
+        options = self._options
+        key = options.key or ()
+        if isinstance(reader, DescribedReader):
+            known = reader.new_table(
+                into,
+                key=key,
+                renamed=options.renamed,
+                chosen=options.columns,
+                left_out=options.left_out,
+            )
+            if known is not None:
+                return known
+        ddl = infer_table(
+            into,
+            reader.columns,
+            run(reader.sample, SAMPLE_ROWS),
+            key=key,
+            renamed=options.renamed,
+            chosen=options.columns,
+            left_out=options.left_out,
+            types=reader.column_types,
+        )
+        return NewTable(ddl, key)
 
     def _undo_create(self) -> str | None:
         """Drop the table that this load made, if nothing was loaded into it; what to say of it."""

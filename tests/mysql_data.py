@@ -1,20 +1,19 @@
-"""Real databases of MySQL, from ``../shared/data/mysql``, in the MariaDB of the tests."""
+"""Real databases of MySQL, from ``../shared/data/mysql``, in the tests' MariaDB."""
 
 from __future__ import annotations
 
 import fcntl
 import gzip
 import re
+from pathlib import Path
 
-from tests.real_data import real_data
 from tests.servers import MariaServer, Session
 
 EMPLOYEES = ("department", "employee", "dept_emp", "dept_manager", "title", "salary")
 
 
-def load_employees(server: MariaServer, session: Session) -> None:
+def load_employees(server: MariaServer, session: Session, folder: Path) -> None:
     """Fill database `employee`, unless somebody has."""
-    folder = real_data("mysql", "employees")
     parts = [gzip.decompress((folder / "employee.sql.gz").read_bytes())]
     # The client's own commands: `source` names files that are compressed here.
     parts[0] = re.sub(rb"(?m)^(source|flush) .*$", b"", parts[0])
@@ -25,9 +24,8 @@ def load_employees(server: MariaServer, session: Session) -> None:
     _once(server, session, "employee", b"\n".join(parts))
 
 
-def load_sakila(server: MariaServer, session: Session) -> None:
+def load_sakila(server: MariaServer, session: Session, folder: Path) -> None:
     """Fill database `sakila`, unless somebody has."""
-    folder = real_data("mysql", "sakila")
     script = (folder / "sakila-mv-schema.sql").read_bytes()
     script += gzip.decompress((folder / "sakila-mv-data.sql.gz").read_bytes())
     # What is for MySQL 5.7, geometry, MariaDB has too but skips under that number.

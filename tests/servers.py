@@ -300,7 +300,7 @@ class MariaServer:
     port: int
     host: str = "127.0.0.1"
     user: str = "app"
-    password: str = "s3cret of app"
+    password: str = "s3cret-of-app"
 
     def url(self, database: str, table: str | None = None) -> str:
         """The address of a database, or of one of its tables; its password is in MYSQL_PWD."""

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tests.bench import data
+from tests.bench import data, mysql
 from tests.bench.measure import CommandError, Sample, digest, measure, run
 from tests.bench.server import BenchServer, running_server, system_server
 from tests.bench.works import Bar, Work, build_templates, drop_templates, works
@@ -193,6 +193,16 @@ def measure_xml(file: Path, rounds: int) -> Line:
     )  # fmt: skip
 
 
+def measure_mysql(server: BenchServer, rounds: int, sqlkit: Sequence[str]) -> Line:
+    """A large table of MariaDB, against pgloader."""
+    theirs, mine = (best(samples) for samples in mysql.measure(server, rounds, sqlkit))
+    assert theirs is not None
+    assert mine is not None
+    bar = Bar(1)
+    held = bar.holds(theirs.seconds, mine.seconds)
+    return Line(mysql.TITLE, "pgloader", theirs, mine, str(bar), verdict(held))
+
+
 def verdict(held: bool | None) -> str:
     """Three words for what became of a bar."""
     return "-" if held is None else "pass" if held else "FAIL"
@@ -235,7 +245,7 @@ def table(lines: Sequence[Line]) -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
-    names = [work.name for work in works(1, 1)] + ["help", "xml"]
+    names = [work.name for work in works(1, 1)] + ["help", "xml", "mysql"]
     parser = argparse.ArgumentParser(
         "tests.bench", description="Measure sqlkit against hand-written psql and SQL."
     )
@@ -296,6 +306,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lines.append(measure_help(sqlkit, rounds))
             if sqlkit is not None and (not options.only or "xml" in options.only):
                 lines.append(measure_xml(data.xml_file(cache), rounds))
+            if sqlkit is not None and (not options.only or "mysql" in options.only):
+                try:
+                    lines.append(measure_mysql(server, rounds, sqlkit))
+                except Missing as error:
+                    note(str(error))
+                except CommandError as error:
+                    failures.append(str(error))
+                    note(str(error))
         finally:
             server.drop("bench")
             drop_templates(server)

@@ -17,6 +17,7 @@ from sqlkit.errors import SourceError, UsageError
 from sqlkit.results import LoadProgress, RowCounts
 from tests.conftest import RunSqlkit
 from tests.mysql_data import EMPLOYEES, load_employees
+from tests.real_data import real_data
 from tests.servers import MariaServer, Session
 
 _numbers = itertools.count(1)
@@ -44,7 +45,7 @@ def odd(mariadb: MariaServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def employees(mariadb: MariaServer, test_session: Session) -> MariaServer:
     """A server with the database `employee`, which nobody changes."""
-    load_employees(mariadb, test_session)
+    load_employees(mariadb, test_session, real_data("mysql", "employees"))
     return mariadb
 
 
@@ -146,6 +147,20 @@ def test_workers_dry_run_and_columns(
     assert dry.rows == done.rows == RowCounts(read=94_917, inserted=94_917)
     expected = theirs(employees, "select emp_no, from_date from salary", "employee")
     assert sorted(rows_of(connection, "pay")) == sorted(expected)
+
+
+@pytest.mark.parametrize("strategy", ["mirror", "truncate", "swap"])
+def test_a_table_is_refreshed(
+    employees: MariaServer, connection: psycopg.Connection, dsn: str, strategy: str
+) -> None:
+    connection.execute(SALARY.encode())
+    connection.execute(b"insert into salary values (1, 2, '2000-01-01', '2000-01-01')")
+    with api.connect(dsn) as client:
+        client.refresh(
+            "salary", employees.url("employee", "salary"), strategy=strategy, delete_share=None
+        )
+    expected = theirs(employees, "select * from salary", "employee")
+    assert sorted(rows_of(connection, "salary")) == sorted(expected)
 
 
 # Keys, and none ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from psycopg import sql
 import sqlkit as api
 from tests.conftest import RunSqlkit
 from tests.mysql_data import EMPLOYEES, load_employees, load_sakila
+from tests.real_data import real_data
 from tests.servers import MariaServer, Session
 
 _numbers = itertools.count(1)
@@ -35,8 +36,8 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def real(mariadb: MariaServer, test_session: Session) -> MariaServer:
     """A server with the databases `employee` and `sakila`, which nobody changes."""
-    load_employees(mariadb, test_session)
-    load_sakila(mariadb, test_session)
+    load_employees(mariadb, test_session, real_data("mysql", "employees"))
+    load_sakila(mariadb, test_session, real_data("mysql", "sakila"))
     return mariadb
 
 
