@@ -76,12 +76,20 @@ async def run_cases(project: Project, names: Sequence[str], folder: Path) -> lis
     return outcomes
 
 
+class _Texts(yaml.SafeLoader):
+    """Reads all scalars but null as text: numbers and dates are for the target's types to read."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as yaml has it
+        first: [(tag, pattern) for tag, pattern in found if tag.endswith(":null")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _read(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        # Dates and numbers stay as they are written: the target's types read them.
-        cases = yaml.load(file.read_text(encoding="utf-8"), yaml.BaseLoader)
+        cases = yaml.load(file.read_text(encoding="utf-8"), _Texts)
     except yaml.YAMLError as error:
         raise UsageError(f"{file} is no YAML: {error}") from None
     wanted = {"name": str, "given": list, "expect": list}

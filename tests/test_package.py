@@ -40,7 +40,7 @@ def test_the_wheel_holds_what_was_built(unpacked: Path) -> None:
     for built in (ROOT / "sqlkit" / "dist").iterdir():
         if built.is_file():
             assert (unpacked / "sqlkit" / "dist" / built.name).read_bytes() == built.read_bytes()
-    for name in ("demo.sql", "py.typed", "migrations/env.py", "template/data/product.csv"):
+    for name in ("demo.sql", "py.typed", "migrations/env.py", "template/first/data/product.csv"):
         assert (unpacked / "sqlkit" / name).is_file(), name
     assert sorted(path.name for path in unpacked.iterdir()) == [
         "sqlkit",

@@ -15,6 +15,8 @@ from sqlkit.cli.progress import human_bytes
 from sqlkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from sqlkit.config import Project
     from sqlkit.pipeline import RunReport, TableReport
     from sqlkit.plan import TablePlan
@@ -30,6 +32,7 @@ Tables = Annotated[
 
 HERE = Path()
 SUCCESS = (0, 3)
+EXAMPLES = ("first", "prices")
 
 config = typer.Typer(
     help="Check the project's file, and describe it to editors.",
@@ -83,9 +86,15 @@ def _schema() -> str:
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Made, if it is not there.")] = HERE,
+    example: Annotated[
+        str, typer.Option(metavar="NAME", help=f"What it shows: {', '.join(EXAMPLES)}.")
+    ] = "first",
     as_json: Json = False,
 ) -> None:
     """Make a project that runs: sqlkit.yml, a little data, and the schema for editors.
+
+    The first one loads files into two tables. The example prices lands days of price and promotion
+    files raw, and transforms them to chains, stores, products, prices and promotions.
 
     Nothing is overwritten: where one of its files is there already, nothing is made.
 
@@ -93,17 +102,16 @@ def init(
     """
     from importlib.resources import files
 
-    template = files("sqlkit") / "template"
+    templates = files("sqlkit") / "template"
+    chosen = templates / example
+    if example not in EXAMPLES or not chosen.is_dir():
+        raise UsageError(f"there is no example {example}", hint=f"One of {', '.join(EXAMPLES)}.")
     content = {
-        name: (template / name.lstrip(".")).read_text(encoding="utf-8")
-        for name in (
-            "sqlkit.yml",
-            ".gitignore",
-            "data/product.csv",
-            "data/price-1.csv",
-            "data/price-2.csv",
-        )
-    } | {"sqlkit.schema.json": _schema() + "\n"}
+        **_texts(chosen),
+        ".gitignore": (templates / "gitignore").read_text(encoding="utf-8"),
+        ".sqlfluff": (templates / "sqlfluff").read_text(encoding="utf-8"),
+        "sqlkit.schema.json": _schema() + "\n",
+    }
     if there := [name for name in content if os.path.lexists(folder / name)]:
         raise UsageError(
             f"{folder}: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already",
@@ -120,6 +128,17 @@ def init(
         print("\n".join(f"made {folder / name}" for name in content))
         where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
         print(f"\nnext: {where}sqlkit up && sqlkit run")
+
+
+def _texts(folder: Traversable, above: str = "") -> dict[str, str]:
+    """The files of a folder and of those in it: their paths and contents."""
+    found: dict[str, str] = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            found |= _texts(entry, f"{above}{entry.name}/")
+        else:
+            found[above + entry.name] = entry.read_text(encoding="utf-8")
+    return found
 
 
 def run(
