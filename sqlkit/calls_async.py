@@ -99,15 +99,15 @@ async def find_table(connection: AsyncConnection[Any], name: str) -> str | None:
 
 
 async def known_source(
-    connection: AsyncConnection[Any], target: str, fingerprint: str
+    connection: AsyncConnection[Any], target: str, fingerprint: str, manner: dict[str, Any]
 ) -> str | None:
     """How far a target has come with a source: loading or loaded; None if it is new to it."""
     found: str | None = await _value(
         connection,
-        "select (select s.state from sqlkit.source as s where s.target = %s and s.fingerprint = %s "
-        "order by s.generation desc limit 1)",
+        "select (sqlkit.find_source(%s::regclass, %s, %s::jsonb)).state",
         target,
         fingerprint,
+        json.dumps(manner, ensure_ascii=False),
     )
     return found
 
@@ -255,18 +255,20 @@ async def open_source(
     size: int | None,
     fingerprint: str | None,
     again: bool,
+    manner: dict[str, Any],
 ) -> SourceState:
     """The ledger's row of a source and a target, new or known."""
     row = await _row(
         connection,
         "select source_id, state, next_offset, next_line, stored_offset, stored_sha256 "
-        "from sqlkit.open_source(%s::regclass, %s, %s, %s, %s, %s)",
+        "from sqlkit.open_source(%s::regclass, %s, %s, %s, %s, %s, %s::jsonb)",
         target,
         name,
         format,
         size,
         fingerprint,
         again,
+        json.dumps(manner, ensure_ascii=False),
     )
     return SourceState(*row)
 
@@ -893,9 +895,10 @@ async def edited_rejects(
     """What an SQL expression over the columns of sqlkit.reject makes of a run's open rejects."""
     cursor = connection.cursor(row_factory=tuple_row)
     await cursor.execute(
-        # The expression is the caller's own SQL, run with the caller's own rights.
-        f"select reject_id, ({expression})::text from sqlkit.reject "  # noqa: S608
-        "where run_id = %s and state = 'open'".encode(),
+        # The expression is the caller's own SQL, run with the caller's own rights. It has no
+        # placeholders, and may end with a comment.
+        f"select reject_id, ({expression.replace('%', '%%')}\n)::text "  # noqa: S608
+        "from sqlkit.reject where run_id = %s and state = 'open'".encode(),
         [run_id],
     )
     return dict(await cursor.fetchall())
@@ -1381,13 +1384,18 @@ async def require_synchronous_commit(connection: AsyncConnection[Any]) -> None:
 async def run_summaries(
     connection: AsyncConnection[Any], run_id: int | None, limit: int
 ) -> list[dict[str, Any]]:
-    """The newest runs with their counters, newest first; or the one asked for."""
+    """The newest runs with their counters, newest first; or the one asked for.
+
+    is_alive tells of one that runs whether its program is there.
+    """
     rows = await _value(
         connection,
         "select coalesce("
         "pg_catalog.json_agg(pg_catalog.to_json(s) order by s.run_id desc), '[]')::text "
         "from (select r.*, v.rows_per_second, v.client_peak_bytes, v.baseline_run_id, "
-        "v.speed_ratio, v.memory_ratio from sqlkit.run_summary as r "
+        "v.speed_ratio, v.memory_ratio, (select sqlkit._is_alive(q, '5 minutes') "
+        "from sqlkit.run as q where q.run_id = r.run_id and q.state = 'running') as is_alive "
+        "from sqlkit.run_summary as r "
         "left join sqlkit.run_speed as v on v.run_id = r.run_id "
         "where %s::bigint is null or r.run_id = %s order by r.run_id desc limit %s) as s",
         run_id,

@@ -481,6 +481,7 @@ class Loader:
                 source.size,
                 self._fingerprints[position],
                 again,
+                self._options.manner(source),
             )
             self._source_ids[position] = state.source_id
             if state.state == "loaded":
@@ -596,8 +597,7 @@ class Loader:
         finally:
             if prefetch is not None:
                 run(prefetch.close)
-            self._tally.bytes_read += reader.progress.stored_bytes
-            self._tally.bytes_decoded += reader.progress.decoded_bytes
+            self._tally.note(source, reader)
             run(reader.close)
 
     def _plan(self, source: Source, reader: Reader) -> ColumnPlan:

@@ -485,6 +485,7 @@ class AsyncLoader:
                 source.size,
                 self._fingerprints[position],
                 again,
+                self._options.manner(source),
             )
             self._source_ids[position] = state.source_id
             if state.state == "loaded":
@@ -604,8 +605,7 @@ class AsyncLoader:
         finally:
             if prefetch is not None:
                 await run_async(prefetch.close)
-            self._tally.bytes_read += reader.progress.stored_bytes
-            self._tally.bytes_decoded += reader.progress.decoded_bytes
+            self._tally.note(source, reader)
             await run_async(reader.close)
 
     def _plan(self, source: Source, reader: Reader) -> ColumnPlan:

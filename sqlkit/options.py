@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlkit.errors import UsageError
 from sqlkit.transient import RETRY_FOR
+
+if TYPE_CHECKING:
+    from sqlkit.sources.base import Source
 
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 CONFLICTS = ("report", "reject", "trim")
@@ -106,5 +109,24 @@ class LoadOptions:
             "reject_limit": self.reject_limit,
             "reject_share": self.reject_share,
             "conflicts": self.conflicts,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def manner(self, source: Source) -> dict[str, Any]:
+        """What decides which rows and columns of a source are written, and how.
+
+        The same content is loaded again when it is asked for in another manner: this, and not what
+        only says how fast, how much at a time, or how many bad rows there may be.
+        """
+        found: dict[str, Any] = {
+            "policy": self.policy,
+            "key": sorted(self.key or ()),
+            "order_by": self.order_by,
+            "columns": sorted(self.columns),
+            "map": dict(self.renamed),
+            "left_out": sorted(self.left_out),
+            "rest": self.rest,
+            "format": source.format,
+            "reading": dict(source.reading),
         }
         return {name: value for name, value in found.items() if value}

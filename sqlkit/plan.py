@@ -26,6 +26,7 @@ from sqlkit.errors import SqlkitError
 from sqlkit.infer import infer_table
 from sqlkit.loader_async import SAMPLE_ROWS
 from sqlkit.model import Target
+from sqlkit.options import LoadOptions
 from sqlkit.pipeline import choose, connect_to, render
 from sqlkit.results import RowCounts
 from sqlkit.sources.base import Reader, Source
@@ -221,8 +222,23 @@ class _Planning:
                 print_of = await calls.find_version(self._connection, target.name, version)
             if print_of is None:
                 print_of = await run_async(source.fingerprint)
-            state = await calls.known_source(self._connection, target.name, print_of) or "new"
+            manner = self._options().manner(source)
+            known = await calls.known_source(self._connection, target.name, print_of, manner)
+            state = known or "new"
         return SourcePlan(source.name, source.size, "partly" if state == "loading" else state)
+
+    def _options(self) -> LoadOptions:
+        """What of the table's options decides how rows are written."""
+        table = self._table
+        return LoadOptions(
+            policy=table.policy,
+            key=None if table.key is None else tuple(table.key),
+            order_by=table.order_by,
+            columns=tuple(table.columns or ()),
+            renamed={**table.map, **({} if table.whole is None else {"line": table.whole})},
+            left_out=tuple(table.leave_out or ()),
+            rest=table.rest,
+        )
 
     async def _look_into(self, source: Source, reader: Reader, target: Target | None) -> None:
         table = self._table

@@ -6,7 +6,22 @@ import time
 from dataclasses import dataclass, field
 
 from sqlkit.results import LoadProgress, ProgressCallback, RowCounts
-from sqlkit.sources.base import Piece, Reader
+from sqlkit.sources.base import Piece, Reader, Source
+
+
+@dataclass
+class _Read:
+    """How far a source was ever read: what is read again after an error does not count twice."""
+
+    bytes_stored: int = 0
+    bytes_decoded: int = 0
+    first_line: int | None = None
+    last_line: int = 0
+
+    @property
+    def lines(self) -> int:
+        """Those that were copied."""
+        return 0 if self.first_line is None else self.last_line - self.first_line + 1
 
 
 @dataclass
@@ -15,12 +30,35 @@ class Tally:
 
     rows: RowCounts = field(default_factory=RowCounts)
     batches: int = 0
-    bytes_read: int = 0
-    bytes_decoded: int = 0
     seconds_decode: float = 0.0
     seconds_copy: float = 0.0
     seconds_merge: float = 0.0
-    lines: int = 0
+    _read: dict[int, _Read] = field(default_factory=dict)
+
+    @property
+    def bytes_read(self) -> int:
+        """Stored bytes of all sources."""
+        return sum(read.bytes_stored for read in self._read.values())
+
+    @property
+    def bytes_decoded(self) -> int:
+        """Decoded bytes of all sources."""
+        return sum(read.bytes_decoded for read in self._read.values())
+
+    @property
+    def lines(self) -> int:
+        """Lines of all sources that were copied."""
+        return sum(read.lines for read in self._read.values())
+
+    def note(self, source: Source, reader: Reader, copied: Piece | None = None) -> None:
+        """A source was read so far, and a piece of it was copied."""
+        read = self._read.setdefault(id(source), _Read())
+        read.bytes_stored = max(read.bytes_stored, reader.progress.stored_bytes)
+        read.bytes_decoded = max(read.bytes_decoded, reader.progress.decoded_bytes)
+        if copied is not None:
+            first = copied.first_line
+            read.first_line = first if read.first_line is None else min(first, read.first_line)
+            read.last_line = max(read.last_line, copied.last_line)
 
     def add(self, counts: RowCounts, decode: float, copy: float, merge: float) -> None:
         """A batch is in the target: what became of its rows, and the seconds it took."""
@@ -41,16 +79,15 @@ class Teller:
         self._tally = tally
         self._started = time.monotonic()
 
-    def tell(self, source: str, reader: Reader, piece: Piece, phase: str) -> None:
+    def tell(self, source: Source, reader: Reader, piece: Piece, phase: str) -> None:
         """A piece was copied, or merged with all before it."""
-        if phase == "copy":
-            self._tally.lines += piece.last_line - piece.first_line + 1
+        self._tally.note(source, reader, piece if phase == "copy" else None)
         if self._progress is not None:
             self._progress(
                 LoadProgress(
-                    source=source,
+                    source=source.name,
                     rows=self._tally.lines,
-                    bytes_read=self._tally.bytes_read + reader.progress.stored_bytes,
+                    bytes_read=self._tally.bytes_read,
                     bytes_total=self.bytes_total,
                     seconds=time.monotonic() - self._started,
                     phase=phase,

@@ -281,7 +281,7 @@ class Ways:
             if taken is not None:
                 piece = self._screened(connection, opened, batch, taken)
                 rows = self._copy_piece(connection, opened, self._target.name, piece)
-                self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                self._teller.tell(opened.source, opened.reader, piece, "copy")
             batch.seconds_copy = time.monotonic() - started
             turn.wait()
             if queue.has_failed:
@@ -369,7 +369,7 @@ class Ways:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or piece.first_line
                     write(copy, piece.data)
-                    self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                    self._teller.tell(opened.source, opened.reader, piece, "copy")
                 write(copy, format.tail)
         except psycopg.Error as error:
             raise self._located(error, opened, self._target.name, first_line) from error
@@ -486,7 +486,7 @@ class Ways:
                     batch.pieces.append(
                         {"stage": position, "piece": taken.order, "rows": rows - broken}
                     )
-                    self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                    self._teller.tell(opened.source, opened.reader, piece, "copy")
                     taken = opened.feed.take(batch)
         except BaseException:
             opened.feed.fail()
@@ -597,7 +597,7 @@ class Ways:
         self._add(batch, counts, time.monotonic() - started)
         self._forget(opened, batch)
         if batch.last is not None:
-            self._teller.tell(opened.source.name, opened.reader, batch.last, "merge")
+            self._teller.tell(opened.source, opened.reader, batch.last, "merge")
 
     def load_singly(self, main: Connection[Any], opened: OpenSource, begins: ResumePoint) -> bool:
         """Load the next batch through a stage of text; True if rows of it were refused.
@@ -621,7 +621,7 @@ class Ways:
                 with copying(cursor, statement) as copy:
                     while (taken := opened.feed.take(batch)) is not None:
                         write(copy, taken.piece.data)
-                        self._teller.tell(opened.source.name, opened.reader, taken.piece, "copy")
+                        self._teller.tell(opened.source, opened.reader, taken.piece, "copy")
             except psycopg.Error as error:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started

@@ -285,7 +285,7 @@ class AsyncWays:
             if taken is not None:
                 piece = await self._screened(connection, opened, batch, taken)
                 rows = await self._copy_piece(connection, opened, self._target.name, piece)
-                self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                self._teller.tell(opened.source, opened.reader, piece, "copy")
             batch.seconds_copy = time.monotonic() - started
             await turn.wait()
             if queue.has_failed:
@@ -375,7 +375,7 @@ class AsyncWays:
                     # Not where the batch begins: its first record stands below the header.
                     first_line = first_line or piece.first_line
                     await write_async(copy, piece.data)
-                    self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                    self._teller.tell(opened.source, opened.reader, piece, "copy")
                 await write_async(copy, format.tail)
         except psycopg.Error as error:
             raise self._located(error, opened, self._target.name, first_line) from error
@@ -498,7 +498,7 @@ class AsyncWays:
                     batch.pieces.append(
                         {"stage": position, "piece": taken.order, "rows": rows - broken}
                     )
-                    self._teller.tell(opened.source.name, opened.reader, piece, "copy")
+                    self._teller.tell(opened.source, opened.reader, piece, "copy")
                     taken = await opened.feed.take(batch)
         except BaseException:
             opened.feed.fail()
@@ -609,7 +609,7 @@ class AsyncWays:
         self._add(batch, counts, time.monotonic() - started)
         self._forget(opened, batch)
         if batch.last is not None:
-            self._teller.tell(opened.source.name, opened.reader, batch.last, "merge")
+            self._teller.tell(opened.source, opened.reader, batch.last, "merge")
 
     async def load_singly(
         self, main: AsyncConnection[Any], opened: OpenSource, begins: ResumePoint
@@ -639,7 +639,7 @@ class AsyncWays:
                 async with copying_async(cursor, statement) as copy:
                     while (taken := await opened.feed.take(batch)) is not None:
                         await write_async(copy, taken.piece.data)
-                        self._teller.tell(opened.source.name, opened.reader, taken.piece, "copy")
+                        self._teller.tell(opened.source, opened.reader, taken.piece, "copy")
             except psycopg.Error as error:
                 raise self._located(error, opened, stage, 1) from error
             batch.seconds_copy = time.monotonic() - started

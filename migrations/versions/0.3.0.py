@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="69476a35b5bde61ad48b987357b767e828cb6a8c7c589cc1aefbfef91ab5e8ec",
+        sha256="7195a278c814d803091a655d2131d4a0475f90fc8cdd22c5f95928e26806df5e",
     )
 
 

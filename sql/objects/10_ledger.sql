@@ -113,6 +113,97 @@ comment on function sqlkit.finish_run(bigint, text, text, bigint) is
 Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
 
 
+create or replace function sqlkit.find_source(
+    p_target regclass,
+    p_fingerprint text,
+    p_manner jsonb default null
+)
+returns sqlkit.source
+language sql
+stable
+return (
+    select s
+    from sqlkit.source as s
+    where
+        s.target = sqlkit._table_name(p_target)
+        and s.fingerprint = p_fingerprint
+        and (p_manner is null or s.manner is null or s.manner = p_manner)
+    order by s.generation desc
+    limit 1
+);
+
+comment on function sqlkit.find_source(regclass, text, jsonb) is
+'The ledger''s row for a content and a target, if it was opened before in that manner, or nobody said in which; null if
+it was not.';
+
+
+create or replace function sqlkit.open_source(
+    p_target regclass,
+    p_name text,
+    p_format text,
+    p_size_bytes bigint,
+    p_fingerprint text,
+    p_again boolean,
+    p_manner jsonb
+)
+returns sqlkit.source
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_source$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    v_source sqlkit.source;
+    v_newest sqlkit.source;
+begin
+    -- Two programs that are given the same file meet here, and find one row.
+    perform pg_advisory_xact_lock(
+        'sqlkit.source'::regclass::oid::integer,
+        hashtext(v_target || coalesce(p_fingerprint, ''))
+    );
+    if p_fingerprint is not null then
+        v_source := sqlkit.find_source(p_target, p_fingerprint, p_manner);
+        -- A load that was cut off goes on, even when the source is to be loaded once more.
+        if v_source.source_id is not null and (not p_again or v_source.state = 'loading') then
+            if v_source.manner is null and v_source.state = 'loading' then
+                update sqlkit.source as s
+                set manner = p_manner
+                where s.source_id = v_source.source_id
+                returning s.* into v_source;
+            end if;
+            return v_source;
+        end if;
+        v_newest := sqlkit.find_source(p_target, p_fingerprint);
+        if v_newest.state = 'loading' and v_newest.next_offset > 0 and not p_again then
+            raise exception using
+                errcode = 'SK410',
+                message = 'part of the source was loaded in another way',
+                detail = format('Then: %s; now: %s.', v_newest.manner, p_manner),
+                hint = 'Load it to its end as it was begun, or from its beginning once more: --again.';
+        end if;
+    end if;
+    insert into sqlkit.source (target, name, format, size_bytes, fingerprint, generation, manner)
+    values (
+        v_target,
+        p_name,
+        p_format,
+        p_size_bytes,
+        p_fingerprint,
+        coalesce(v_newest.generation, 0) + 1,
+        p_manner
+    )
+    returning * into v_source;
+    return v_source;
+end;
+$open_source$;
+
+comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean, jsonb) is
+'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, if it was opened in
+the same manner (what decides how its rows are written: policy, columns and so on; null: any), or a new one.
+next_offset says where to continue; state loaded says that there is nothing to do.
+Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit. Raises: SK410 if part of it was
+loaded in another manner, unless p_again.';
+
+
 create or replace function sqlkit.open_source(
     p_target regclass,
     p_name text,
@@ -122,42 +213,13 @@ create or replace function sqlkit.open_source(
     p_again boolean default false
 )
 returns sqlkit.source
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $open_source$
-declare
-    v_target text := sqlkit._table_name(p_target);
-    v_source sqlkit.source;
-begin
-    -- Two programs that are given the same file meet here, and find one row.
-    perform pg_advisory_xact_lock(
-        'sqlkit.source'::regclass::oid::integer,
-        hashtext(v_target || coalesce(p_fingerprint, ''))
-    );
-    if p_fingerprint is not null then
-        select s.*
-        into v_source
-        from sqlkit.source as s
-        where s.target = v_target and s.fingerprint = p_fingerprint
-        order by s.generation desc
-        limit 1;
-        -- A load that was cut off goes on, even when the source is to be loaded once more.
-        if found and (not p_again or v_source.state = 'loading') then
-            return v_source;
-        end if;
-    end if;
-    insert into sqlkit.source (target, name, format, size_bytes, fingerprint, generation)
-    values (
-        v_target, p_name, p_format, p_size_bytes, p_fingerprint, coalesce(v_source.generation, 0) + 1
-    )
-    returning * into v_source;
-    return v_source;
+language sql
+begin atomic
+select sqlkit.open_source(p_target, p_name, p_format, p_size_bytes, p_fingerprint, p_again, null);
 end;
-$open_source$;
 
 comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean) is
-'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, or a new
-one. next_offset says where to continue; state loaded says that there is nothing to do.
+'The same where nobody says in which manner the source is loaded: it is known by its fingerprint alone.
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 

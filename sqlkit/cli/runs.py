@@ -43,8 +43,13 @@ def runs(
         whole = found if batches is None else {**found[0], "batch": batches}
         print(json.dumps(whole, ensure_ascii=False))
         return
+    dead = [row for row in found if row["is_alive"] is False]
+    for row in dead:
+        row["state"] = "dead"
     if batches is None:
         _print_table(_RUN_COLUMNS, found)
+        if dead:
+            print("\nThe program of a dead run is gone: sqlkit repair or the next load closes it.")
         return
     for name, value in found[0].items():
         if value is not None:

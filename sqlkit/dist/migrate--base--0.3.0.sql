@@ -679,6 +679,17 @@ comment on column sqlkit.trimmed_row.message is 'which row it overlapped';
 comment on column sqlkit.trimmed_row.span_before is 'its interval in the source, as a range';
 comment on column sqlkit.trimmed_row.span_after is 'its interval in the target, as a range';
 
+-- changes/0070_source_manner.sql
+
+-- The same content may be loaded into the same target in more than one way.
+
+alter table sqlkit.source
+add column manner jsonb;
+
+comment on column sqlkit.source.manner is
+'what was asked for that decides which rows and columns are written, and how: policy, key, order, columns, map, format
+and dialect; null where nobody said so (before 0.3.0): then it counts as loaded in any way';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -850,6 +861,97 @@ comment on function sqlkit.finish_run(bigint, text, text, bigint) is
 Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
 
 
+create or replace function sqlkit.find_source(
+    p_target regclass,
+    p_fingerprint text,
+    p_manner jsonb default null
+)
+returns sqlkit.source
+language sql
+stable
+return (
+    select s
+    from sqlkit.source as s
+    where
+        s.target = sqlkit._table_name(p_target)
+        and s.fingerprint = p_fingerprint
+        and (p_manner is null or s.manner is null or s.manner = p_manner)
+    order by s.generation desc
+    limit 1
+);
+
+comment on function sqlkit.find_source(regclass, text, jsonb) is
+'The ledger''s row for a content and a target, if it was opened before in that manner, or nobody said in which; null if
+it was not.';
+
+
+create or replace function sqlkit.open_source(
+    p_target regclass,
+    p_name text,
+    p_format text,
+    p_size_bytes bigint,
+    p_fingerprint text,
+    p_again boolean,
+    p_manner jsonb
+)
+returns sqlkit.source
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_source$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    v_source sqlkit.source;
+    v_newest sqlkit.source;
+begin
+    -- Two programs that are given the same file meet here, and find one row.
+    perform pg_advisory_xact_lock(
+        'sqlkit.source'::regclass::oid::integer,
+        hashtext(v_target || coalesce(p_fingerprint, ''))
+    );
+    if p_fingerprint is not null then
+        v_source := sqlkit.find_source(p_target, p_fingerprint, p_manner);
+        -- A load that was cut off goes on, even when the source is to be loaded once more.
+        if v_source.source_id is not null and (not p_again or v_source.state = 'loading') then
+            if v_source.manner is null and v_source.state = 'loading' then
+                update sqlkit.source as s
+                set manner = p_manner
+                where s.source_id = v_source.source_id
+                returning s.* into v_source;
+            end if;
+            return v_source;
+        end if;
+        v_newest := sqlkit.find_source(p_target, p_fingerprint);
+        if v_newest.state = 'loading' and v_newest.next_offset > 0 and not p_again then
+            raise exception using
+                errcode = 'SK410',
+                message = 'part of the source was loaded in another way',
+                detail = format('Then: %s; now: %s.', v_newest.manner, p_manner),
+                hint = 'Load it to its end as it was begun, or from its beginning once more: --again.';
+        end if;
+    end if;
+    insert into sqlkit.source (target, name, format, size_bytes, fingerprint, generation, manner)
+    values (
+        v_target,
+        p_name,
+        p_format,
+        p_size_bytes,
+        p_fingerprint,
+        coalesce(v_newest.generation, 0) + 1,
+        p_manner
+    )
+    returning * into v_source;
+    return v_source;
+end;
+$open_source$;
+
+comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean, jsonb) is
+'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, if it was opened in
+the same manner (what decides how its rows are written: policy, columns and so on; null: any), or a new one.
+next_offset says where to continue; state loaded says that there is nothing to do.
+Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit. Raises: SK410 if part of it was
+loaded in another manner, unless p_again.';
+
+
 create or replace function sqlkit.open_source(
     p_target regclass,
     p_name text,
@@ -859,42 +961,13 @@ create or replace function sqlkit.open_source(
     p_again boolean default false
 )
 returns sqlkit.source
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $open_source$
-declare
-    v_target text := sqlkit._table_name(p_target);
-    v_source sqlkit.source;
-begin
-    -- Two programs that are given the same file meet here, and find one row.
-    perform pg_advisory_xact_lock(
-        'sqlkit.source'::regclass::oid::integer,
-        hashtext(v_target || coalesce(p_fingerprint, ''))
-    );
-    if p_fingerprint is not null then
-        select s.*
-        into v_source
-        from sqlkit.source as s
-        where s.target = v_target and s.fingerprint = p_fingerprint
-        order by s.generation desc
-        limit 1;
-        -- A load that was cut off goes on, even when the source is to be loaded once more.
-        if found and (not p_again or v_source.state = 'loading') then
-            return v_source;
-        end if;
-    end if;
-    insert into sqlkit.source (target, name, format, size_bytes, fingerprint, generation)
-    values (
-        v_target, p_name, p_format, p_size_bytes, p_fingerprint, coalesce(v_source.generation, 0) + 1
-    )
-    returning * into v_source;
-    return v_source;
+language sql
+begin atomic
+select sqlkit.open_source(p_target, p_name, p_format, p_size_bytes, p_fingerprint, p_again, null);
 end;
-$open_source$;
 
 comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean) is
-'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, or a new
-one. next_offset says where to continue; state loaded says that there is nothing to do.
+'The same where nobody says in which manner the source is loaded: it is known by its fingerprint alone.
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 
@@ -11601,6 +11674,7 @@ begin
             ('sqlkit_reader', 'execute', 'routine', '_maintainer'),
             ('sqlkit_reader', 'execute', 'routine', '_expected_seconds'),
             ('sqlkit_reader', 'execute', 'routine', '_table_name'),
+            ('sqlkit_reader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit'),
             ('sqlkit_loader', 'select', 'table', 'deployment'),
             ('sqlkit_loader', 'select', 'table', 'run'),
@@ -11649,6 +11723,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_maintainer'),
             ('sqlkit_loader', 'execute', 'routine', '_expected_seconds'),
             ('sqlkit_loader', 'execute', 'routine', '_table_name'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'create', 'schema', 'sqlkit_stage'),
             ('sqlkit_loader', 'select', 'table', 'conflict'),
@@ -11733,7 +11808,6 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_interval_facts'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_of'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_pairs'),
-            ('sqlkit_loader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'execute', 'routine', '_is_followed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
@@ -11822,6 +11896,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_loader', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_source'),
             ('sqlkit_loader', 'execute', 'routine', 'find_version'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
@@ -11911,6 +11986,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_maintainer'),
             ('sqlkit_admin', 'execute', 'routine', '_expected_seconds'),
             ('sqlkit_admin', 'execute', 'routine', '_table_name'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_alive'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'create', 'schema', 'sqlkit_stage'),
             ('sqlkit_admin', 'select', 'table', 'conflict'),
@@ -11995,7 +12071,6 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_interval_facts'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_of'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_pairs'),
-            ('sqlkit_admin', 'execute', 'routine', '_is_alive'),
             ('sqlkit_admin', 'execute', 'routine', '_is_followed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
@@ -12084,6 +12159,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_admin', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_source'),
             ('sqlkit_admin', 'execute', 'routine', 'find_version'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),

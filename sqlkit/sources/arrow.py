@@ -21,9 +21,10 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 try:
@@ -521,6 +522,7 @@ class ArrowStreamSource:
     """
 
     format = "arrow"
+    reading: Mapping[str, Any] = MappingProxyType({})
     passes_through = False
     declares_columns = True
     repeatable = True

@@ -189,6 +189,10 @@ class Source(Protocol):
         """csv | tsv | jsonl | ..."""
 
     @property
+    def reading(self) -> Mapping[str, Any]:
+        """What was said of how to read it, as plain data; what it shows by itself is left out."""
+
+    @property
     def passes_through(self) -> bool:
         """True: `pieces` yields every column as it stands."""
 

@@ -30,7 +30,7 @@ import codecs
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import accumulate, pairwise
 from types import MappingProxyType
@@ -145,6 +145,13 @@ class DelimitedSource(StoredSource):
             dialect = replace(dialect, delimiter="\t")
         self.format = format
         self.dialect = dialect
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """What of the dialect is not found out from the file, or the usual."""
+        said = asdict(self.dialect) | {"columns": list(self.dialect.columns)}
+        usual = asdict(Dialect()) | {"columns": []}
+        return {name: value for name, value in said.items() if value != usual[name]}
 
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None

@@ -87,6 +87,16 @@ class JsonLinesSource(StoredSource):
         self.declares_columns = whole
         self.columns = tuple(columns)
 
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """Encoding, keys to offer, and whether lines are taken whole, where they were given."""
+        said = {
+            "encoding": self.encoding,
+            "whole": self.whole,
+            "columns": list(self.columns),
+        }
+        return {name: value for name, value in said.items() if value}
+
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
     ) -> JsonLinesReader:

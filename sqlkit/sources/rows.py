@@ -29,6 +29,7 @@ from collections.abc import (
 )
 from decimal import Decimal
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -80,6 +81,7 @@ class RowsSource:
     """
 
     format = "rows"
+    reading: Mapping[str, Any] = MappingProxyType({})
     passes_through = False
     repeatable = True
     can_reopen = True

@@ -34,8 +34,9 @@ import time
 import zipfile
 import zlib
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn, Protocol
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
 
 from sqlkit.errors import SourceError
 from sqlkit.sources.archive import (
@@ -503,6 +504,11 @@ class StoredSource:
     def name(self) -> str:
         """The path as given; for a member of a zip archive ``path!member``."""
         return self.stored.name
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """What was said of how to read it."""
+        return {}
 
     @property
     def size(self) -> int | None:

@@ -107,11 +107,18 @@ class XmlSource(StoredSource):
                 "XML needs the name of the element that is a row",
                 hint="--record Item; or --feed for one that sqlkit knows: " + ", ".join(FEEDS),
             )
+        self._feed_name = feed
         self.feed = None if feed is None else FEEDS[feed]
         self.declares_columns = feed is not None
         self.record = record
         self.encoding = encoding
         self._digest: str | None = None
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """The element or feed, and the encoding where it was given."""
+        said = {"record": self.record, "feed": self._feed_name, "encoding": self.encoding}
+        return {name: value for name, value in said.items() if value}
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the file, which is read through once for it."""

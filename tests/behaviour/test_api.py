@@ -853,11 +853,12 @@ def test_the_command_line_passes_everything_on(
     sqlkit: RunSqlkit, dsn: str, item: str, tmp_path: Path, fetch: Fetch
 ) -> None:
     (tmp_path / "a.txt").write_bytes("1|'one | and'|-\n2|'שתיים'|2\n".encode("cp1255"))
-    done = sqlkit(
-        *("load", "a.txt", "--into", item, "--dsn", dsn, "--json"),
+    command = (
+        *("load", "a.txt", "--into", item, "--dsn", dsn),
         *("--no-header", "--columns", "id,name,cost", "--map", "cost=price"),
         *("--delimiter", "|", "--quote", "'", "--null", "-", "--encoding", "cp1255"),
     )
+    done = sqlkit(*command, "--json")
     assert done.returncode == 0, done.stderr + done.stdout
     assert fetch("select * from item order by id") == [(1, "one | and", None), (2, "שתיים", 2)]
     found = json.loads(done.stdout)
@@ -870,7 +871,7 @@ def test_the_command_line_passes_everything_on(
     assert list(found["bytes"]) == ["read", "decoded", "wal"]
     assert list(found["seconds"]) == ["total", "decode", "copy", "merge"]
 
-    done = sqlkit("load", "a.txt", "--into", item, "--dsn", dsn)
+    done = sqlkit(*command)
     assert "a.txt: loaded before, skipped" in done.stdout
     done = sqlkit(
         "load",

@@ -352,7 +352,11 @@ def test_replay_and_dismiss(
     assert found.fetchall() == [("replayed", result["run_id"])] * 3
     edited = sqlkit(
         *("rejects", "replay", str(result["run_id"]), "--dsn", dsn, "--json"),
-        *("--edit-sql", "replace(raw, 'cheap', '0.5')"),
+        # A percent sign and a comment are SQL like any other.
+        *(
+            "--edit-sql",
+            "case when raw like '%cheap%' then replace(raw, 'cheap', '0.5') else raw end -- so",
+        ),
     )
     assert edited.returncode == 3, edited.stderr
     last = json.loads(edited.stdout)[0]

@@ -76,6 +76,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
+        self._kept: list[socket.socket] = []  # ends of the server that do not know of a cut
         self._armed: tuple[Cut, int] | None = None
         self.fired = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -84,6 +85,7 @@ class Proxy:
         """Listen no more, and cut what there is."""
         self._listener.close()
         self.cut_all()
+        self.let_go()
 
     def arm(self, cut: Cut, commits: int) -> None:
         """Cut the connection that sends the COMMIT after so many others, over all connections."""
@@ -104,6 +106,14 @@ class Proxy:
             pair.keeps_server = keeps_server
             self._cut(pair)
         return len(pairs)
+
+    def let_go(self) -> bool:
+        """Now the server notices, too, what was cut on the client's side only; whether it was."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for end in kept:
+            _shut(end)
+        return bool(kept)
 
     def _accept(self) -> None:
         while True:
@@ -178,6 +188,8 @@ class Proxy:
             pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         _shut(pair.client)
         if pair.keeps_server:
+            with self._lock:
+                self._kept.append(pair.server)
             threading.Timer(20.0, _shut, (pair.server,)).start()
         else:
             _shut(pair.server)

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+import sqlkit
 from tests.chaos.data import Work
 from tests.chaos.proxy import Cut
 from tests.chaos.sites import ROLE, TEMPLATE, Pair, Site
@@ -71,6 +72,7 @@ class Trial:
         self.database = name
         self.usual = 2.0  # seconds that the work takes when nobody disturbs it
         self.clients: list[Client] = []
+        self.has_killed = False
         self.dsn_options: dict[str, str] = {}
         self.outcome = Outcome([])
         place = " tablespace tiny" if tiny else ""
@@ -113,7 +115,7 @@ class Trial:
 
     def kill(self, client: Client) -> None:
         """SIGKILL: no handler runs, nothing is said to the server."""
-        client.was_killed = True
+        client.was_killed = self.has_killed = True
         client.process.send_signal(signal.SIGKILL)
 
     def settle(self) -> None:
@@ -163,6 +165,9 @@ class Trial:
 
     def compare(self, expected: State) -> None:
         """Note all that is not as after an undisturbed load."""
+        if self.site.proxy is not None and self.site.proxy.let_go() and self.has_killed:
+            # Nobody could know that these sessions were those of a program that is dead.
+            self._repair()
         with self.site.admin(self.database) as admin:
             self.outcome.left += left_behind(admin, is_pooled=self.site.pooler is not None)
             found = look(admin)
@@ -172,6 +177,14 @@ class Trial:
             self.outcome.duplicated += more.total()
         fixed = self.work.counts_are_fixed
         self.outcome.wrong += expected.differences(found, counts_are_fixed=fixed)
+
+    def _repair(self) -> None:
+        """What `sqlkit repair` is for, once the server has noticed that sessions are gone."""
+        until = time.monotonic() + 30
+        while self.sessions() and time.monotonic() < until:
+            time.sleep(0.1)
+        with sqlkit.connect(self.site.client_dsn(self.database)) as client:
+            client.repair()
 
     # What faults need -------------------------------------------------------------------------
 

@@ -50,9 +50,13 @@ def test_a_dead_run_is_closed_and_its_stages_go(
         wait_until(lambda: waiting_for_target(connection))
         assert repaired(sqlkit, database.dsn) == []
         assert states(connection) == [("running",)]
+        assert " running " in sqlkit("runs", "--dsn", database.dsn).stdout
         load.kill()
     wait_until(lambda: gone(connection))
     assert stages(connection) != []
+    listed = sqlkit("runs", "--dsn", database.dsn).stdout
+    assert " dead " in listed
+    assert "sqlkit repair" in listed
     assert set(repaired(sqlkit, database.dsn)) == {"closed", "dropped"}
     assert stages(connection) == []
     assert states(connection) == [("failed",)]

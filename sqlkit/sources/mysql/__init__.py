@@ -21,6 +21,8 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from sqlkit.errors import LostSourceError, SourceError, UsageError
 from sqlkit.sources.base import NewTable, ResumePoint, WantedColumn
@@ -55,6 +57,7 @@ class MysqlSource:
     """
 
     format = "mysql"
+    reading: Mapping[str, Any] = MappingProxyType({})
     passes_through = False
     declares_columns = True
     repeatable = True
