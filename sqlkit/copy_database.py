@@ -23,7 +23,7 @@ from psycopg import AsyncConnection, sql
 
 from sqlkit.client_async import aconnect
 from sqlkit.connection import connection_options, from_psycopg
-from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.errors import LostSourceError, SqlkitError, UsageError
 from sqlkit.infer import quoted
 from sqlkit.results import RowCounts
 from sqlkit.server import find_dsn
@@ -31,7 +31,7 @@ from sqlkit.sources.mysql import MysqlSource, verify
 from sqlkit.sources.mysql.address import Address, parse_address
 from sqlkit.sources.mysql.catalog import ForeignKey, Table, find_foreign_keys, find_tables, look_up
 from sqlkit.sources.mysql.session import Session, begin_together
-from sqlkit.transient import RETRY_FOR
+from sqlkit.transient import RETRY_FOR, Patience
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class _Copying:
         self._dsn = dsn
         self._on_table = on_table
         self._sessions: list[Session] = []
+        self._is_one = True
 
     async def run(self) -> DatabaseCopy:
         started = time.monotonic()
@@ -143,7 +144,7 @@ class _Copying:
             keys = await asyncio.to_thread(find_foreign_keys, first, address.database)
         finally:
             await asyncio.to_thread(first.close)
-        self._sessions, is_one = await asyncio.to_thread(
+        self._sessions, self._is_one = await asyncio.to_thread(
             begin_together,
             address,
             [table.quoted for table in tables.values()],
@@ -167,7 +168,7 @@ class _Copying:
             foreign_keys=made,
             problems=tuple(problems),
             left_out=found.left_out,
-            is_one_snapshot=is_one,
+            is_one_snapshot=self._is_one,
             seconds=time.monotonic() - started,
         )
 
@@ -196,34 +197,44 @@ class _Copying:
         waiting = sorted(tables, key=lambda name: -tables[name].bytes)
         done: dict[str, TableCopy] = {}
 
-        async def work(session: Session) -> None:
+        async def work(number: int) -> None:
             while waiting:
                 name = waiting.pop(0)
-                done[name] = copy = await self._copy(tables[name], session)
+                done[name] = copy = await self._copy(tables[name], number)
                 self._on_table(copy)
 
         async with asyncio.TaskGroup() as group:
-            for session in list(self._sessions):
-                group.create_task(work(session))
+            for number in range(len(self._sessions)):
+                group.create_task(work(number))
         return [done[name] for name in tables]
 
     def target_of(self, table: str) -> str:
         """A table's name here, as SQL writes it."""
         return f"{quoted(self._into)}.{quoted(table)}"
 
-    async def _copy(self, table: Table, session: Session) -> TableCopy:
+    async def _session(self, number: int) -> Session:
+        """A worker's session; another one, with another snapshot, where it was lost."""
+        if self._sessions[number].is_lost:
+            lost, self._is_one = self._sessions[number], False
+            self._sessions[number] = await asyncio.to_thread(
+                partial(Session, self._address, self._address.name, own_queries=True, again=True)
+            )
+            await asyncio.to_thread(lost.close)
+        return self._sessions[number]
+
+    async def _copy(self, table: Table, number: int) -> TableCopy:
         options, started = self._options, time.monotonic()
         target = self.target_of(table.name)
         address = replace(self._address, table=table.name)
-        source = MysqlSource(
-            address,
-            null_invalid=options.null_invalid,
-            session=session,
-            # The same in every run, so that a table that was copied is known.
-            fingerprint=hashlib.sha256(f"copy-db {address.name}".encode()).hexdigest(),
-        )
         copy = TableCopy(table.name, target, "failed")
         try:
+            source = MysqlSource(
+                address,
+                null_invalid=options.null_invalid,
+                session=await self._session(number),
+                # The same in every run, so that a table that was copied is known.
+                fingerprint=hashlib.sha256(f"copy-db {address.name}".encode()).hexdigest(),
+            )
             async with aconnect(self._dsn) as client:
                 result = await client.load(
                     source,
@@ -240,7 +251,7 @@ class _Copying:
                 notes=source.notes,
             )  # fmt: skip
             if options.verify:
-                differs = await self._verify(table, session, target)
+                differs = await self._verify(table, number, target)
                 copy = replace(copy, verified=differs is None, error=differs)
         except SqlkitError as error:
             told = error.message + (f"\n{error.detail}" if error.detail else "")
@@ -249,14 +260,19 @@ class _Copying:
             copy = replace(copy, state="failed", error=from_psycopg(error).message)
         return replace(copy, seconds=time.monotonic() - started)
 
-    async def _verify(self, table: Table, session: Session, target: str) -> str | None:
+    async def _verify(self, table: Table, number: int, target: str) -> str | None:
         """What differs between the table in its snapshot and what arrived."""
-        if session.is_lost:  # and its snapshot with it
-            session = await asyncio.to_thread(
-                partial(Session, self._address, self._address.name, own_queries=True, again=True)
-            )
-            self._sessions.append(session)
-        theirs = await asyncio.to_thread(verify.their_sums, session, table)
+        patience = Patience(self._options.retry_for)
+        while True:
+            try:
+                session = await self._session(number)
+                theirs = await asyncio.to_thread(verify.their_sums, session, table)
+                break
+            except LostSourceError as error:
+                wait = patience.wait_for(error)
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait.seconds)
         async with await self._connect() as connection:
             cursor = await connection.execute(verify.our_query(target, table).encode())
             row = await cursor.fetchone()

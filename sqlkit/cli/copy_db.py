@@ -121,6 +121,9 @@ def _show_end(result: DatabaseCopy) -> None:
     if result.left_out:
         print(f"not copied: {printable(', '.join(result.left_out))}")
     if not result.is_one_snapshot:
-        print("each connection had a snapshot of its own: the user may not LOCK TABLES there")
+        print(
+            "the tables are not of one moment: the user may not LOCK TABLES there, a writer did "
+            "not end, or a connection was lost"
+        )
     for problem in result.problems:
         print(f"error: {printable(problem)}", file=sys.stderr)

@@ -166,6 +166,8 @@ class MysqlSource:
         self.columns = self._session.description(
             f"select {self.table.selected(self.table.names)} from {self.table.quoted} limit 0"
         )
+        for column, known in zip(self.columns, self.table.columns, strict=True):
+            column.takes_empty = known.kind == "enum" and "" in known.labels
         self.types = self.table.types
         if self.table.key is None:
             self._session.description(self._whole_table(self.table.names))

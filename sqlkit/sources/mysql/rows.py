@@ -9,8 +9,8 @@ joined and goes on as it is. What is done to values depends on MySQL's type and 
 - TIMESTAMP is in UTC, and says so where the target has a time zone;
 - SET is a list, where the target is an array.
 
-With `null_invalid`, zero dates and what lies out of the target's range become null; else PostgreSQL
-refuses them.
+With `null_invalid`, zero dates, enums without a label and what lies out of the target's range
+become null; else PostgreSQL refuses them.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ def change_of(column: Column, wanted: WantedColumn, *, null_invalid: bool) -> Ch
     if target.endswith("[]") and not value_is_plain(column):
         return _list
     if null_invalid:
+        if column.is_enum and not column.takes_empty:
+            return lambda value: value or None
         if column.type in _DATED:
             return _real_date
         if column.type == TIME and target.startswith("time"):
@@ -158,7 +160,8 @@ class Encoder:
         # Joined text is looked through for what needs an escape, unless all of it is plain.
         self._is_changed = any(change is not None for change in self._changes)
         self._is_plain = [
-            value_is_plain(column) or (change is not None and change is not _list)
+            value_is_plain(column)
+            or (change is not None and change is not _list and not column.is_enum)
             for column, change in zip(columns, self._changes, strict=True)
         ]
         self._all_plain = all(self._is_plain)

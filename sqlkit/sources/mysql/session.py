@@ -31,7 +31,8 @@ from sqlkit.sources.mysql.address import Address
 Row = tuple[bytes | None, ...]
 
 FETCHED = 5_000
-"""Rows that are fetched at a time."""
+FETCHED_BYTES = 1 << 20
+"""Rows that are fetched at a time, and about how many bytes of them."""
 
 A_DAY = 86_400
 LOCK_PATIENCE = 10
@@ -77,6 +78,7 @@ class Session:
         self.name = name
         self.is_lost = False
         self._lock = threading.RLock()
+        self._most = 1  # rows that are fetched with one call
         self._result: Any = None  # of the query whose rows are still to be fetched
         self._before: dict[str, str] = {}
         self._again = again  # connected before: a server that is away may come back
@@ -144,26 +146,39 @@ class Session:
             if self._result is None:
                 raise SourceError("the query has no rows to give", source=self.name)
             flags = self._result.field_flags()
-            return [
+            columns = [
                 Column(name, kind, length, precision, scale, flag)
                 for (name, kind, _, length, precision, scale, _), flag in zip(
                     self._result.describe(), flags, strict=True
                 )
             ]
+            # By what a row may be long at most: -1 is more than the driver counts.
+            lengths = [column.length for column in columns]
+            widest = FETCHED_BYTES if min(lengths) < 0 else 1 + sum(lengths)
+            self._most = max(1, min(FETCHED, FETCHED_BYTES // widest))
+            return columns
 
-    def fetch(self) -> list[Row]:
+    def fetch(self) -> Sequence[Row]:
         """The next rows of the query that was begun last, none at its end."""
         with self._lock:
             if self._result is None:
                 return []
-            try:
-                rows: Sequence[Row] = self._result.fetch_row(FETCHED)
-            except MySQLdb.Error as error:
-                self._result = None
-                raise self._error(error) from None
-            if not rows:
-                self._result = None
-            return rows  # type: ignore[return-value]
+            rows: list[Row] = []
+            size = 0
+            while len(rows) < FETCHED and size < FETCHED_BYTES:
+                try:
+                    some: Sequence[Row] = self._result.fetch_row(self._most)
+                except MySQLdb.Error as error:
+                    self._result = None
+                    raise self._error(error) from None
+                if not some:
+                    self._result = None
+                    break
+                if self._most == FETCHED:
+                    return some
+                rows += some
+                size += sum(sum(map(len, filter(None, row))) for row in some)
+            return rows
 
     def rows(self, statement: str) -> Iterator[Sequence[Row]]:
         """The rows of a query, some at a time."""
@@ -294,6 +309,12 @@ class Column:
         self.precision = precision
         self.scale = scale
         self.flags = flags
+        self.takes_empty = False  # an enum that has '' for a label
+
+    @property
+    def is_enum(self) -> bool:
+        """Whether values are labels, or empty where none of them was given."""
+        return bool(self.flags & 256)
 
     @property
     def is_unsigned(self) -> bool:

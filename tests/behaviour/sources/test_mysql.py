@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -274,11 +274,14 @@ def test_zero_dates_are_rejects_or_nulls(
             (1, '2024-01-01', '2024-01-01', 1, '10:00'), (2, '0000-00-00', null, 1, null),
             (3, '2010-00-10', null, 1, null), (4, null, '0000-00-00 00:00:00', 1, null),
             (5, null, null, 3000000000, null), (6, null, null, 1, '25:00:00');
+        alter table z add e enum('a', 'b'), add e2 enum('', 'c');
+        update z set e = '', e2 = '' where id = 1;
         """,
         odd,
     )
     connection.execute(
-        b"create table z (id int primary key, d date, dt timestamp, n integer, t time)"
+        b"create table z (id int primary key, d date, dt timestamp, n integer, t time,"
+        b" e text, e2 text)"
     )
     url = mariadb.url(odd, "z")
     refused = sqlkit("load", url, "--into", "z", "--dsn", dsn)
@@ -297,8 +300,8 @@ def test_zero_dates_are_rejects_or_nulls(
     nulls = sqlkit("load", url, "--into", "z", "--dsn", dsn, "--invalid", "null")
     assert nulls.returncode == 0, nulls.stderr
     found = sorted(rows_of(connection, "z"))
-    assert found[0][1:] == (date(2024, 1, 1), datetime(2024, 1, 1), 1, found[0][4])
-    assert [row[1:] for row in found[1:]] == [
+    assert found[0][1:] == (date(2024, 1, 1), datetime(2024, 1, 1), 1, time(10), None, "")
+    assert [row[1:5] for row in found[1:]] == [
         (None, None, 1, None), (None, None, 1, None), (None, None, 1, None),
         (None, None, None, None), (None, None, 1, None),
     ]  # fmt: skip
@@ -319,6 +322,27 @@ def test_a_text_that_postgresql_cannot_hold_is_a_reject(
     assert rows_of(connection, "n") == [(1, "good", "text")]
     assert "NUL" in told[0]
     assert "no text" in told[1]
+
+
+def test_wide_rows_take_little_memory(
+    mariadb: MariaServer, odd: str, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    """A hundred MB of long texts behind many short ones, by key and by a query."""
+    mariadb.run(
+        "create table w (id int primary key, t longtext);"
+        "insert into w select seq, if(seq < 200, 'x', repeat(char(97 + seq % 26), 1000000)) "
+        "from seq_1_to_300",
+        odd,
+    )
+    connection.execute(b"create table w (id int primary key, t text)")
+    for arguments in ([mariadb.url(odd, "w")], [mariadb.url(odd), "--query", "select * from w"]):
+        done = sqlkit("load", *arguments, "--into", "w", "--dsn", dsn, "--batch-bytes", "16MB")
+        assert done.returncode == 0, done.stderr
+    peaks = connection.execute(b"select max(client_peak_bytes) from sqlkit.run").fetchone()
+    assert peaks is not None
+    assert peaks[0] < 140_000_000
+    lengths = connection.execute(b"select sum(length(t)) from w").fetchone()
+    assert lengths == (199 + 101 * 1_000_000,)
 
 
 # Cut off ----------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_a_user_who_may_not_lock_tables_is_told(
         "copy-db", server.url("sakila"), "--into", "s", "--dsn", dsn, "--tables", "actor,city"
     )
     assert done.returncode == 1  # city refers to country, which was left out
-    assert "each connection had a snapshot of its own" in done.stdout
+    assert "the tables are not of one moment" in done.stdout
     assert "city.fk_city_country: refers to a table that is not copied" in done.stderr
     assert len(our_rows(connection, "s", "city")) == 600
 
@@ -328,6 +328,52 @@ def test_all_tables_are_of_one_moment(
     assert result.is_one_snapshot
     assert [copy.verified for copy in result.tables] == [True, True]
     assert our_rows(connection, "s", "a") == our_rows(connection, "s", "b")
+
+
+def test_connections_that_are_killed_are_made_anew(
+    real: MariaServer, connection: psycopg.Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from sqlkit.copy_database import CopyOptions, TableCopy, copy_database
+    from sqlkit.sources.mysql import verify
+
+    real.run(
+        f"create or replace user struck identified by '{real.password}';"
+        "grant select, lock tables on *.* to struck"
+    )
+    server = MariaServer(real.port, user="struck")
+    copied: list[str] = []
+
+    def kill() -> None:
+        real.run("kill connection user struck")
+
+    def told(copy: TableCopy) -> None:
+        copied.append(copy.table)
+        if len(copied) in (1, 4):
+            kill()
+
+    struck: list[str] = []
+    sums = verify.their_sums
+
+    def killed_once(session: Any, table: Any) -> list[int]:
+        if table.name == "city" and not struck:
+            struck.append(table.name)
+            kill()
+        return sums(session, table)
+
+    monkeypatch.setattr(verify, "their_sums", killed_once)
+    result = asyncio.run(
+        copy_database(
+            server.url("sakila"), "s", CopyOptions(workers=2, verify=True), dsn=dsn, on_table=told
+        )
+    )
+    assert [copy.error for copy in result.tables if copy.error] == []
+    assert (len(result.tables), result.foreign_keys, result.exit_code) == (16, 22, 0)
+    assert not result.is_one_snapshot
+    assert struck
+    for table in SAKILA:
+        assert len(our_rows(connection, "s", table)) == len(their_rows(real, table, "sakila"))
 
 
 def test_load_create_sets_the_sequence_of_a_run_that_was_killed(
