@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlkit.errors import UsageError
+from sqlkit.sources.base import DescribedReader, NewTable, Reader
+
+SAMPLE_ROWS = 10_000
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?")
@@ -50,6 +53,36 @@ def infer_type(values: Iterable[str | None]) -> str:
         if all(takes(value) for value in present):
             return name
     return "text"
+
+
+def new_table(
+    reader: Reader,
+    into: str,
+    *,
+    key: Sequence[str] = (),
+    renamed: Mapping[str, str],
+    chosen: Sequence[str],
+    left_out: Sequence[str],
+) -> NewTable:
+    """The table that a source is meant for, as far as it tells, and by its first rows.
+
+    Reads from the source. Raises UsageError as `infer_table`.
+    """
+    if isinstance(reader, DescribedReader):
+        known = reader.new_table(into, key=key, renamed=renamed, chosen=chosen, left_out=left_out)
+        if known is not None:
+            return known
+    ddl = infer_table(
+        into,
+        reader.columns,
+        reader.sample(SAMPLE_ROWS),
+        key=key,
+        renamed=renamed,
+        chosen=chosen,
+        left_out=left_out,
+        types=reader.column_types,
+    )
+    return NewTable(ddl, tuple(key))
 
 
 def infer_table(

@@ -39,7 +39,7 @@ from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections, OneConnection
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat import heartbeat
-from sqlkit.infer import check_table_name, infer_table
+from sqlkit.infer import check_table_name, new_table
 from sqlkit.model import SourceState
 from sqlkit.options import LoadOptions
 from sqlkit.results import (
@@ -53,7 +53,6 @@ from sqlkit.results import (
 from sqlkit.retry import pause
 from sqlkit.screening import plan_screen
 from sqlkit.sources.base import (
-    DescribedReader,
     NewTable,
     Piece,
     Reader,
@@ -75,8 +74,6 @@ CREATE_HINT = (
 STAGE_GONE = ("42P01", "SK208")
 
 _USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
-
-SAMPLE_ROWS = 10_000
 
 
 class _DryRunEnds(Exception):  # noqa: N818 - it carries a result out of a transaction
@@ -411,36 +408,22 @@ class Loader:
 
     def _made_for(self, source: Source, into: str) -> NewTable:
         """The table that a source is meant for, as far as it tells."""
+        options = self._options
         reader = run(partial(source.open, database_encoding=self._encoding))
         try:
-            return self._new_table(reader, into)
+            return run(
+                partial(
+                    new_table,
+                    reader,
+                    into,
+                    key=options.key or (),
+                    renamed=options.renamed,
+                    chosen=options.columns,
+                    left_out=options.left_out,
+                )
+            )
         finally:
             run(reader.close)
-
-    def _new_table(self, reader: Reader, into: str) -> NewTable:
-        options = self._options
-        key = options.key or ()
-        if isinstance(reader, DescribedReader):
-            known = reader.new_table(
-                into,
-                key=key,
-                renamed=options.renamed,
-                chosen=options.columns,
-                left_out=options.left_out,
-            )
-            if known is not None:
-                return known
-        ddl = infer_table(
-            into,
-            reader.columns,
-            run(reader.sample, SAMPLE_ROWS),
-            key=key,
-            renamed=options.renamed,
-            chosen=options.columns,
-            left_out=options.left_out,
-            types=reader.column_types,
-        )
-        return NewTable(ddl, key)
 
     def _undo_create(self) -> str | None:
         """Drop the table that this load made, if nothing was loaded into it; what to say of it."""

@@ -37,7 +37,7 @@ from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat_async import heartbeat_async
-from sqlkit.infer import check_table_name, infer_table
+from sqlkit.infer import check_table_name, new_table
 from sqlkit.model import SourceState
 from sqlkit.options import LoadOptions
 from sqlkit.results import (
@@ -51,7 +51,6 @@ from sqlkit.results import (
 from sqlkit.retry_async import pause_async
 from sqlkit.screening_async import plan_screen_async
 from sqlkit.sources.base import (
-    DescribedReader,
     NewTable,
     Piece,
     Reader,
@@ -73,8 +72,6 @@ CREATE_HINT = (
 STAGE_GONE = ("42P01", "SK208")
 
 _USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
-
-SAMPLE_ROWS = 10_000
 
 
 class _DryRunEnds(Exception):  # noqa: N818 - it carries a result out of a transaction
@@ -415,36 +412,22 @@ class AsyncLoader:
 
     async def _made_for(self, source: Source, into: str) -> NewTable:
         """The table that a source is meant for, as far as it tells."""
+        options = self._options
         reader = await run_async(partial(source.open, database_encoding=self._encoding))
         try:
-            return await self._new_table(reader, into)
+            return await run_async(
+                partial(
+                    new_table,
+                    reader,
+                    into,
+                    key=options.key or (),
+                    renamed=options.renamed,
+                    chosen=options.columns,
+                    left_out=options.left_out,
+                )
+            )
         finally:
             await run_async(reader.close)
-
-    async def _new_table(self, reader: Reader, into: str) -> NewTable:
-        options = self._options
-        key = options.key or ()
-        if isinstance(reader, DescribedReader):
-            known = reader.new_table(
-                into,
-                key=key,
-                renamed=options.renamed,
-                chosen=options.columns,
-                left_out=options.left_out,
-            )
-            if known is not None:
-                return known
-        ddl = infer_table(
-            into,
-            reader.columns,
-            await run_async(reader.sample, SAMPLE_ROWS),
-            key=key,
-            renamed=options.renamed,
-            chosen=options.columns,
-            left_out=options.left_out,
-            types=reader.column_types,
-        )
-        return NewTable(ddl, key)
 
     async def _undo_create(self) -> str | None:
         """Drop the table that this load made, if nothing was loaded into it; what to say of it."""

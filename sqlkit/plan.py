@@ -23,8 +23,7 @@ from sqlkit.compatible import check_compatible
 from sqlkit.config import Project, Table
 from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError
-from sqlkit.infer import infer_table
-from sqlkit.loader_async import SAMPLE_ROWS
+from sqlkit.infer import new_table
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.pipeline import choose, connect_to, render
@@ -248,16 +247,16 @@ class _Planning:
             self._plan = replace(self._plan, ddl=None if target else made, strategy=_RAW)
             return
         if target is None:
-            ddl = infer_table(
+            made_by = partial(
+                new_table,
+                reader,
                 self._plan.target,
-                reader.columns,
-                await run_async(partial(reader.sample, SAMPLE_ROWS)),
                 key=table.key or (),
                 renamed=renamed,
                 chosen=table.columns or (),
                 left_out=table.leave_out or (),
-                types=reader.column_types,
             )
+            ddl = (await run_async(made_by)).ddl
             self._plan = replace(self._plan, ddl=ddl, strategy=_FIRST)
             return
         self._plan = replace(
