@@ -22,7 +22,7 @@ def load(
         typer.Argument(
             metavar="SOURCE...",
             help="Files, patterns, - for standard input; https://, s3://, abfs://, gs://; "
-            "mysql://user@host/database#table.",
+            "mysql://, postgresql://, duckdb://, sqlite:// with #table.",
         ),
     ],
     into: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table to load into.")],

@@ -38,3 +38,9 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", text)
     key = [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts]
     return [*key, (0, 0, text)]
+
+
+def shortened(query: str, length: int = 100) -> str:
+    """A query in one line, of which the beginning tells enough to know it by."""
+    query = re.sub(r"\s+", " ", query).strip()
+    return query if len(query) <= length else query[:length] + "..."

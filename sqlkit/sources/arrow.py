@@ -543,8 +543,10 @@ class ArrowStreamSource:
     @cached_property
     def _batches(self) -> _Spooled:
         if hasattr(self._data, "columns") and hasattr(self._data, "iloc"):  # pandas
-            return _Spooled(pa.Table.from_pandas(self._data, preserve_index=False).to_reader())
-        return _Spooled(pa.RecordBatchReader.from_stream(self._data))
+            return _Spooled(
+                pa.Table.from_pandas(self._data, preserve_index=False).to_reader(), self.name
+            )
+        return _Spooled(pa.RecordBatchReader.from_stream(self._data), self.name)
 
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
@@ -587,7 +589,8 @@ class ArrowStreamSource:
 class _Spooled:
     """The batches of a stream, in parts of about a megabyte, each read once."""
 
-    def __init__(self, reader: pa.RecordBatchReader) -> None:
+    def __init__(self, reader: pa.RecordBatchReader, name: str) -> None:
+        self._name = name
         self.schema = pa.schema(
             [pa.field(field.name, _plain_type(field.type)) for field in reader.schema]
         )
@@ -602,7 +605,14 @@ class _Spooled:
                 yield plain.slice(start, rows)
 
     def _next(self, line: int) -> Made | None:
-        part = next(self._parts, None)
+        try:
+            part = next(self._parts, None)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(
+                f"the rows ended with an error: {str(error).splitlines()[0]}",
+                source=self._name,
+                hint="It comes from where the rows come from, not from the target.",
+            ) from None
         return None if part is None else Made(part.serialize().to_pybytes(), part.num_rows)
 
     def blocks(self, offset: int, most_rows: int) -> Iterator[Block[pa.RecordBatch]]:

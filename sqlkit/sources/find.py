@@ -42,7 +42,14 @@ _SUFFIXES = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
-_DATABASES = {"mysql": "sqlkit.sources.mysql", "mariadb": "sqlkit.sources.mysql"}
+_DATABASES = {
+    "mysql": "sqlkit.sources.mysql",
+    "mariadb": "sqlkit.sources.mysql",
+    "postgresql": "sqlkit.sources.postgres",
+    "postgres": "sqlkit.sources.postgres",
+    "duckdb": "sqlkit.sources.arrow_query",
+    "sqlite": "sqlkit.sources.arrow_query",
+}
 """Schemes of addresses of databases, and the modules that read from them (`source_of`)."""
 
 _JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')

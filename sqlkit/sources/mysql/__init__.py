@@ -18,13 +18,13 @@ that two columns have; SK118 a value that cannot be loaded.
 from __future__ import annotations
 
 import hashlib
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from sqlkit.errors import LostSourceError, SourceError, UsageError
+from sqlkit.sources.addresses import shortened
 from sqlkit.sources.base import NewTable, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.mysql.adapter import Naming, make_table
@@ -82,7 +82,7 @@ class MysqlSource:
                 f"{address.name}: name a table or a query, one of them",
                 hint=f"{EXAMPLE}, or {EXAMPLE.split('#')[0]} and --query 'select ...'",
             )
-        self.name = address.name if query is None else f"{address.name}: {_shortened(query)}"
+        self.name = address.name if query is None else f"{address.name}: {shortened(query)}"
         self.query = query
         self.null_invalid = null_invalid
         self.table: Table | None = None
@@ -389,8 +389,3 @@ class MysqlReader(BlockReader["Made | Content"]):
         if self._source.is_by_key:
             self._source.places[offset] = self._last
         return ResumePoint(offset, line, 0, _NOTHING)
-
-
-def _shortened(query: str, length: int = 100) -> str:
-    query = re.sub(r"\s+", " ", query).strip()
-    return query if len(query) <= length else query[:length] + "..."

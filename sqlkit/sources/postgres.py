@@ -1,0 +1,297 @@
+"""Tables and queries of another PostgreSQL: COPY there is COPY here, and nobody converts a value.
+
+What comes out of COPY is kept on disk until it is committed (`spool`), so that the load can go on
+after a failure of the target. The rows of one COPY are of one snapshot, and that cannot be had
+again: when the connection to the source is lost, the next attempt begins with its first row, and so
+does the next run after this one was killed (`is_live`, see `base.Source`).
+
+Only columns that are wanted are asked for.
+
+Errors (`SourceError`): SK101 the server refuses; SK102 no such table; SK111 a name that two columns
+have; 08006 (`LostSourceError`) the connection was lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from sqlkit.connection import connection_options
+from sqlkit.errors import LostSourceError, SourceError, SqlkitError, UsageError
+from sqlkit.sources.addresses import shortened
+from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
+from sqlkit.sources.blocks import Block, BlockReader
+from sqlkit.sources.copied import rows_of
+from sqlkit.sources.spool import Made, Spool
+from sqlkit.sources.text_rows import encode_columns, single_rows
+
+EXAMPLE = "postgresql://user@host/database#schema.table"
+
+TEXT = CopyFormat(format="text", delimiter="\t", null="\\N")
+"""What COPY writes when nobody says anything else."""
+
+_NOTHING = hashlib.sha256().hexdigest()
+_BLOCK = 1 << 20
+_SETTINGS = {
+    # As the target's types read it, whatever is set for the role.
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmloption": "content",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",  # while the target is busy
+}
+
+
+def source_of(text: str, query: str | None, *, null_invalid: bool = False) -> PostgresSource:
+    """The source that an address names. Raises UsageError."""
+    dsn, _, table = text.partition("#")
+    try:
+        said = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        # Without its text, which may hold a password.
+        raise UsageError(
+            "an address of PostgreSQL cannot be read", hint=f"Write {EXAMPLE}"
+        ) from None
+    host = said.get("host") or said.get("hostaddr") or "localhost"
+    port = f":{said['port']}" if said.get("port") else ""
+    name = f"postgresql://{host}{port}/{said.get('dbname') or ''}"
+    if (query is None) == (not table):
+        raise UsageError(
+            f"{name}: name a table or a query, one of them",
+            hint=f"{EXAMPLE}, or {EXAMPLE.split('#')[0]} and --query 'select ...'",
+        )
+    return PostgresSource(dsn, name, unquote(table) or None, query)
+
+
+class PostgresSource:
+    """A table, or the rows of a query. Use it for one load. Offsets count bytes of COPY."""
+
+    format = "postgresql"
+    reading: Mapping[str, Any] = MappingProxyType({})
+    passes_through = False
+    declares_columns = True
+    repeatable = True
+    can_reopen = True
+    is_live = True
+    size: int | None = None
+    row_count: int | None = None
+
+    def __init__(self, dsn: str, name: str, table: str | None, query: str | None) -> None:
+        said = name if table is None else f"{name}#{table}"
+        self.name = said if query is None else f"{said}: {shortened(query)}"
+        self.columns: tuple[str, ...] = ()
+        self.types: Mapping[str, str] = {}
+        self._dsn = dsn
+        self._table = table
+        self._query = query
+        self._connection: psycopg.Connection[Any] | None = None
+        self._was_connected = False
+        self._spool: Spool | None = None
+        self._begin_anew()
+
+    def __repr__(self) -> str:
+        return f"PostgresSource({self.name!r})"
+
+    def _begin_anew(self) -> None:
+        """What is read from now on may be another content than before."""
+        self._fingerprint = hashlib.sha256(uuid.uuid4().bytes).hexdigest()
+        self._is_lost = False
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def open(
+        self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
+    ) -> PostgresReader:
+        """Open it, or go on at a point that an earlier reader has given."""
+        if self._is_lost:
+            self._begin_anew()
+        if self._connection is None:
+            try:
+                self._connect()
+            except psycopg.Error as error:
+                raise self._known(error) from None
+        return PostgresReader(self, resume)
+
+    def _connect(self) -> None:
+        connection = psycopg.connect(
+            self._dsn, **(connection_options(self._dsn) | {"autocommit": False})
+        )
+        self._connection = connection
+        self._was_connected = True
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        for name, value in _SETTINGS.items():
+            connection.execute(
+                "select pg_catalog.set_config(name, %s, true) from pg_catalog.pg_settings "
+                "where pg_catalog.lower(name) = %s",
+                [value, name],
+            )
+        if self._table is not None:
+            # Whatever its case, as SQL reads it.
+            row = connection.execute(
+                "select pg_catalog.to_regclass(%s)::text", [self._table]
+            ).fetchone()
+            if row is None or row[0] is None:
+                raise SourceError("there is no such table", source=self.name, code="SK102")
+            self._from: sql.Composable = sql.SQL(row[0])  # quoted by the server
+        else:
+            assert self._query is not None
+            text = self._query.strip().rstrip(";")
+            self._from = sql.SQL("(\n{}\n) as sqlkit_query").format(sql.SQL(text))  # the caller's
+        cursor = connection.execute(sql.SQL("select * from {} limit 0").format(self._from))
+        assert cursor.description is not None
+        self.columns = tuple(column.name for column in cursor.description)
+        if len(set(self.columns)) < len(self.columns):
+            raise SourceError(
+                "names a column twice",
+                source=self.name,
+                code="SK111",
+                detail=", ".join(self.columns),
+                hint="Give each a name of its own: select a.id, b.id as b_id ...",
+            )
+        # Types of the source's own making are not there in the target.
+        found = connection.execute(
+            "select pg_catalog.format_type(t.oid, c.typmod), t.typnamespace = 'pg_catalog'"
+            "::regnamespace from unnest(%s::oid[], %s::integer[]) with ordinality "
+            "as c (oid, typmod, n) join pg_catalog.pg_type as t on t.oid = c.oid order by c.n",
+            [
+                [column.type_code for column in cursor.description],
+                [
+                    cursor.pgresult.fmod(n) if cursor.pgresult else -1
+                    for n in range(len(self.columns))
+                ],
+            ],
+        ).fetchall()
+        self.types = {
+            name: type_ if is_known else "text"
+            for name, (type_, is_known) in zip(self.columns, found, strict=True)
+        }
+
+    def spooled(self, wanted: Sequence[WantedColumn]) -> Spool:
+        """The rows, in blocks, each read once."""
+        if self._spool is None:
+            chunks = self._chunks([column.name for column in wanted])
+            self._spool = Spool(lambda line: next(chunks, None))
+        return self._spool
+
+    def _chunks(self, names: Sequence[str]) -> Iterator[Made]:
+        assert self._connection is not None
+        statement = sql.SQL("copy (select {} from {}) to stdout (encoding 'UTF8')").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), self._from
+        )
+        try:
+            with self._connection.cursor().copy(statement) as copy:
+                parts: list[bytes] = []
+                size = 0
+                for data in copy:
+                    parts.append(bytes(data))
+                    size += len(data)
+                    if size >= _BLOCK:
+                        yield Made(b"".join(parts), len(parts))
+                        parts, size = [], 0
+                if parts:
+                    yield Made(b"".join(parts), len(parts))
+        except psycopg.Error as error:
+            raise self._known(error) from None
+
+    def _known(self, error: psycopg.Error) -> SqlkitError:
+        """An error of the source's server, not to be mistaken for one of the target's."""
+        code = error.sqlstate
+        text = error.diag.message_primary or "the connection was lost"
+        if isinstance(error, psycopg.OperationalError) and (
+            code is None or code[:2] in ("08", "57")
+        ):
+            if self._was_connected:
+                self._is_lost = True
+                return LostSourceError(f"the connection was lost: {text}", source=self.name)
+            return SourceError(
+                "its server cannot be reached, or refuses the connection", source=self.name
+            )
+        return SourceError(
+            f"its server says: {text}",
+            source=self.name,
+            code="SK102" if code in ("42P01", "3F000", "3D000") else "SK101",
+            detail=code,
+            hint=error.diag.message_hint,
+        )
+
+    def head_sha256(self) -> str:
+        """As `fingerprint`."""
+        return self._fingerprint
+
+    def fingerprint(self) -> str:
+        """What only this snapshot has; nothing is read for it."""
+        if self._is_lost:
+            self._begin_anew()
+        return self._fingerprint
+
+    def version(self) -> None:
+        """There is none."""
+
+    def release(self) -> None:
+        """What is kept goes when the load is over: see `close`."""
+
+    def forget(self, offset: int) -> None:
+        """What stands before `offset` is committed."""
+        if self._spool is not None:
+            self._spool.forget_later(offset)
+
+    def close(self) -> None:
+        """The load is over."""
+        self._hang_up()
+
+
+class PostgresReader(BlockReader[Made]):
+    """A table or query, opened (see `base.Reader`)."""
+
+    copy_format = TEXT
+
+    def __init__(self, source: PostgresSource, resume: ResumePoint | None) -> None:
+        super().__init__(resume)
+        self._source = source
+        self.columns = source.columns
+        self.column_types = source.types
+
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the snapshot, once all of it was read."""
+        return self._source.fingerprint() if self.is_at_end else None
+
+    def sample(self, rows: int) -> list[tuple[str | None, ...]]:
+        """Nothing is to be found out: every column has its type."""
+        return []
+
+    def _blocks(
+        self,
+        wanted: tuple[WantedColumn, ...],
+        ignored: frozenset[str] | None,
+        piece_bytes: int,
+    ) -> Iterator[Block[Made]]:
+        return self._source.spooled(wanted).blocks(self._start)
+
+    def _rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
+        return block.content.data
+
+    def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
+        columns = list(zip(*rows_of(TEXT, block.content.data), strict=True))
+        return b"".join(single_rows(encode_columns(columns, wanted), block.line, wanted))
+
+    def _resume_at(self, offset: int, line: int) -> ResumePoint:
+        return ResumePoint(offset, line, 0, _NOTHING)
