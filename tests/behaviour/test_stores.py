@@ -73,7 +73,8 @@ def everything_kept(connection: psycopg.Connection) -> str:
     """All that the ledger holds, as text."""
     tables = connection.execute(
         "select format('select t::text from sqlkit.%I as t', c.relname) from pg_class as c "
-        "where c.relnamespace = 'sqlkit'::regnamespace and c.relkind = 'r'"
+        "where c.relnamespace = 'sqlkit'::regnamespace and c.relkind = 'r' "
+        "and c.relname <> 'alembic_version'"
     ).fetchall()
     return "\n".join(
         str(row[0]) for (query,) in tables for row in connection.execute(query.encode()).fetchall()
