@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,12 +54,13 @@ PathLike = str | os.PathLike[str]
 class Client:
     """Loads sources into tables of one database. Made by `sqlkit.connect`.
 
-    One load at a time: a client is not to be shared between tasks.
+    One load at a time: a client is not to be shared between tasks, and says so.
     """
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._fits = False
+        self._turn = threading.Lock()  # never waited for
 
     def load(
         self,
@@ -197,7 +199,8 @@ class Client:
                 source.prepare()
         loader = Loader(self._connections, options, progress, on_wait)
         try:
-            result = loader.load(found, into)
+            with self._alone():
+                result = loader.load(found, into)
             if conflicts == "report":
                 rules: list[Any] = self._ask(calls.rules_of, result.target)
                 told = {rule: self.detect_conflicts(rule) for rule in rules}
@@ -277,7 +280,8 @@ class Client:
             on_wait,
         )
         try:
-            return refresher.refresh(target, found, query, stage)
+            with self._alone():
+                return refresher.refresh(target, found, query, stage)
         finally:
             _close(found)
 
@@ -473,6 +477,19 @@ class Client:
                 return calls.settle_rejects(main, run_id, "dismissed", ids, None)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second load at the same time: it would take the connections of the first."""
+        if not self._turn.acquire(blocking=False):
+            raise UsageError(
+                "this client is at work on another load",
+                hint="A client loads one thing at a time: make one for each task or thread.",
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _main(self) -> Connection[Any]:
         """The connection that is asked, once it is known that package and schema fit together."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,13 @@ PathLike = str | os.PathLike[str]
 class AsyncClient:
     """Loads sources into tables of one database. Made by `sqlkit.aconnect`.
 
-    One load at a time: a client is not to be shared between tasks.
+    One load at a time: a client is not to be shared between tasks, and says so.
     """
 
     def __init__(self, connections: AsyncConnections) -> None:
         self._connections = connections
         self._fits = False
+        self._turn = threading.Lock()  # never waited for
 
     async def load(
         self,
@@ -195,7 +197,8 @@ class AsyncClient:
                 source.prepare()
         loader = AsyncLoader(self._connections, options, progress, on_wait)
         try:
-            result = await loader.load(found, into)
+            with self._alone():
+                result = await loader.load(found, into)
             if conflicts == "report":
                 rules: list[Any] = await self._ask(calls.rules_of, result.target)
                 told = {rule: await self.detect_conflicts(rule) for rule in rules}
@@ -275,7 +278,8 @@ class AsyncClient:
             on_wait,
         )
         try:
-            return await refresher.refresh(target, found, query, stage)
+            with self._alone():
+                return await refresher.refresh(target, found, query, stage)
         finally:
             _close(found)
 
@@ -477,6 +481,19 @@ class AsyncClient:
                 return await calls.settle_rejects(main, run_id, "dismissed", ids, None)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second load at the same time: it would take the connections of the first."""
+        if not self._turn.acquire(blocking=False):
+            raise UsageError(
+                "this client is at work on another load",
+                hint="A client loads one thing at a time: make one for each task or thread.",
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _main(self) -> AsyncConnection[Any]:
         """The connection that is asked, once it is known that package and schema fit together."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
 from sqlkit.errors import UsageError
 from sqlkit.sources.base import DescribedReader, NewTable, Reader
@@ -23,6 +26,30 @@ _TABLE_NAME = re.compile(rf"({_IDENTIFIER}\.)?{_IDENTIFIER}")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
+def _is_date(value: str) -> bool:
+    """True for a day that there is, or a time of one."""
+    try:
+        dt.date.fromisoformat(value[:10])
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_nested(value: str) -> bool:
+    """True for an object or array of JSON that jsonb takes."""
+    if not value.lstrip().startswith(("{", "[")) or "\\u0000" in value:
+        return False
+    try:
+        json.loads(value, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _is_bigint(value: str) -> bool:
     return bool(_INTEGER.fullmatch(value)) and -(2**63) <= int(value) < 2**63
 
@@ -37,10 +64,11 @@ _TYPES = (
     ("boolean", lambda value: bool(_BOOLEAN.fullmatch(value))),
     ("bigint", _is_bigint),
     ("numeric", _is_number),
-    ("date", lambda value: bool(_DATE.fullmatch(value))),
-    ("timestamp", lambda value: bool(_TIMESTAMP.fullmatch(value))),
-    ("timestamptz", lambda value: bool(_TIMESTAMPTZ.fullmatch(value))),
+    ("date", lambda value: bool(_DATE.fullmatch(value)) and _is_date(value)),
+    ("timestamp", lambda value: bool(_TIMESTAMP.fullmatch(value)) and _is_date(value)),
+    ("timestamptz", lambda value: bool(_TIMESTAMPTZ.fullmatch(value)) and _is_date(value)),
     ("uuid", lambda value: bool(_UUID.fullmatch(value))),
+    ("jsonb", _is_nested),
 )
 
 

@@ -61,7 +61,7 @@ from sqlkit.sources.base import (
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
-from sqlkit.ways_async import LOCK_TIMEOUT, AsyncWays
+from sqlkit.ways_async import LOCK_TIMEOUT, TOLD, AsyncWays
 
 BATCH_TAKEN = "SK402"
 
@@ -72,6 +72,18 @@ CREATE_HINT = (
 STAGE_GONE = ("42P01", "SK208")
 
 _USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
+
+
+TOLD_OF = (
+    "source",
+    "first_line",
+    "last_line",
+    "column_name",
+    "sqlstate",
+    "message",
+    "raw",
+)
+"""What a dry run tells of the rows that it refuses."""
 
 
 class _DryRunEnds(Exception):  # noqa: N818 - it carries a result out of a transaction
@@ -330,6 +342,7 @@ class AsyncLoader:
         if not self._is_whole:
             # Those who died in the meantime, and whose stages were in use until now.
             await calls.repair_runs(main, self._target.name)
+        rejects = await calls.rejects_of(main, self._run_id, limit=TOLD) if options.dry_run else []
         counted = await calls.counts_of(main, self._run_id)
         results: list[SourceResult] = []
         batches, rows = 0, RowCounts()
@@ -353,6 +366,7 @@ class AsyncLoader:
                 merge=tally.seconds_merge,
             ),
             ddl=self._ddl,
+            rejects=tuple({name: reject[name] for name in TOLD_OF} for reject in rejects),
             trimmed=(
                 await calls.count_trimmed(main, self._run_id) if options.conflicts == "trim" else 0
             ),

@@ -163,7 +163,12 @@ def _script_name(previous: str | None, version: str) -> str:
 def _connect_raw(dsn: str) -> psycopg.Connection:
     """A connection that prepares nothing, so that a transaction-pooling proxy may stand between."""
     try:
-        return psycopg.connect(dsn, prepare_threshold=None, application_name="sqlkit migrate")
+        return psycopg.connect(
+            dsn,
+            prepare_threshold=None,
+            application_name="sqlkit migrate",
+            client_encoding="utf8",
+        )
     except psycopg.OperationalError as error:
         raise DatabaseError(
             f"cannot connect: {str(error).strip()}",

@@ -75,6 +75,8 @@ class LoadResult:
     trimmed: int = 0  # times a row was cut, so that it overlaps no other
     conflicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What detection found afterwards, by rule: pairs_opened, pairs_open and their like."""
+    rejects: tuple[Mapping[str, Any], ...] = ()
+    """Of a dry run, the first refused rows with place and reason: the ledger keeps none of them."""
 
     @property
     def rows_per_second(self) -> float:

@@ -517,7 +517,7 @@ class EmbeddedServer:
         import psycopg
 
         maintenance = self.dsn.rsplit("/", 1)[0] + "/postgres"
-        with psycopg.connect(maintenance, autocommit=True) as connection:
+        with psycopg.connect(maintenance, autocommit=True, client_encoding="utf8") as connection:
             known = connection.execute(
                 "select from pg_database where datname = %s", [DATABASE]
             ).fetchone()
@@ -804,7 +804,10 @@ def ask(named: Named) -> Status:
     try:
         with (
             psycopg.connect(
-                named.dsn, autocommit=True, fallback_application_name=APPLICATION_NAME
+                named.dsn,
+                autocommit=True,
+                fallback_application_name=APPLICATION_NAME,
+                client_encoding="utf8",
             ) as connection,
             connection.transaction(),
         ):

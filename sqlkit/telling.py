@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from sqlkit.connection import in_source
 from sqlkit.results import LoadProgress, ProgressCallback, RowCounts
 from sqlkit.sources.base import Piece, Reader, Source
 
@@ -22,6 +25,10 @@ class _Read:
     def lines(self) -> int:
         """Those that were copied."""
         return 0 if self.first_line is None else self.last_line - self.first_line + 1
+
+
+SHOWN = 200
+"""How many characters of a refused row are shown."""
 
 
 @dataclass
@@ -94,3 +101,13 @@ class Teller:
                     rows_total=self.rows_total,
                 )
             )
+
+
+def describe_reject(reject: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Place and reason of a refused row, and below them its text; `names` are the source's."""
+    column, raw = reject["column_name"], reject["raw"]
+    where = f"column {in_source(column, names.get(column, column))}: " if column else ""
+    shown = raw if len(raw) <= SHOWN else raw[:SHOWN] + " ..."
+    return (
+        f"{reject['source']}, line {reject['first_line']}: {where}{reject['message']}\n    {shown}"
+    )

@@ -32,7 +32,7 @@ from sqlkit._acompat import Event, Lock, Task
 from sqlkit.batches import Batch, OpenSource, Screen, Taken
 from sqlkit.care import LIMIT_PASSED
 from sqlkit.columns import ColumnPlan
-from sqlkit.connection import from_copy, in_source
+from sqlkit.connection import from_copy
 from sqlkit.connections import Connections
 from sqlkit.copy import copy_statement, copying, insert, write
 from sqlkit.errors import RejectLimitError, SqlkitError
@@ -41,7 +41,8 @@ from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
 from sqlkit.screening import TEXT_COLUMNS, screen, screen_stage
 from sqlkit.sources.base import Piece, ResumePoint, Source
-from sqlkit.telling import Tally, Teller
+from sqlkit.sources.singly import NOT_IN_ENCODING
+from sqlkit.telling import Tally, Teller, describe_reject
 
 PIECE_BYTES = 4 << 20
 """Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
@@ -60,6 +61,9 @@ LOCK_TIMEOUT = "3s"
 
 TOLD = 20
 """How many refused rows an error lists."""
+
+MOST_TOLD = 10_000
+"""How many rows of a batch that is refused the ledger tells of (`merge_text_batch`)."""
 
 
 class _Abandoned(Exception):  # noqa: N818 - the error is the other stream's
@@ -659,25 +663,24 @@ class Ways:
         number = calls.count_told(main, self._run_id, opened.source_id)
         told = calls.rejects_of(main, self._run_id, limit=TOLD)
         names = opened.plan.names
-        lines = [
-            f"{reject['source']}, line {reject['first_line']}: "
-            + (f"column {in_source(column, names.get(column, column))}: " if column else "")
-            + f"{reject['message']}\n    {_shortened(reject['raw'])}"
-            for reject in told
-            for column in (reject["column_name"],)
-        ]
+        lines = [describe_reject(reject, names) for reject in told]
         if number > len(lines):
-            lines.append(f"and {number - len(lines):,} more: sqlkit rejects {self._run_id}")
+            least = "at least " if number >= MOST_TOLD else ""
+            lines.append(f"and {least}{number - len(lines):,} more: sqlkit rejects {self._run_id}")
         limits = []
         if options.reject_limit is not None:
             limits.append(f"{options.reject_limit:,}")
         if options.reject_share is not None:
             limits.append(f"{options.reject_share:.4g} of the rows")
+        hint = "Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%."
+        if any(reject["sqlstate"] == NOT_IN_ENCODING for reject in told):
+            hint = f"Name the encoding, say --encoding cp1255 or latin-1. If it is right: {hint}"
+        count = f"{number:,} {'row was' if number == 1 else 'rows were'}"
         return RejectLimitError(
-            f"{number:,} {'row was' if number == 1 else 'rows were'} refused and the limit is "
+            f"{'At least ' if number >= MOST_TOLD else ''}{count} refused and the limit is "
             f"{' or '.join(limits)}: nothing of the batch was kept",
             detail="\n".join(lines),
-            hint="Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%.",
+            hint=hint,
         )
 
     def drop_stages(self, main: Connection[Any]) -> None:
@@ -711,7 +714,3 @@ class Ways:
             first_line=first_line,
             columns=opened.plan.names,
         )
-
-
-def _shortened(raw: str, length: int = 200) -> str:
-    return raw if len(raw) <= length else raw[:length] + " ..."

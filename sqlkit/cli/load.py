@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sqlkit.cli.progress import ProgressLine, human_bytes
+from sqlkit.cli.progress import ProgressLine, human_bytes, printable
 from sqlkit.errors import UsageError
 from sqlkit.units import parse_bytes, parse_limit, parse_seconds
 
@@ -117,7 +117,8 @@ def load(
     retry_for: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="Wait so long for a lost server or a lock; 0 for not at all."
+            metavar="TIME",
+            help="Wait so long for a server that was lost and the like; 0 for not at all.",
         ),
     ] = "15m",
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
@@ -190,8 +191,22 @@ def load(
         print_result(result)
     if result.rows.rejected:
         if not as_json:
-            print(f"{result.rows.rejected:,} rows refused: sqlkit rejects {result.run_id}")
+            print_refused(result)
         raise typer.Exit(3)
+
+
+def print_refused(result: LoadResult) -> None:
+    """Say where refused rows are to be found; of a dry run, which has kept none, what they are."""
+    from sqlkit.telling import describe_reject
+
+    if result.run_id is not None:
+        print(f"{result.rows.rejected:,} rows refused: sqlkit rejects {result.run_id}")
+        return
+    print(f"{result.rows.rejected:,} rows refused:")
+    for reject in result.rejects:
+        print(printable(describe_reject(reject, {})))
+    if result.rows.rejected > len(result.rejects):
+        print(f"and {result.rows.rejected - len(result.rejects):,} more")
 
 
 def print_result(result: LoadResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -55,12 +56,13 @@ class ProgressLine:
         if not self._enabled or now - self._shown_at < self._every:
             return
         self._shown_at = now
-        text = describe(progress)
         if self._is_terminal:
+            # A line that wraps could not be written over.
+            text = describe(progress, shutil.get_terminal_size().columns - 1)
             self._stream.write("\r" + text.ljust(self._width))
             self._width = max(self._width, len(text))
         else:
-            self._stream.write(text + "\n")
+            self._stream.write(describe(progress) + "\n")
         self._stream.flush()
 
     def note(self, text: str) -> None:
@@ -72,11 +74,13 @@ class ProgressLine:
         self._stream.flush()
 
 
-def describe(progress: LoadProgress) -> str:
-    """One line: where, rows, bytes, rate, and the time left where the total is known."""
+def describe(progress: LoadProgress, width: int | None = None) -> str:
+    """One line: where, rows, bytes, rate, and the time left where the total is known.
+
+    In no more than `width` characters: the name of the source gives way first, from its left.
+    """
     rate = progress.rows / progress.seconds if progress.seconds else 0
     parts = [
-        printable(progress.source),
         progress.phase,
         f"{progress.rows:,} rows",
         human_bytes(progress.bytes_read),
@@ -85,14 +89,20 @@ def describe(progress: LoadProgress) -> str:
     if progress.bytes_total and progress.bytes_read:
         share = min(progress.bytes_read / progress.bytes_total, 1.0)
         left = progress.seconds * (1 - share) / share
-        parts[3] += f" of {human_bytes(progress.bytes_total)} ({share:.0%})"
+        parts[2] += f" of {human_bytes(progress.bytes_total)} ({share:.0%})"
         parts.append(f"{human_seconds(left)} left")
     elif progress.rows_total and progress.rows:
         share = min(progress.rows / progress.rows_total, 1.0)
         left = progress.seconds * (1 - share) / share
-        parts[2] += f" of {progress.rows_total:,} ({share:.0%})"
+        parts[1] += f" of {progress.rows_total:,} ({share:.0%})"
         parts.append(f"{human_seconds(left)} left")
-    return "  ".join(parts)
+    source, facts = printable(progress.source), "  ".join(parts)
+    if width is not None:
+        room = width - len(facts) - 2
+        if room < len(source):
+            source = "…" + source[len(source) - room + 1 :] if room > 1 else ""
+        return f"{source}  {facts}"[:width] if source else facts[:width]
+    return f"{source}  {facts}"
 
 
 def human_bytes(number: float) -> str:

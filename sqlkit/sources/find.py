@@ -15,6 +15,7 @@ import glob
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def find_sources(
 
     The order is the one given; the files of one pattern come in natural order (part2 before
     part10). Each file of a zip archive is a source by itself, named ``path!member``, in natural
-    order too. A path that exists is taken as it is even if it looks like a pattern.
+    order too; ``path!pattern`` names some of them. A path that exists is taken as it is even if it
+    looks like a pattern.
 
     The format is `format`, else what the name says (also before .gz and the like), else what the
     content looks like. Every source is checked to be a file that can be opened, so that a load
@@ -123,8 +125,9 @@ def find_sources(
     return [
         _source(file, format, dialect, whole, record, feed)
         for spec in specs
-        for path in _paths(spec)
-        for file in _files(path)
+        for place, members in (_in_archive(spec),)
+        for path in _paths(place)
+        for file in _files(path, members)
     ]
 
 
@@ -132,6 +135,12 @@ def _database_of(spec: str) -> str:
     """The scheme of an address of a database; empty if it is none."""
     scheme, found, _ = spec.partition("://")
     return scheme if found and scheme in _DATABASES else ""
+
+
+def _in_archive(spec: str) -> tuple[str, str | None]:
+    """Where to look, and which members of the archives there: ``path!pattern``."""
+    path, mark, members = spec.partition("!")
+    return (path, members) if mark and path and members and not _exists(spec) else (spec, None)
 
 
 def _paths(spec: str) -> list[str]:
@@ -158,7 +167,7 @@ def _exists(path: str) -> bool:
     return True
 
 
-def _files(path: str) -> Iterator[StoredFile]:
+def _files(path: str, members: str | None) -> Iterator[StoredFile]:
     file = StoredFile(path)
     if path == "-":
         yield file
@@ -167,14 +176,20 @@ def _files(path: str) -> Iterator[StoredFile]:
         from sqlkit.sources.remote import find_remote
 
         for remote in find_remote(path):
-            yield from _members(StoredFile(remote.name, remote=remote))
+            yield from _members(StoredFile(remote.name, remote=remote), members)
         return
     open_regular(path).close()  # says what is wrong with it
-    yield from _members(file)
+    yield from _members(file, members)
 
 
-def _members(file: StoredFile) -> Iterator[StoredFile]:
+def _members(file: StoredFile, pattern: str | None) -> Iterator[StoredFile]:
     if not file.is_zip():
+        if pattern is not None:
+            raise SourceError(
+                f"is no zip archive, so that there is no {pattern} in it",
+                source=file.name,
+                code="SK102",
+            )
         yield file
         return
     with file.open_zip() as archive:
@@ -182,6 +197,15 @@ def _members(file: StoredFile) -> Iterator[StoredFile]:
             (m.filename for m in archive.infolist() if _holds_rows(m.filename, m.external_attr)),
             key=natural,
         )
+    if pattern is not None and members:
+        members, there = [name for name in members if fnmatchcase(name, pattern)], members
+        if not members:
+            raise SourceError(
+                f"has no member that matches {pattern}",
+                source=file.name,
+                code="SK102",
+                hint=f"It holds {', '.join(there[:5])}{' ...' if len(there) > 5 else ''}.",
+            )
     if not members:
         raise SourceError("is a zip archive without files", source=file.name, code="SK102")
     for member in members:

@@ -469,6 +469,47 @@ def test_a_dry_run_leaves_nothing(
     assert real.rows == RowCounts(read=401, inserted=398, updated=1, unchanged=1, duplicates=1)
 
 
+def test_a_dry_run_tells_what_it_refuses(
+    dsn: str, item: str, write: Write, sqlkit: RunSqlkit
+) -> None:
+    path = write("bad.csv", HEADER, "1,one,1", "5,five,cheap", "6,six,dear")
+    with api.connect(dsn) as client:
+        result = client.load(path, into=item, dry_run=True, reject_limit=5)
+    assert [(told["first_line"], told["column_name"]) for told in result.rejects] == [
+        (3, "price"),
+        (4, "price"),
+    ]
+    done = sqlkit("load", path, "--into", item, "--dry-run", "--reject-limit", "5", "--dsn", dsn)
+    assert done.returncode == 3
+    assert "2 rows refused:" in done.stdout
+    assert "line 3: column price" in done.stdout
+    assert "5,five,cheap" in done.stdout
+    assert "None" not in done.stdout
+
+
+def test_a_client_does_one_load_at_a_time(dsn: str, item: str, write: Write) -> None:
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"id": 1, "name": "one", "price": 1}
+        with pytest.raises(api.UsageError, match="at work on another load"):
+            client.load(write("a.csv", HEADER, "2,two,2"), into=item)
+        yield {"id": 3, "name": "three", "price": 3}
+
+    with api.connect(dsn) as client:
+        assert client.load(rows(), into=item).rows.inserted == 2
+        assert client.load(write("b.csv", HEADER, "2,two,2"), into=item).rows.inserted == 1
+
+
+def test_a_file_in_another_encoding_is_told_so(dsn: str, item: str, tmp_path: Path) -> None:
+    path = tmp_path / "hebrew.csv"
+    path.write_bytes("id,name,price\n1,חלב,5\n".encode("cp1255"))
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError) as told:
+            client.load(path, into=item)
+        assert "--encoding cp1255" in (told.value.hint or "")
+        dialect = api.Dialect(encoding="cp1255")
+        assert client.load(path, into=item, dialect=dialect).rows.inserted == 1
+
+
 # Progress and results ---------------------------------------------------------------------------
 
 

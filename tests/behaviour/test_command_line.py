@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from sqlkit.cli import app
 from sqlkit.cli.app import COMMANDS
 from tests.conftest import Database, RunSqlkit
+from tests.servers import Server
 
 
 def test_help_lists_every_command_at_once(sqlkit: RunSqlkit) -> None:
@@ -136,3 +138,27 @@ def test_output_that_nobody_reads_is_no_error(database: Database) -> None:
         errors = process.stderr.read()
     assert process.returncode == 1
     assert errors == ""
+
+
+def test_a_database_in_no_encoding_is_one_in_utf8(
+    superuser: psycopg.Connection, server: Server, sqlkit: RunSqlkit, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,חלב\n", encoding="utf-8")
+    superuser.execute(
+        "create database no_encoding encoding 'SQL_ASCII' locale 'C' template template0"
+    )
+    try:
+        dsn = server.dsn("no_encoding")
+        for words in (
+            ("migrate", "up"),
+            ("status",),
+            ("load", "a.csv", "--into", "t", "--create", "--key", "id"),
+            ("runs",),
+            ("migrate", "verify"),
+        ):
+            done = sqlkit(*words, "--dsn", dsn)
+            assert done.returncode == 0, done.stderr
+        with psycopg.connect(dsn, client_encoding="utf8") as connection:
+            assert connection.execute("select name from t").fetchall() == [("חלב",)]
+    finally:
+        superuser.execute("drop database no_encoding with (force)")

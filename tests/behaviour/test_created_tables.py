@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 import sqlkit as api
+from sqlkit.infer import infer_type
 
 
 def tables(connection: psycopg.Connection) -> list[str]:
@@ -80,3 +81,39 @@ def test_whole_lines_are_jsonb(tmp_path: Path, connection: psycopg.Connection, d
     assert connection.execute("select doc from made").fetchall() == [({"a": 1},)]
     query = "select format_type(atttypid, atttypmod) from pg_attribute where attname = 'doc'"
     assert connection.execute(query).fetchall() == [("jsonb",)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["2026-02-28", "2024-02-29"], "date"),
+        (["2026-02-28", "2026-02-30"], "text"),
+        (["2026-02-30 10:00:00"], "text"),
+        (["2026-02-28T10:00:00+02:00"], "timestamptz"),
+        (['{"a": [1, 2]}', "[]", None], "jsonb"),
+        (["{1,2}"], "text"),
+        (['["\\u0000"]'], "text"),
+        (["[NaN]"], "text"),
+        (["[1]", "one"], "text"),
+    ],
+)
+def test_types_take_every_value_of_the_sample(values: list[str | None], expected: str) -> None:
+    assert infer_type(values) == expected
+
+
+def test_nested_json_becomes_jsonb(
+    tmp_path: Path, connection: psycopg.Connection, dsn: str
+) -> None:
+    path = tmp_path / "nested.jsonl"
+    path.write_text('{"id": 1, "tags": ["a", "b"]}\n{"id": 2, "tags": "none"}\n')
+    with api.connect(dsn) as client:
+        client.load(path, into="loose", create=True, policy="append")
+        path.write_text('{"id": 1, "tags": ["a", "b"]}\n{"id": 2, "tags": null}\n')
+        client.load(path, into="nested", create=True, policy="append")
+    types: dict[str, str] = dict(
+        connection.execute(
+            "select attrelid::regclass::text, atttypid::regtype::text from pg_attribute "
+            "where attname = 'tags' and attrelid in ('loose'::regclass, 'nested'::regclass)"
+        ).fetchall()
+    )
+    assert types == {"loose": "text", "nested": "jsonb"}

@@ -171,6 +171,28 @@ def test_each_file_of_a_zip_archive_is_a_source(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_members_of_an_archive_are_chosen_by_a_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a/1.csv", "a/2.csv", "README.txt"):
+            archive.writestr(name, "id\n1\n")
+    chosen = find_sources([f"{path}!a/*.csv"])
+    assert [source.name for source in chosen] == [f"{path}!a/1.csv", f"{path}!a/2.csv"]
+    assert [source.name for source in find_sources([f"{tmp_path}/*.zip!a/2.csv"])] == [
+        f"{path}!a/2.csv"
+    ]
+    with pytest.raises(SourceError, match="no member that matches b") as told:
+        find_sources([f"{path}!b*"])
+    assert "a/1.csv" in (told.value.hint or "")
+    plain = tmp_path / "plain.csv"
+    plain.write_text("id\n1\n")
+    with pytest.raises(SourceError, match="is no zip archive"):
+        find_sources([f"{plain}!a.csv"])
+    odd = tmp_path / "odd!name.csv"  # what exists is taken as it is
+    odd.write_text("id\n1\n")
+    assert [source.name for source in find_sources([str(odd)])] == [str(odd)]
+
+
 def test_zip_archives_without_files_or_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "t.zip"
     with zipfile.ZipFile(path, "w") as archive:
