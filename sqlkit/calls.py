@@ -994,6 +994,61 @@ def open_conflicts(connection: Connection[Any], rule: str) -> int:
     return found
 
 
+def foreign_servers(connection: Connection[Any]) -> list[dict[str, Any]]:
+    """The foreign servers by name, with their options, users and tables."""
+    rows = _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(s) order by s.name), '[]')::text "
+        "from sqlkit.foreign_server as s",
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+def merge_source(
+    connection: Connection[Any],
+    target: str,
+    source: str,
+    policy: str,
+    watermark: str | None,
+    since: str | None,
+    key: list[str] | None,
+    order_by: str | None,
+) -> RowCounts:
+    """Applies the rows of another relation to a target."""
+    row = _row(
+        connection,
+        "select m.* from sqlkit.merge_source(%s::regclass, %s::regclass, %s, %s::name, %s, "
+        "%s::name[], %s::name) as m",
+        target,
+        source,
+        policy,
+        watermark,
+        since,
+        key,
+        order_by,
+    )
+    return RowCounts(*row)
+
+
+def check_server(connection: Connection[Any], name: str) -> list[dict[str, Any]]:
+    """What reading a row of each of its tables comes to. Raises SK807."""
+    rows = _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(s)), '[]')::text "
+        "from sqlkit.check_server(%s) as s",
+        name,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+def drop_server(connection: Connection[Any], name: str) -> int:
+    """Drops a foreign server and its tables; how many. Raises SK807."""
+    found: int = _value(connection, "select sqlkit.drop_server(%s)", name)
+    return found
+
+
 def conflict_rules(connection: Connection[Any]) -> list[dict[str, Any]]:
     """The rules by name, each with the numbers of its conflicts."""
     rows = _value(

@@ -37,6 +37,7 @@ from sqlkit.transient import RETRY_FOR, WaitCallback
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
+    from sqlkit.foreign import ForeignServer
     from sqlkit.maintenance_plan import (
         MaintenanceOptions,
         MaintenanceOutcome,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from sqlkit.model import MaintenanceStep, Repaired
     from sqlkit.rejects import RejectFile
+    from sqlkit.results import RowCounts
     from sqlkit.sources.rows import RowsLike
 
 PathLike = str | os.PathLike[str]
@@ -561,6 +563,81 @@ class Client:
             main = self._main()
             with main.transaction():
                 return calls.flag_conflicts(main, rule, column)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def add_foreign_server(self, server: ForeignServer, password: str | None = None) -> list[str]:
+        """Make a foreign server, a user mapping for the current user, and its tables; these tables.
+
+        All of it or nothing. The password gets into the user mapping and nowhere else: it is in no
+        statement, so that no server logs it.
+
+        Raises UsageError, or SqlkitError with the SQLSTATE of what PostgreSQL says.
+        """
+        from sqlkit.fdw import add_server
+
+        try:
+            return add_server(self._main(), server, password)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def render_foreign_server(self, server: ForeignServer) -> str:
+        """The script that `add_foreign_server` would carry out."""
+        from sqlkit.fdw import render_server
+
+        try:
+            return render_server(self._main(), server)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def foreign_servers(self) -> list[dict[str, Any]]:
+        """The foreign servers of the database: wrapper, options, users, tables."""
+        return self._ask(calls.foreign_servers)
+
+    def check_foreign_server(self, name: str) -> list[dict[str, Any]]:
+        """Read a row of each of its tables: seconds, or error_code and message.
+
+        Raises SqlkitError: SK807 no such server.
+        """
+        return self._ask(calls.check_server, name)
+
+    def drop_foreign_server(self, name: str) -> int:
+        """Drop a foreign server, its user mappings and its tables; how many tables.
+
+        Raises SqlkitError: SK807 no such server, 2BP01 something uses one of the tables.
+        """
+        try:
+            main = self._main()
+            with main.transaction():
+                return calls.drop_server(main, name)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def merge_source(
+        self,
+        target: str,
+        source: str,
+        *,
+        policy: str = "update",
+        watermark: str | None = None,
+        since: str | None = None,
+        key: Sequence[str] | str | None = None,
+        order_by: str | None = None,
+    ) -> RowCounts:
+        """Apply the rows of another relation, a foreign table say, to a table; no row comes here.
+
+        Only columns that both have are read, and with `watermark`, a column that grows with each
+        change, only rows that have at least the greatest value there is in the target, or `since`.
+
+        Raises SqlkitError, with the SQLSTATE, for what PostgreSQL says.
+        """
+        try:
+            main = self._main()
+            with main.transaction():
+                names = None if key is None else list(_names(key) or ())
+                return calls.merge_source(
+                    main, target, source, policy, watermark, since, names, order_by
+                )
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 

@@ -35,6 +35,7 @@ from sqlkit.transient import RETRY_FOR, WaitCallback
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
+    from sqlkit.foreign import ForeignServer
     from sqlkit.maintenance_plan import (
         MaintenanceOptions,
         MaintenanceOutcome,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from sqlkit.model import MaintenanceStep, Repaired
     from sqlkit.rejects_async import RejectFile
+    from sqlkit.results import RowCounts
     from sqlkit.sources.rows import RowsLike
 
 PathLike = str | os.PathLike[str]
@@ -565,6 +567,83 @@ class AsyncClient:
             main = await self._main()
             async with main.transaction():
                 return await calls.flag_conflicts(main, rule, column)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def add_foreign_server(
+        self, server: ForeignServer, password: str | None = None
+    ) -> list[str]:
+        """Make a foreign server, a user mapping for the current user, and its tables; these tables.
+
+        All of it or nothing. The password gets into the user mapping and nowhere else: it is in no
+        statement, so that no server logs it.
+
+        Raises UsageError, or SqlkitError with the SQLSTATE of what PostgreSQL says.
+        """
+        from sqlkit.fdw_async import add_server
+
+        try:
+            return await add_server(await self._main(), server, password)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def render_foreign_server(self, server: ForeignServer) -> str:
+        """The script that `add_foreign_server` would carry out."""
+        from sqlkit.fdw_async import render_server
+
+        try:
+            return await render_server(await self._main(), server)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def foreign_servers(self) -> list[dict[str, Any]]:
+        """The foreign servers of the database: wrapper, options, users, tables."""
+        return await self._ask(calls.foreign_servers)
+
+    async def check_foreign_server(self, name: str) -> list[dict[str, Any]]:
+        """Read a row of each of its tables: seconds, or error_code and message.
+
+        Raises SqlkitError: SK807 no such server.
+        """
+        return await self._ask(calls.check_server, name)
+
+    async def drop_foreign_server(self, name: str) -> int:
+        """Drop a foreign server, its user mappings and its tables; how many tables.
+
+        Raises SqlkitError: SK807 no such server, 2BP01 something uses one of the tables.
+        """
+        try:
+            main = await self._main()
+            async with main.transaction():
+                return await calls.drop_server(main, name)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def merge_source(
+        self,
+        target: str,
+        source: str,
+        *,
+        policy: str = "update",
+        watermark: str | None = None,
+        since: str | None = None,
+        key: Sequence[str] | str | None = None,
+        order_by: str | None = None,
+    ) -> RowCounts:
+        """Apply the rows of another relation, a foreign table say, to a table; no row comes here.
+
+        Only columns that both have are read, and with `watermark`, a column that grows with each
+        change, only rows that have at least the greatest value there is in the target, or `since`.
+
+        Raises SqlkitError, with the SQLSTATE, for what PostgreSQL says.
+        """
+        try:
+            main = await self._main()
+            async with main.transaction():
+                names = None if key is None else list(_names(key) or ())
+                return await calls.merge_source(
+                    main, target, source, policy, watermark, since, names, order_by
+                )
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 

@@ -37,7 +37,7 @@ fi
 # 15 is the oldest version supported and comes from Debian 12; 16 to 18 come from PyPI. Another
 # release of Debian or Ubuntu brings another version: pgTAP's SQL from it serves all of them.
 choose() { # sets todo
-    local major
+    local major extension
     for major in 15 16 17 18 14; do
         if offered "postgresql-$major-pgtap"; then
             break
@@ -46,9 +46,11 @@ choose() { # sets todo
     local wanted=("postgresql-$major" "postgresql-$major-pgtap"
         libtap-parser-sourcehandler-pgtap-perl pgbouncer redis-server
         mariadb-server libmariadb-dev gcc pkg-config python3-dev)
-    if offered "postgresql-$major-plpgsql-check"; then
-        wanted+=("postgresql-$major-plpgsql-check")
-    fi
+    for extension in plpgsql-check mysql-fdw; do
+        if offered "postgresql-$major-$extension"; then
+            wanted+=("postgresql-$major-$extension")
+        fi
+    done
     mapfile -t todo < <(missing "${wanted[@]}")
 }
 

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="7195a278c814d803091a655d2131d4a0475f90fc8cdd22c5f95928e26806df5e",
+        sha256="9f0988976ed2899f8380ff1a30d3810bc56fc40b1f08f6261d8c33c22db847aa",
     )
 
 

@@ -73,6 +73,105 @@ comment on function sqlkit._duplicate_pairs(regclass, jsonb, jsonb, text) is
 'A query for the pairs of rows that rules of kind duplicate find among the rows t that meet a condition.';
 
 
+create or replace function sqlkit._tells_changes(p_relation regclass)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $tells_changes$
+declare
+    v_is_local boolean;
+    v_is_distributed boolean := false;
+    v_distributed regclass := to_regclass('pg_catalog.pg_dist_partition');
+begin
+    -- Rows of foreign and of distributed tables bear the transaction numbers of other servers.
+    select coalesce(bool_and(c.relkind in ('r', 'p', 'm')), false)
+    into v_is_local
+    from pg_class as c
+    where c.oid = p_relation or c.oid in (select t.relid from pg_partition_tree(p_relation) as t);
+    if v_distributed is not null then
+        execute format('select exists (select from %s where logicalrelid = $1)', v_distributed)
+        into v_is_distributed
+        using p_relation;
+    end if;
+    return v_is_local and not v_is_distributed;
+end;
+$tells_changes$;
+
+comment on function sqlkit._tells_changes(regclass) is
+'Whether the rows of a relation bear the numbers of this server''s transactions: those that wrote them.';
+
+
+create or replace function sqlkit._constant_values(
+    p_query text,
+    p_relation regclass,
+    p_column name,
+    p_most bigint
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $constant_values$
+declare
+    v_values text;
+    v_number bigint;
+begin
+    execute format(
+        'select array_agg(v.value)::text, count(*) from (select * from (%s) as v (value) limit %s) as v',
+        p_query, p_most + 1
+    )
+    into v_values, v_number;
+    if v_number > p_most then
+        return 'true';
+    end if;
+    return (
+        select format(
+            't.%I %s any (%L::%s[])',
+            a.attname,
+            sqlkit._operator(p_relation, a.attname, '='),
+            coalesce(v_values, '{}'),
+            format_type(a.atttypid, a.atttypmod)
+        )
+        from pg_attribute as a
+        where a.attrelid = p_relation and a.attname = p_column
+    );
+end;
+$constant_values$;
+
+comment on function sqlkit._constant_values(text, regclass, name, bigint) is
+'The condition that a column of rows t has one of the values of a query, as constants: a foreign server gets to see
+those, and no join with a local table. true if there are more than p_most.';
+
+
+create or replace function sqlkit._known_elsewhere(
+    p_relation regclass,
+    p_other regclass,
+    p_key name,
+    p_definition jsonb
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $known_elsewhere$
+begin
+    -- What the local table does not have cannot disagree with it, unless it may not be missing there.
+    if (p_definition ->> 'missing')::boolean or sqlkit._tells_changes(p_relation) or not sqlkit._tells_changes(p_other)
+    then
+        return 'true';
+    end if;
+    return sqlkit._constant_values(
+        format('select distinct o.%I from %s as o', p_key, sqlkit._table_name(p_other)), p_relation, p_key, 100000
+    );
+end;
+$known_elsewhere$;
+
+comment on function sqlkit._known_elsewhere(regclass, regclass, name, jsonb) is
+'For a rule of kind disagree: the condition under which a row t of a foreign table or view matters, since the local
+one of the rule has its key; true if that cannot be said.';
+
+
 create or replace function sqlkit._disagree_pairs(
     p_target regclass,
     p_other regclass,
@@ -95,8 +194,8 @@ return format(
             when o.is_there is null then jsonb_build_object('missing', %4$L::text)
             else %5$s
         end as facts
-    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s)) as t
-    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s)) as o on %10$s
+    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s) and %12$s) as t
+    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s) and %13$s) as o on %10$s
     where %11$s
     $query$,
     sqlkit._numbered_list(p_key, '%1$L::text, coalesce(t.k%2$s, o.k%2$s)'),
@@ -126,7 +225,9 @@ return format(
         when (p_definition ->> 'missing')::boolean then 't.is_there is null or o.is_there is null or '
         else 't.is_there and o.is_there and '
     end
-    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')'
+    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')',
+    sqlkit._known_elsewhere(p_target, p_other, (p_key ->> 0)::name, p_definition),
+    sqlkit._known_elsewhere(p_other, p_target, (p_key ->> 0)::name, p_definition)
 );
 
 comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, text) is

@@ -1,34 +1,5 @@
 -- Detection: what was touched is looked at, what is found is compared with what is known.
 
-create or replace function sqlkit._tells_changes(p_relation regclass)
-returns boolean
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $tells_changes$
-declare
-    v_is_local boolean;
-    v_is_distributed boolean := false;
-    v_distributed regclass := to_regclass('pg_catalog.pg_dist_partition');
-begin
-    -- Rows of foreign and of distributed tables bear the transaction numbers of other servers.
-    select coalesce(bool_and(c.relkind in ('r', 'p', 'm')), false)
-    into v_is_local
-    from pg_class as c
-    where c.oid = p_relation or c.oid in (select t.relid from pg_partition_tree(p_relation) as t);
-    if v_distributed is not null then
-        execute format('select exists (select from %s where logicalrelid = $1)', v_distributed)
-        into v_is_distributed
-        using p_relation;
-    end if;
-    return v_is_local and not v_is_distributed;
-end;
-$tells_changes$;
-
-comment on function sqlkit._tells_changes(regclass) is
-'Whether the rows of a relation bear the numbers of this server''s transactions: those that wrote them.';
-
-
 create or replace function sqlkit.mark_detection(p_rule text)
 returns jsonb
 language plpgsql
@@ -50,8 +21,16 @@ begin
     if sqlkit._type_of(v_target, v_rule.changed_by) = 'boolean'::regtype then
         return '{}'::jsonb;
     end if;
+    -- From the last mark on, so that a foreign server sends no more than what has changed.
     execute format(
-        'select jsonb_build_object(''watermark'', max(t.%I)::text) from %s as t', v_rule.changed_by, v_target
+        'select jsonb_build_object(''watermark'', coalesce(max(t.%1$I)::text, %3$L)) from %2$s as t%4$s',
+        v_rule.changed_by,
+        v_target,
+        v_rule.mark ->> 'watermark',
+        case
+            when v_rule.mark ->> 'watermark' is not null
+                then format(' where t.%I >= %L', v_rule.changed_by, v_rule.mark ->> 'watermark')
+        end
     )
     into v_mark;
     return v_mark;
@@ -228,7 +207,7 @@ begin
             cross join lateral (values (c.first_key), (c.second_key)) as v (key)
             cross join lateral jsonb_to_record(v.key) as w (%4$s)
             cross join lateral jsonb_to_record(c.resource) as q (%5$s)
-            left join %6$s as t on %7$s%8$s
+            left join (select t.* from %6$s as t where %13$s) as t on %7$s%8$s
             left join pg_temp.sqlkit_changed as s on %12$s
             where
                 c.conflict_rule_id = %9$s
@@ -253,7 +232,26 @@ begin
         p_rule.conflict_rule_id,
         p_rule.key_columns[1],
         case when p_rule.other is not null then format(' or o.%I is null', p_rule.key_columns[1]) end,
-        sqlkit._equal_list(v_target, v_key, 's.k%2$s', 'w.%1$I')
+        sqlkit._equal_list(v_target, v_key, 's.k%2$s', 'w.%1$I'),
+        case
+            when sqlkit._tells_changes(v_target) then 'true'
+            else (
+                select string_agg(
+                    sqlkit._constant_values(
+                        format(
+                            'select distinct w.%I from sqlkit.conflict as c '
+                            'cross join lateral (values (c.first_key), (c.second_key)) as v (key) '
+                            'cross join lateral jsonb_to_record(v.key) as w (%s) '
+                            'where c.conflict_rule_id = %s and c.gone_at is null',
+                            k.name, sqlkit._typed_list(v_target, v_key), p_rule.conflict_rule_id
+                        ),
+                        v_target, k.name, 100000
+                    ),
+                    ' and '
+                )
+                from unnest(p_rule.key_columns) as k (name)
+            )
+        end
     );
     drop table pg_temp.sqlkit_changed;
     analyze pg_temp.sqlkit_touched;
@@ -264,6 +262,40 @@ $find_touched$;
 comment on function sqlkit._find_touched(sqlkit.conflict_rule) is
 'Puts the resources that were touched since the last detection into pg_temp.sqlkit_touched; returns false, and makes
 nothing, if that cannot be told. Writes: the flags of the target, where the rule goes by a flag.';
+
+
+create or replace function sqlkit._touched_constants(p_rule sqlkit.conflict_rule)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $touched_constants$
+declare
+    v_target regclass := p_rule.target::regclass;
+begin
+    if sqlkit._tells_changes(v_target) then
+        return '';
+    end if;
+    return (
+        select coalesce(
+            string_agg(
+                ' and ' || sqlkit._constant_values(
+                    format('select distinct w.r%s from pg_temp.sqlkit_touched as w', k.position),
+                    v_target, k.name::name, 100000
+                ),
+                ''
+            ),
+            ''
+        )
+        from jsonb_array_elements_text(p_rule.definition -> 'resource') with ordinality as k (name, position)
+        where not coalesce(p_rule.definition -> 'normalised', '[]') ? k.name
+    );
+end;
+$touched_constants$;
+
+comment on function sqlkit._touched_constants(sqlkit.conflict_rule) is
+'Conditions, each after " and ", that name the resources of pg_temp.sqlkit_touched as constants, where rows come from
+elsewhere: through a view or from a foreign table.';
 
 
 create or replace function sqlkit.detect_conflicts(
@@ -326,7 +358,7 @@ begin
         v_filter := format(
             'exists (select from pg_temp.sqlkit_touched as w where %s)',
             sqlkit._equal_list(v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared)
-        );
+        ) || sqlkit._touched_constants(v_rule);
         v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
     end if;
 

@@ -50,6 +50,7 @@ COMMANDS = {
     "runs": Command("runs", "runs", "Show what was loaded, when, from where."),
     "rejects": Command("rejects", "rejects", "List, export, replay or dismiss refused rows."),
     "conflicts": Command("conflicts", "conflicts", "Find rows that contradict each other."),
+    "fdw": Command("fdw", "fdw", "Make, list, check and drop foreign servers."),
     "repair": Command("repair", "repair", "Put in order what dead programs left behind."),
     "watch": Command("watch", "watch", "Show what goes on, live."),
     "metrics": Command("metrics", "metrics", "Print or serve numbers for Prometheus."),

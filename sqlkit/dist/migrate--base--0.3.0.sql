@@ -3972,6 +3972,110 @@ are counted as rejected. Changes nothing, and may be called in a read-only trans
 Raises: SK201 if the target is no table, SK202, SK203 or SK204 for its key, SK206 unknown policy, SK207 nothing to
 order by; and what the types of the columns raise for bad values.';
 
+-- objects/45_merge_source.sql
+
+-- Merging from another relation: a foreign table, a view, any table. One statement, inside the database; of the
+-- source only the columns that the target has are asked for, and only the rows that may be new.
+
+create or replace function sqlkit._source_query(
+    p_target regclass,
+    p_source regclass,
+    p_watermark name,
+    p_since text
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $source_query$
+declare
+    v_columns name[];
+    v_since text := p_since;
+begin
+    select array_agg(t.attname order by t.attnum)
+    into v_columns
+    from pg_attribute as t
+    join pg_attribute as s
+        on s.attrelid = p_source and s.attname = t.attname and s.attnum > 0 and not s.attisdropped
+    where t.attrelid = p_target and t.attnum > 0 and not t.attisdropped and t.attgenerated = '';
+    if v_columns is null then
+        raise exception using
+            errcode = 'SK204',
+            message = 'source and target have no column in common',
+            detail = format('Target: %s; source: %s.', sqlkit._table_name(p_target), sqlkit._table_name(p_source)),
+            hint = 'Columns are matched by name: make a view of the source that has the names of the target.';
+    end if;
+    if p_watermark is not null then
+        perform sqlkit._refuse_columns(p_target, array[p_watermark]);
+        perform sqlkit._refuse_columns(p_source, array[p_watermark]);
+        if v_since is null then
+            execute format('select max(t.%I)::text from %s as t', p_watermark, sqlkit._table_name(p_target))
+            into v_since;
+        end if;
+    end if;
+    return format(
+        'select %s from %s as s%s',
+        sqlkit._column_list(v_columns, 's.%I'),
+        sqlkit._table_name(p_source),
+        -- As a constant: only that does a foreign server get to see. The last value is read again, since rows that
+        -- came later may have it too.
+        case
+            when v_since is not null
+                then format(
+                    ' where s.%I operator(pg_catalog.>=) %L::%s', p_watermark, v_since,
+                    (
+                        select format_type(a.atttypid, a.atttypmod)
+                        from pg_attribute as a
+                        where a.attrelid = p_source and a.attname = p_watermark
+                    )
+                )
+        end
+    );
+end;
+$source_query$;
+
+comment on function sqlkit._source_query(regclass, regclass, name, text) is
+'A query for the rows of a source that may be new to a target: of the columns that both have, from a watermark on.
+Raises: SK204 no column in common, or no such watermark.';
+
+
+create or replace function sqlkit.merge_source(
+    p_target regclass,
+    p_source regclass,
+    p_policy text default 'update',
+    p_watermark name default null,
+    p_since text default null,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_source$
+declare
+    v_counts sqlkit.row_counts;
+    v_stage regclass;
+begin
+    perform sqlkit._check_target(p_target);
+    v_stage := sqlkit.stage_query(
+        p_target, sqlkit._source_query(p_target, p_source, p_watermark, p_since), p_search_path => p_search_path
+    );
+    v_counts := sqlkit.merge_stage(v_stage, p_policy, p_key, p_order_by, p_search_path => p_search_path);
+    perform sqlkit.drop_stage(v_stage);
+    return v_counts;
+end;
+$merge_source$;
+
+comment on function sqlkit.merge_source(regclass, regclass, text, name, text, name[], name, text) is
+'Applies the rows of another relation, a foreign table say, to a target, and returns what became of them, as
+merge_stage() does. Of the source only the columns are read that the target has too, and with p_watermark, a column
+that grows with each change of a row, only rows that have at least the greatest value there is in the target, or
+p_since; a foreign server is told both. Rows that were committed late, with a lesser value, are missed.
+Writes: the target, sqlkit.run, sqlkit.batch, sqlkit.stage. Locks: SHARE ROW EXCLUSIVE on the target until commit,
+except for append. Raises: SK201 no table, SK204 no column in common or no such watermark, and what merge_stage()
+raises.';
+
 -- objects/50_reject.sql
 
 -- The careful way, second half: what is sound is merged, what is not is kept as rejects.
@@ -7066,6 +7170,105 @@ comment on function sqlkit._duplicate_pairs(regclass, jsonb, jsonb, text) is
 'A query for the pairs of rows that rules of kind duplicate find among the rows t that meet a condition.';
 
 
+create or replace function sqlkit._tells_changes(p_relation regclass)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $tells_changes$
+declare
+    v_is_local boolean;
+    v_is_distributed boolean := false;
+    v_distributed regclass := to_regclass('pg_catalog.pg_dist_partition');
+begin
+    -- Rows of foreign and of distributed tables bear the transaction numbers of other servers.
+    select coalesce(bool_and(c.relkind in ('r', 'p', 'm')), false)
+    into v_is_local
+    from pg_class as c
+    where c.oid = p_relation or c.oid in (select t.relid from pg_partition_tree(p_relation) as t);
+    if v_distributed is not null then
+        execute format('select exists (select from %s where logicalrelid = $1)', v_distributed)
+        into v_is_distributed
+        using p_relation;
+    end if;
+    return v_is_local and not v_is_distributed;
+end;
+$tells_changes$;
+
+comment on function sqlkit._tells_changes(regclass) is
+'Whether the rows of a relation bear the numbers of this server''s transactions: those that wrote them.';
+
+
+create or replace function sqlkit._constant_values(
+    p_query text,
+    p_relation regclass,
+    p_column name,
+    p_most bigint
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $constant_values$
+declare
+    v_values text;
+    v_number bigint;
+begin
+    execute format(
+        'select array_agg(v.value)::text, count(*) from (select * from (%s) as v (value) limit %s) as v',
+        p_query, p_most + 1
+    )
+    into v_values, v_number;
+    if v_number > p_most then
+        return 'true';
+    end if;
+    return (
+        select format(
+            't.%I %s any (%L::%s[])',
+            a.attname,
+            sqlkit._operator(p_relation, a.attname, '='),
+            coalesce(v_values, '{}'),
+            format_type(a.atttypid, a.atttypmod)
+        )
+        from pg_attribute as a
+        where a.attrelid = p_relation and a.attname = p_column
+    );
+end;
+$constant_values$;
+
+comment on function sqlkit._constant_values(text, regclass, name, bigint) is
+'The condition that a column of rows t has one of the values of a query, as constants: a foreign server gets to see
+those, and no join with a local table. true if there are more than p_most.';
+
+
+create or replace function sqlkit._known_elsewhere(
+    p_relation regclass,
+    p_other regclass,
+    p_key name,
+    p_definition jsonb
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $known_elsewhere$
+begin
+    -- What the local table does not have cannot disagree with it, unless it may not be missing there.
+    if (p_definition ->> 'missing')::boolean or sqlkit._tells_changes(p_relation) or not sqlkit._tells_changes(p_other)
+    then
+        return 'true';
+    end if;
+    return sqlkit._constant_values(
+        format('select distinct o.%I from %s as o', p_key, sqlkit._table_name(p_other)), p_relation, p_key, 100000
+    );
+end;
+$known_elsewhere$;
+
+comment on function sqlkit._known_elsewhere(regclass, regclass, name, jsonb) is
+'For a rule of kind disagree: the condition under which a row t of a foreign table or view matters, since the local
+one of the rule has its key; true if that cannot be said.';
+
+
 create or replace function sqlkit._disagree_pairs(
     p_target regclass,
     p_other regclass,
@@ -7088,8 +7291,8 @@ return format(
             when o.is_there is null then jsonb_build_object('missing', %4$L::text)
             else %5$s
         end as facts
-    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s)) as t
-    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s)) as o on %10$s
+    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s) and %12$s) as t
+    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s) and %13$s) as o on %10$s
     where %11$s
     $query$,
     sqlkit._numbered_list(p_key, '%1$L::text, coalesce(t.k%2$s, o.k%2$s)'),
@@ -7119,7 +7322,9 @@ return format(
         when (p_definition ->> 'missing')::boolean then 't.is_there is null or o.is_there is null or '
         else 't.is_there and o.is_there and '
     end
-    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')'
+    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')',
+    sqlkit._known_elsewhere(p_target, p_other, (p_key ->> 0)::name, p_definition),
+    sqlkit._known_elsewhere(p_other, p_target, (p_key ->> 0)::name, p_definition)
 );
 
 comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, text) is
@@ -7537,35 +7742,6 @@ Writes: sqlkit.conflict_rule, sqlkit.conflict, sqlkit.conflict_event. Raises: SK
 
 -- Detection: what was touched is looked at, what is found is compared with what is known.
 
-create or replace function sqlkit._tells_changes(p_relation regclass)
-returns boolean
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $tells_changes$
-declare
-    v_is_local boolean;
-    v_is_distributed boolean := false;
-    v_distributed regclass := to_regclass('pg_catalog.pg_dist_partition');
-begin
-    -- Rows of foreign and of distributed tables bear the transaction numbers of other servers.
-    select coalesce(bool_and(c.relkind in ('r', 'p', 'm')), false)
-    into v_is_local
-    from pg_class as c
-    where c.oid = p_relation or c.oid in (select t.relid from pg_partition_tree(p_relation) as t);
-    if v_distributed is not null then
-        execute format('select exists (select from %s where logicalrelid = $1)', v_distributed)
-        into v_is_distributed
-        using p_relation;
-    end if;
-    return v_is_local and not v_is_distributed;
-end;
-$tells_changes$;
-
-comment on function sqlkit._tells_changes(regclass) is
-'Whether the rows of a relation bear the numbers of this server''s transactions: those that wrote them.';
-
-
 create or replace function sqlkit.mark_detection(p_rule text)
 returns jsonb
 language plpgsql
@@ -7587,8 +7763,16 @@ begin
     if sqlkit._type_of(v_target, v_rule.changed_by) = 'boolean'::regtype then
         return '{}'::jsonb;
     end if;
+    -- From the last mark on, so that a foreign server sends no more than what has changed.
     execute format(
-        'select jsonb_build_object(''watermark'', max(t.%I)::text) from %s as t', v_rule.changed_by, v_target
+        'select jsonb_build_object(''watermark'', coalesce(max(t.%1$I)::text, %3$L)) from %2$s as t%4$s',
+        v_rule.changed_by,
+        v_target,
+        v_rule.mark ->> 'watermark',
+        case
+            when v_rule.mark ->> 'watermark' is not null
+                then format(' where t.%I >= %L', v_rule.changed_by, v_rule.mark ->> 'watermark')
+        end
     )
     into v_mark;
     return v_mark;
@@ -7765,7 +7949,7 @@ begin
             cross join lateral (values (c.first_key), (c.second_key)) as v (key)
             cross join lateral jsonb_to_record(v.key) as w (%4$s)
             cross join lateral jsonb_to_record(c.resource) as q (%5$s)
-            left join %6$s as t on %7$s%8$s
+            left join (select t.* from %6$s as t where %13$s) as t on %7$s%8$s
             left join pg_temp.sqlkit_changed as s on %12$s
             where
                 c.conflict_rule_id = %9$s
@@ -7790,7 +7974,26 @@ begin
         p_rule.conflict_rule_id,
         p_rule.key_columns[1],
         case when p_rule.other is not null then format(' or o.%I is null', p_rule.key_columns[1]) end,
-        sqlkit._equal_list(v_target, v_key, 's.k%2$s', 'w.%1$I')
+        sqlkit._equal_list(v_target, v_key, 's.k%2$s', 'w.%1$I'),
+        case
+            when sqlkit._tells_changes(v_target) then 'true'
+            else (
+                select string_agg(
+                    sqlkit._constant_values(
+                        format(
+                            'select distinct w.%I from sqlkit.conflict as c '
+                            'cross join lateral (values (c.first_key), (c.second_key)) as v (key) '
+                            'cross join lateral jsonb_to_record(v.key) as w (%s) '
+                            'where c.conflict_rule_id = %s and c.gone_at is null',
+                            k.name, sqlkit._typed_list(v_target, v_key), p_rule.conflict_rule_id
+                        ),
+                        v_target, k.name, 100000
+                    ),
+                    ' and '
+                )
+                from unnest(p_rule.key_columns) as k (name)
+            )
+        end
     );
     drop table pg_temp.sqlkit_changed;
     analyze pg_temp.sqlkit_touched;
@@ -7801,6 +8004,40 @@ $find_touched$;
 comment on function sqlkit._find_touched(sqlkit.conflict_rule) is
 'Puts the resources that were touched since the last detection into pg_temp.sqlkit_touched; returns false, and makes
 nothing, if that cannot be told. Writes: the flags of the target, where the rule goes by a flag.';
+
+
+create or replace function sqlkit._touched_constants(p_rule sqlkit.conflict_rule)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $touched_constants$
+declare
+    v_target regclass := p_rule.target::regclass;
+begin
+    if sqlkit._tells_changes(v_target) then
+        return '';
+    end if;
+    return (
+        select coalesce(
+            string_agg(
+                ' and ' || sqlkit._constant_values(
+                    format('select distinct w.r%s from pg_temp.sqlkit_touched as w', k.position),
+                    v_target, k.name::name, 100000
+                ),
+                ''
+            ),
+            ''
+        )
+        from jsonb_array_elements_text(p_rule.definition -> 'resource') with ordinality as k (name, position)
+        where not coalesce(p_rule.definition -> 'normalised', '[]') ? k.name
+    );
+end;
+$touched_constants$;
+
+comment on function sqlkit._touched_constants(sqlkit.conflict_rule) is
+'Conditions, each after " and ", that name the resources of pg_temp.sqlkit_touched as constants, where rows come from
+elsewhere: through a view or from a foreign table.';
 
 
 create or replace function sqlkit.detect_conflicts(
@@ -7863,7 +8100,7 @@ begin
         v_filter := format(
             'exists (select from pg_temp.sqlkit_touched as w where %s)',
             sqlkit._equal_list(v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared)
-        );
+        ) || sqlkit._touched_constants(v_rule);
         v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
     end if;
 
@@ -11586,6 +11823,185 @@ comment on function sqlkit.collect_metrics() is
 'The numbers that a monitoring system keeps, named and labelled as Prometheus wants them: sqlkit metrics prints them.
 Writes: nothing. Locks: none. Raises: nothing.';
 
+-- objects/90_fdw.sql
+
+-- Foreign servers: made by a script that a template gives, looked at, tried, dropped.
+
+create or replace function sqlkit._map_user(p_server name, p_options jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $map_user$
+declare
+    v_options text;
+    v_code text;
+    v_message text;
+    v_hint text;
+begin
+    select string_agg(format('%I %L', o.key, o.value), ', ')
+    into v_options
+    from (
+        select
+            d.key,
+            d.value
+        from jsonb_each_text(p_options) as d
+        union all
+        select
+            s.option_name,
+            s.secret
+        from pg_temp.sqlkit_secret as s
+    ) as o;
+    execute format('create user mapping for current_user server %I options (%s)', p_server, v_options);
+exception
+    -- Whatever it is, it is raised anew: the context of the error, which goes to the log, has the statement.
+    when others then
+        get stacked diagnostics v_code = returned_sqlstate, v_message = message_text, v_hint = pg_exception_hint;
+        raise exception using errcode = v_code, message = v_message, hint = v_hint;
+end;
+$map_user$;
+
+comment on function sqlkit._map_user(name, jsonb) is
+'Makes a user mapping for the current user, with options and with what pg_temp.sqlkit_secret holds, so that a password
+is in no statement that a server might log. Raises: what PostgreSQL says, without the statement.';
+
+
+create or replace view sqlkit.foreign_server as
+select
+    s.srvname as name,
+    w.fdwname as wrapper,
+    pg_get_userbyid(s.srvowner) as owner,
+    coalesce(
+        (
+            select jsonb_object_agg(o.option_name, o.option_value)
+            from pg_options_to_table(s.srvoptions) as o
+        ),
+        '{}'
+    ) as options,
+    coalesce(
+        (
+            select array_agg(m.usename::text order by m.usename)
+            from pg_user_mappings as m
+            where m.srvid = s.oid
+        ),
+        '{}'
+    ) as users,
+    coalesce(
+        (
+            select array_agg(t.ftrelid::regclass::text order by t.ftrelid::regclass::text)
+            from pg_foreign_table as t
+            where t.ftserver = s.oid
+        ),
+        '{}'
+    ) as tables,
+    obj_description(s.oid, 'pg_foreign_server') as comment
+from pg_foreign_server as s
+join pg_foreign_data_wrapper as w on w.oid = s.srvfdw;
+
+comment on view sqlkit.foreign_server is
+'Foreign servers with their options (no passwords: those are in user mappings), who has a user mapping, and their
+tables.';
+
+
+create or replace function sqlkit._find_server(p_server name)
+returns oid
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $find_server$
+declare
+    v_server oid;
+begin
+    select s.oid
+    into v_server
+    from pg_foreign_server as s
+    where s.srvname = p_server;
+    if not found then
+        raise exception using
+            errcode = 'SK807',
+            message = format('there is no foreign server %I', p_server),
+            detail = format(
+                'Servers: %s.',
+                coalesce((select string_agg(s.srvname, ', ' order by s.srvname) from pg_foreign_server as s), '-')
+            ),
+            hint = 'Make one with sqlkit fdw add.';
+    end if;
+    return v_server;
+end;
+$find_server$;
+
+comment on function sqlkit._find_server(name) is 'The foreign server of a name. Raises: SK807 if there is none.';
+
+
+create or replace function sqlkit.check_server(p_server name)
+returns table (relation text, seconds double precision, error_code text, message text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $check_server$
+declare
+    v_server oid := sqlkit._find_server(p_server);
+    v_start timestamptz;
+begin
+    for relation in
+        select sqlkit._table_name(t.ftrelid::regclass) as name
+        from pg_foreign_table as t
+        where t.ftserver = v_server
+        order by name
+    loop
+        v_start := clock_timestamp();
+        error_code := null;
+        message := null;
+        begin
+            -- All columns, so that one that is there no more, or of another type, is told.
+            execute format('select row(t.*) from %s as t limit 1', relation);
+        exception
+            when others then
+                get stacked diagnostics error_code = returned_sqlstate, message = message_text;
+        end;
+        seconds := extract(epoch from clock_timestamp() - v_start);
+        return next;
+    end loop;
+end;
+$check_server$;
+
+comment on function sqlkit.check_server(name) is
+'Reads a row of each table of a foreign server: how long that took, or what is wrong (null: nothing).
+Raises: SK807 no such server.';
+
+
+create or replace function sqlkit.drop_server(p_server name)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $drop_server$
+declare
+    v_server oid := sqlkit._find_server(p_server);
+    v_tables text[];
+    v_user text;
+begin
+    select array_agg(sqlkit._table_name(t.ftrelid::regclass) order by t.ftrelid)
+    into v_tables
+    from pg_foreign_table as t
+    where t.ftserver = v_server;
+    if v_tables is not null then
+        execute format('drop foreign table %s', array_to_string(v_tables, ', '));
+    end if;
+    for v_user in
+        select case when m.umuser = 0 then 'public' else quote_ident(m.usename) end
+        from pg_user_mappings as m
+        where m.srvid = v_server
+    loop
+        execute format('drop user mapping for %s server %I', v_user, p_server);
+    end loop;
+    execute format('drop server %I', p_server);
+    return coalesce(cardinality(v_tables), 0);
+end;
+$drop_server$;
+
+comment on function sqlkit.drop_server(name) is
+'Drops a foreign server with its tables and user mappings, and returns how many tables that were; nothing else that
+uses them is dropped.
+Locks: ACCESS EXCLUSIVE on the tables. Raises: SK807 no such server, 2BP01 if a view, say, uses one of the tables.';
+
 -- objects/95_grant.sql.j2
 
 -- What the roles may do, from grants.toml. Roles are optional: those that the server does not have
@@ -11645,6 +12061,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'run_speed'),
             ('sqlkit_reader', 'select', 'table', 'slow_batch'),
             ('sqlkit_reader', 'select', 'table', 'dead_rows'),
+            ('sqlkit_reader', 'select', 'table', 'foreign_server'),
             ('sqlkit_reader', 'select', 'table', 'storage'),
             ('sqlkit_reader', 'select', 'table', 'open_reject'),
             ('sqlkit_reader', 'select', 'table', 'waiting_lock'),
@@ -11694,6 +12111,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'run_speed'),
             ('sqlkit_loader', 'select', 'table', 'slow_batch'),
             ('sqlkit_loader', 'select', 'table', 'dead_rows'),
+            ('sqlkit_loader', 'select', 'table', 'foreign_server'),
             ('sqlkit_loader', 'select', 'table', 'storage'),
             ('sqlkit_loader', 'select', 'table', 'open_reject'),
             ('sqlkit_loader', 'select', 'table', 'waiting_lock'),
@@ -11773,6 +12191,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_compared_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_pairs'),
+            ('sqlkit_loader', 'execute', 'routine', '_constant_values'),
             ('sqlkit_loader', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_copied_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_count_repeated'),
@@ -11796,6 +12215,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_find_incoming'),
             ('sqlkit_loader', 'execute', 'routine', '_find_met'),
             ('sqlkit_loader', 'execute', 'routine', '_find_rule'),
+            ('sqlkit_loader', 'execute', 'routine', '_find_server'),
             ('sqlkit_loader', 'execute', 'routine', '_find_touched'),
             ('sqlkit_loader', 'execute', 'routine', '_find_unmet'),
             ('sqlkit_loader', 'execute', 'routine', '_finish_swap'),
@@ -11817,7 +12237,9 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_loader', 'execute', 'routine', '_key_match'),
             ('sqlkit_loader', 'execute', 'routine', '_key_or_none'),
+            ('sqlkit_loader', 'execute', 'routine', '_known_elsewhere'),
             ('sqlkit_loader', 'execute', 'routine', '_lock_alone'),
+            ('sqlkit_loader', 'execute', 'routine', '_map_user'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
@@ -11851,6 +12273,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_settled_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_source_query'),
             ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
@@ -11858,6 +12281,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_threshold'),
+            ('sqlkit_loader', 'execute', 'routine', '_touched_constants'),
             ('sqlkit_loader', 'execute', 'routine', '_trimmed_interval'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate_obstacles'),
@@ -11876,6 +12300,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_loader', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_loader', 'execute', 'routine', 'check_reject_limit'),
+            ('sqlkit_loader', 'execute', 'routine', 'check_server'),
             ('sqlkit_loader', 'execute', 'routine', 'check_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
@@ -11890,6 +12315,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'describe_target'),
             ('sqlkit_loader', 'execute', 'routine', 'detect_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'drop_rule'),
+            ('sqlkit_loader', 'execute', 'routine', 'drop_server'),
             ('sqlkit_loader', 'execute', 'routine', 'drop_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'drop_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
@@ -11914,6 +12340,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'merge_checked_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_checked_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_screened_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_source'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'note_memory'),
@@ -11957,6 +12384,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'run_speed'),
             ('sqlkit_admin', 'select', 'table', 'slow_batch'),
             ('sqlkit_admin', 'select', 'table', 'dead_rows'),
+            ('sqlkit_admin', 'select', 'table', 'foreign_server'),
             ('sqlkit_admin', 'select', 'table', 'storage'),
             ('sqlkit_admin', 'select', 'table', 'open_reject'),
             ('sqlkit_admin', 'select', 'table', 'waiting_lock'),
@@ -12036,6 +12464,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_compared_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_pairs'),
+            ('sqlkit_admin', 'execute', 'routine', '_constant_values'),
             ('sqlkit_admin', 'execute', 'routine', '_constraint_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_copied_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_count_repeated'),
@@ -12059,6 +12488,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_find_incoming'),
             ('sqlkit_admin', 'execute', 'routine', '_find_met'),
             ('sqlkit_admin', 'execute', 'routine', '_find_rule'),
+            ('sqlkit_admin', 'execute', 'routine', '_find_server'),
             ('sqlkit_admin', 'execute', 'routine', '_find_touched'),
             ('sqlkit_admin', 'execute', 'routine', '_find_unmet'),
             ('sqlkit_admin', 'execute', 'routine', '_finish_swap'),
@@ -12080,7 +12510,9 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_key_expressions'),
             ('sqlkit_admin', 'execute', 'routine', '_key_match'),
             ('sqlkit_admin', 'execute', 'routine', '_key_or_none'),
+            ('sqlkit_admin', 'execute', 'routine', '_known_elsewhere'),
             ('sqlkit_admin', 'execute', 'routine', '_lock_alone'),
+            ('sqlkit_admin', 'execute', 'routine', '_map_user'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
@@ -12114,6 +12546,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_settled_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_source_query'),
             ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
@@ -12121,6 +12554,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_threshold'),
+            ('sqlkit_admin', 'execute', 'routine', '_touched_constants'),
             ('sqlkit_admin', 'execute', 'routine', '_trimmed_interval'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate_obstacles'),
@@ -12139,6 +12573,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_admin', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_admin', 'execute', 'routine', 'check_reject_limit'),
+            ('sqlkit_admin', 'execute', 'routine', 'check_server'),
             ('sqlkit_admin', 'execute', 'routine', 'check_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
@@ -12153,6 +12588,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'describe_target'),
             ('sqlkit_admin', 'execute', 'routine', 'detect_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'drop_rule'),
+            ('sqlkit_admin', 'execute', 'routine', 'drop_server'),
             ('sqlkit_admin', 'execute', 'routine', 'drop_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'drop_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),
@@ -12177,6 +12613,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'merge_checked_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_checked_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_screened_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_source'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'note_memory'),
@@ -12205,6 +12642,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'conflict_summary'),
             ('sqlkit_admin', 'insert', 'table', 'dead_rows'),
             ('sqlkit_admin', 'insert', 'table', 'deployment'),
+            ('sqlkit_admin', 'insert', 'table', 'foreign_server'),
             ('sqlkit_admin', 'insert', 'table', 'maintenance'),
             ('sqlkit_admin', 'insert', 'table', 'open_reject'),
             ('sqlkit_admin', 'insert', 'table', 'refresh_threshold'),
@@ -12222,6 +12660,7 @@ begin
             ('sqlkit_admin', 'update', 'table', 'conflict_summary'),
             ('sqlkit_admin', 'update', 'table', 'dead_rows'),
             ('sqlkit_admin', 'update', 'table', 'deployment'),
+            ('sqlkit_admin', 'update', 'table', 'foreign_server'),
             ('sqlkit_admin', 'update', 'table', 'maintenance'),
             ('sqlkit_admin', 'update', 'table', 'open_reject'),
             ('sqlkit_admin', 'update', 'table', 'refresh_threshold'),
@@ -12243,6 +12682,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'conflict_summary'),
             ('sqlkit_admin', 'delete', 'table', 'dead_rows'),
             ('sqlkit_admin', 'delete', 'table', 'deployment'),
+            ('sqlkit_admin', 'delete', 'table', 'foreign_server'),
             ('sqlkit_admin', 'delete', 'table', 'lookup'),
             ('sqlkit_admin', 'delete', 'table', 'maintenance'),
             ('sqlkit_admin', 'delete', 'table', 'open_reject'),

@@ -253,13 +253,13 @@ def skewed(visits: psycopg.Connection) -> psycopg.Connection:
 
 
 def test_parts_make_the_very_same_as_the_whole(
-    skewed: psycopg.Connection, database: Database
+    skewed: psycopg.Connection, superuser: psycopg.Connection, database: Database
 ) -> None:
     """Row by row, when conflicts come, change and go; and no resource is two parts'."""
     detect(skewed, full=True)
     whole = known(skewed)
     assert len(whole) > 4000
-    skewed.execute("delete from sqlkit.conflict")
+    superuser.execute("delete from sqlkit.conflict")
     with api.connect(database.dsn) as client:
         client.detect_conflicts("r", full=True, workers=3)
     assert known(skewed) == whole
@@ -276,7 +276,7 @@ def test_parts_make_the_very_same_as_the_whole(
     assert min(parts["pairs_opened"], parts["pairs_changed"], parts["pairs_closed"]) > 0
     assert known(skewed) == whole
 
-    skewed.execute("delete from sqlkit.conflict")
+    superuser.execute("delete from sqlkit.conflict")
     owned: list[object] = []
     for part in range(1, 9):
         with skewed.transaction(force_rollback=True):
@@ -288,12 +288,12 @@ def test_parts_make_the_very_same_as_the_whole(
 
 
 def test_a_resource_that_takes_long_holds_up_no_other(
-    skewed: psycopg.Connection, database: Database
+    skewed: psycopg.Connection, superuser: psycopg.Connection, database: Database
 ) -> None:
     """One part never gets on: all others are done meanwhile, by the other worker."""
     detect(skewed, full=True)
     whole = known(skewed)
-    skewed.execute("delete from sqlkit.conflict")
+    superuser.execute("delete from sqlkit.conflict")
     part_of = (
         "1 + mod(hash_record_extended(row((resource ->> 'carer')::integer), 0)"
         " & 9223372036854775807, 8)"

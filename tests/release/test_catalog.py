@@ -46,6 +46,7 @@ TEMPORARY = (
     "create temporary table sqlkit_staged (sqlkit_line bigint)",
     "create temporary table sqlkit_told"
     " (sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text)",
+    "create temporary table sqlkit_secret (option_name text, secret text)",
     "create temporary table sqlkit_met (first_row bigint, second_row bigint)",
     "create temporary table sqlkit_yielded (sqlkit_row bigint, other_row bigint,"
     " is_refused boolean, span text)",
