@@ -7,7 +7,18 @@ from enum import IntFlag
 LIMIT_PASSED = "SK301"
 
 ROW_CLASSES = ("22", "23", "27", "44", "54")
-ROW_CODES = ("P0001", "42601", "0A000", "SK107", "SK114", "SK115", "SK116", "SK117", "SK118")
+ROW_CODES = (
+    "P0001",
+    "42601",
+    "0A000",
+    "SK107",
+    "SK112",
+    "SK114",
+    "SK115",
+    "SK116",
+    "SK117",
+    "SK118",
+)
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
 triggers that raise, values of little languages such as tsvector, lines that are no JSON object."""
 

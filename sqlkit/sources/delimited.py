@@ -199,6 +199,7 @@ class DelimitedReader:
         self._used = 0  # of `_ahead`
         self._offset = 0  # of what comes next
         self._line = 1
+        self._broken_lines: dict[int, str] = {}  # why, by where they begin
         self._open_line = False  # the last record may lack the end of its line
 
         head = self._read_head()
@@ -454,6 +455,15 @@ class DelimitedReader:
         all columns in their own order: COPY is told which is which. Memory stays within a few
         times a piece; a record may have up to 64 MiB.
         """
+        yield from self._pieces(wanted, piece_bytes)
+
+    def _pieces(
+        self, wanted: Sequence[WantedColumn], piece_bytes: int, *, keeps_broken: bool = False
+    ) -> Iterator[Piece]:
+        """The pieces; with `keeps_broken` a line whose quotes make no sense is one by itself.
+
+        Why they make none is in `_broken_lines` then. Without, such a line is an error.
+        """
         if tuple(column.name for column in wanted) != self.columns:
             raise ValueError("a delimited file delivers all its columns, in its own order")
         chunk = max(1, min(CHUNK, piece_bytes))
@@ -461,23 +471,40 @@ class DelimitedReader:
         text = b""
         ended = False
         while not ended:
-            if more := self._take(max(chunk, len(text))):
-                text += more
-                run, cut = self._cut(text)
-            else:
-                ended = True
-                run, cut = self._cut_last(text)
+            more = self._take(max(chunk, len(text)))
+            text += more
+            ended = not more
+            reason = None
+            try:
+                run, cut = self._cut_last(text) if ended else self._cut(text)
+            except BrokenQuotes as error:
+                if not keeps_broken:
+                    raise self._broken(error, text, 0, self._line) from None
+                ended = False  # there is more, in `text`
+                run, cut = self._grammar.prepare(text, error.offset) if error.offset else (b"", 0)
+                if not cut and more and self._eol not in text and len(text) < MAX_RECORD:
+                    continue  # its line is yet to come
+                if not cut:
+                    reason = error.reason
+                    run = text[: text.find(self._eol) + 1] or text
+                    cut = len(run)
+            if reason is not None and piece.runs:
+                yield self._made(piece)
+                piece = _PieceInMaking(self._offset, self._line)
             if cut:
-                line_end = self._grammar.first_line_end(run)
+                line_end = self._grammar.first_line_end(run) if reason is None else b""
                 if not piece.agrees_with(line_end):
                     yield self._made(piece)
                     piece = _PieceInMaking(self._offset, self._line)
                 piece.add(run, line_end)
+                if reason is not None:
+                    self._broken_lines[piece.start] = reason
                 self._offset += cut
                 self._line += text.count(self._eol, 0, cut)
                 self._open_line = not text.endswith(self._eol, 0, cut)
                 text = text[cut:]
-            if piece.runs and (ended or self._offset - piece.start >= piece_bytes):
+            is_full = self._offset - piece.start >= piece_bytes
+            if piece.runs and (ended or is_full or reason is not None):
                 made = self._made(piece)
                 del run
                 yield made
@@ -493,13 +520,16 @@ class DelimitedReader:
         """The same pieces with the records one by one, malformed ones too: see `singly`."""
         codec = self.codec
         rows = DelimitedRows(self.copy_format, len(self.columns), codec)
-        for piece in self.pieces(wanted, piece_bytes, ignored):
+        for piece in self._pieces(wanted, piece_bytes, keeps_broken=True):
             began = time.perf_counter()
             data = b"".join(self._singly(piece, rows, codec))
             yield replace(piece, data=data, seconds=piece.seconds + time.perf_counter() - began)
 
     def _singly(self, piece: Piece, rows: DelimitedRows, codec: str) -> Iterator[bytes]:
         grammar, data = self._grammar, piece.data
+        if broken := self._broken_line(piece, rows, codec):
+            yield broken
+            return
         end = grammar.first_line_end(data) or grammar.eol
         suspect = not _is_storable(data, codec)
         quoted = bool(grammar.quote) and grammar.quote in data
@@ -510,6 +540,15 @@ class DelimitedReader:
                 yield rows.good(first, last, raw, end)
             else:
                 yield rows.bad(first, last, raw, bad, end)
+
+    def _broken_line(self, piece: Piece, rows: DelimitedRows, codec: str) -> bytes:
+        """The row that says so, if a piece is a line whose quotes make no sense."""
+        reason = self._broken_lines.pop(piece.start, None)
+        if reason is None:
+            return b""
+        raw = _without_line_end(piece.data, self._grammar.eol)
+        bad = BadRecord(MALFORMED, reason)
+        return rows.bad(piece.first_line, piece.first_line, raw, bad, self._grammar.eol)
 
     def _fault(self, raw: bytes, codec: str, *, suspect: bool) -> BadRecord | None:
         """Why a record is no row, if it is none; its encoding is looked at where it is suspect."""
@@ -536,14 +575,17 @@ class DelimitedReader:
         """The same pieces, each with the records that may be bad: see `screen`."""
         codec = self.codec
         rows = DelimitedRows(self.copy_format, len(self.columns), codec)
-        for piece in self.pieces(wanted, piece_bytes, ignored):
+        for piece in self._pieces(wanted, piece_bytes, keeps_broken=True):
             began = time.perf_counter()
             screening = self._screening(piece, rows, codec, sieve)
             seconds = piece.seconds + time.perf_counter() - began
-            yield replace(screening, piece=replace(piece, seconds=seconds))
+            yield replace(screening, piece=replace(screening.piece, seconds=seconds))
 
     def _screening(self, piece: Piece, rows: DelimitedRows, codec: str, sieve: Sieve) -> Screening:
         grammar, data = self._grammar, piece.data
+        if broken := self._broken_line(piece, rows, codec):
+            # No row is left of it.
+            return Screening(replace(piece, data=b""), {}, broken, list, _no_place)
         line_end = grammar.first_line_end(data) or grammar.eol
         is_storable = _is_storable(data, codec)
         is_simple = self._is_simple(data)
@@ -627,12 +669,9 @@ class DelimitedReader:
         if cut:
             run, cut = grammar.prepare(text, cut)
         if not cut:
-            try:
-                grammar.explain(text, 0)
-                if len(text) >= MAX_RECORD:
-                    grammar.explain(text, 0, final=True, within=f" within {MAX_RECORD >> 20} MiB")
-            except BrokenQuotes as error:
-                raise self._broken(error, text, 0, self._line) from None
+            grammar.explain(text, 0)
+            if len(text) >= MAX_RECORD:
+                grammar.explain(text, 0, final=True, within=f" within {MAX_RECORD >> 20} MiB")
             if len(text) >= MAX_RECORD:
                 raise SourceError(
                     f"the record that begins here is longer than {MAX_RECORD >> 20} MiB",
@@ -660,10 +699,7 @@ class DelimitedReader:
             return b"", 0
         if self._eol == b"\n" and text.endswith(b"\r"):
             text = text[:-1] + b"\n"  # the file was cut between \r and \n
-        try:
-            return self._grammar.prepare_last(text), len(text)
-        except BrokenQuotes as error:
-            raise self._broken(error, text, 0, self._line) from None
+        return self._grammar.prepare_last(text), len(text)
 
     def _broken(self, error: BrokenQuotes, text: bytes, start: int, line: int) -> SourceError:
         return SourceError(
@@ -686,6 +722,10 @@ def _lines(data: bytes, eol: bytes) -> list[bytes]:
 def _without_line_end(record: bytes, eol: bytes) -> bytes:
     record = record.removesuffix(eol)
     return record.removesuffix(b"\r") if eol == b"\n" else record
+
+
+def _no_place(row: int) -> tuple[int, int, bytes]:
+    raise IndexError(row)
 
 
 def _is_storable(data: bytes, codec: str) -> bool:

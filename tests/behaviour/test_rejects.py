@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -56,6 +57,7 @@ class Bad:
 BAD = {
     "too few fields": Bad("7,short", None, "22P04", "2 fields where there should be 9"),
     "too many fields": Bad("7,a,1,red,5,,1,,,,", None, "22P04", "11 fields"),
+    "quotes without sense": Bad('7,"a"b"c",1,red,5,,1,,', None, "22P04", "another quote"),
     "an empty line": Bad("", None, "22P04", "the line is empty"),
     "not in the encoding": Bad("7,\udcff,1,red,5,,1,,", None, "22021", "not utf-8"),
     "a NUL": Bad("7,a\0b,1,red,5,,1,,", None, "22021", "NUL"),
@@ -137,6 +139,25 @@ def test_a_bad_row_is_kept_and_its_neighbours_are_loaded(
     ids = connection.execute("select array_agg(id order by id), max(name) from part").fetchone()
     assert ids is not None
     assert ids[0] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_bytes": 10}, {"policy": "append", "workers": 3}])
+def test_a_quote_that_is_never_closed_costs_one_line(
+    options: dict[str, Any], make: Make, part: str, connection: psycopg.Connection, dsn: str
+) -> None:
+    bad = '7,"open,1,red,5,,1,,'
+    path = make("parts.csv", [*ABOVE, bad, "8,a,1,,,,,,", "9,b,1,,,,,,"])
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError) as caught:
+            client.load(path, into=part, **options)
+        assert "line 5: a quote is opened and never closed" in (caught.value.detail or "")
+        result = client.load(path, into=part, reject_limit=1, **options)
+    assert result.rows.rejected == 1
+    assert [row[1:] for row in rejects_of(connection, result.run_id)] == [
+        (5, 5, bad, None, "22P04", "a quote is opened and never closed")
+    ]
+    ids = connection.execute("select array_agg(id order by id) from part").fetchone()
+    assert ids == ([1, 2, 3, 8, 9],)
 
 
 @pytest.mark.oldest_and_newest

@@ -80,6 +80,7 @@ MALFORMED: dict[str, dict[str, tuple[Callable[[int], bytes], str]]] = {
         "an empty line": (lambda _: b"", "22P04"),
         "not in the encoding": (lambda number: b"%d,\xff,1,red,5,,1,," % number, "22021"),
         "a NUL": (lambda number: b"%d,a\0b,1,red,5,,1,," % number, "22021"),
+        "quotes without sense": (lambda number: b'%d,"a"b"c",1,,,,,,' % number, "22P04"),
     },
     "jsonl": {
         "no JSON": (lambda number: b'{"id": %d' % number, "22P04"),
