@@ -87,6 +87,7 @@ class Client:
         create: bool = False,
         workers: int = 2,
         use_copy: bool = True,
+        strategy: str = "auto",
         batch_bytes: int | None = None,
         atomic: bool = False,
         dry_run: bool = False,
@@ -128,8 +129,10 @@ class Client:
         of a table that ``sqlkit.create_raw_table()``, or `create`, has made: policy, key and names
         of columns have no meaning then. See `transform` for what may become of them.
 
-        `workers` streams COPY at once; without `use_copy` plain INSERTs of many rows are used in
-        its place, which is there to be compared with. `batch_bytes` (decoded) are committed at a
+        `workers` streams COPY at once. The `strategy` says how rows get there, with the same
+        result: auto as it fits the source and the table; insert by plain INSERTs of many rows (as
+        without `use_copy`), to be compared with; copy by one stream; stage never straight into the
+        table; parallel by two streams at least. `batch_bytes` (decoded) are committed at a
         time; by default as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all
         sources are committed together; with `dry_run`, everything is done and rolled back. A source
         that was loaded before is skipped, unless `again`.
@@ -172,6 +175,7 @@ class Client:
             create=create,
             workers=workers,
             use_copy=use_copy,
+            strategy=strategy,
             batch_bytes=batch_bytes,
             atomic=atomic,
             dry_run=dry_run,

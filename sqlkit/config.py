@@ -39,7 +39,8 @@ from pydantic_core import PydanticCustomError
 
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
-from sqlkit.options import POLICIES
+from sqlkit.options import CONFLICTS, POLICIES
+from sqlkit.options import STRATEGIES as LOAD_STRATEGIES
 from sqlkit.refresh import STRATEGIES
 from sqlkit.sources.base import Dialect
 from sqlkit.sources.feeds import FEEDS
@@ -241,6 +242,15 @@ class Refresh(_Model):
     max_delete: RowLimit = Limit(None, 0.1)
 
 
+class Performance(_Model):
+    """How rows get to the server. The result is the same."""
+
+    enabled: bool = Field(
+        default=True, description="False: the plain reference way, one stream of INSERTs."
+    )
+    strategy: Annotated[str, *_one_of(LOAD_STRATEGIES)] = "auto"
+
+
 class Transform(_Model):
     """Rows are made by a SELECT in a template, of the rows of another table that changed."""
 
@@ -280,6 +290,9 @@ class Table(_Model):
     create: bool = False
     reject_limit: RowLimit = Limit(0, None)
     workers: Annotated[int, Field(ge=1, le=64)] = 2
+    performance: Performance = Performance()
+    conflicts: Annotated[str, *_one_of(CONFLICTS)] | None = None
+    null_invalid: bool = False
     batch_bytes: ByteCount | None = None
     atomic: bool = False
     retry_for: Duration = RETRY_FOR
@@ -658,6 +671,9 @@ _TAKES_ROWS = (
     "record",
     "feed",
     "workers",
+    "performance",
+    "conflicts",
+    "null_invalid",
     "batch_bytes",
 )
 

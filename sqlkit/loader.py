@@ -112,7 +112,7 @@ class Loader:
         self._options = options
         self._on_wait = on_wait
         self._patience = Patience(options.retry_for)
-        self._streams = min(options.workers, connections.max_streams)
+        self._streams = min(options.streams, connections.max_streams)
         self._started = time.monotonic()
         self._tally = Tally()
         self._teller = Teller(progress, self._tally)

@@ -12,6 +12,10 @@ from sqlkit.transient import RETRY_FOR
 if TYPE_CHECKING:
     from sqlkit.sources.base import Source
 
+STRATEGIES = ("auto", "insert", "copy", "stage", "parallel")
+"""How rows get to the server: what fits best, plain INSERTs into a stage, one stream of COPY,
+always through stages, or two streams at least. The result is the same."""
+
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
 CONFLICTS = ("report", "reject", "trim")
 
@@ -31,6 +35,7 @@ class LoadOptions:
     create: bool = False
     workers: int = 2
     use_copy: bool = True
+    strategy: str = "auto"
     batch_bytes: int | None = None
     atomic: bool = False
     dry_run: bool = False
@@ -64,6 +69,12 @@ class LoadOptions:
                 f"policy {self.policy} does not order by a column",
                 hint="Leave --order-by out, or use --policy newer.",
             )
+        if self.strategy not in STRATEGIES:
+            raise UsageError(
+                f"there is no strategy {self.strategy!r}",
+                code="SK209",
+                hint=f"One of {', '.join(STRATEGIES)}.",
+            )
         if self.workers < 1:
             raise UsageError("workers must be at least 1")
         if self.batch_bytes is not None and self.batch_bytes < 1:
@@ -94,6 +105,23 @@ class LoadOptions:
                 hint="Leave --dry-run out, or see what --conflicts reject would refuse.",
             )
 
+    @property
+    def may_copy(self) -> bool:
+        """Whether rows may get to the server by COPY."""
+        return self.use_copy and self.strategy != "insert"
+
+    @property
+    def may_go_straight(self) -> bool:
+        """Whether rows may get into the target without a stage."""
+        return self.may_copy and self.strategy != "stage"
+
+    @property
+    def streams(self) -> int:
+        """How many streams there may be."""
+        if self.strategy == "copy":
+            return 1
+        return max(2, self.workers) if self.strategy == "parallel" else self.workers
+
     def as_recorded(self) -> dict[str, Any]:
         """What the ledger keeps of them: those that were given."""
         found: dict[str, Any] = {
@@ -103,6 +131,7 @@ class LoadOptions:
             "left_out": list(self.left_out),
             "rest": self.rest,
             "raw": self.raw,
+            "strategy": None if self.strategy == "auto" else self.strategy,
             "batch_bytes": self.batch_bytes,
             "atomic": self.atomic,
             "again": self.again,

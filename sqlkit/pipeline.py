@@ -260,7 +260,7 @@ def connections_of(project: Project, name: str) -> int:
     table = project.tables[name]
     if table.transform is not None:
         return 2
-    return 4 if table.refresh is not None else 2 + table.workers
+    return 4 if table.refresh is not None else 2 + max(2, table.workers)
 
 
 async def _do_table(project: Project, name: str, *, again: bool, full_refresh: bool) -> TableReport:
@@ -331,10 +331,13 @@ async def _do_rows(
         feed=table.feed,
         raw=table.raw,
         create=table.create,
-        workers=table.workers,
+        workers=table.workers if table.performance.enabled else 1,
+        strategy=table.performance.strategy if table.performance.enabled else "insert",
         batch_bytes=table.batch_bytes,
         atomic=table.atomic,
         again=again,
+        conflicts=table.conflicts,
+        null_invalid=table.null_invalid,
         reject_limit=table.reject_limit.rows,
         reject_share=table.reject_limit.share,
         retry_for=table.retry_for,

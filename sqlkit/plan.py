@@ -282,16 +282,26 @@ class _Planning:
         table = self._table
         if table.refresh is not None:
             return _refreshed(table)
+        performance = table.performance
+        chosen = performance.strategy if performance.enabled else "insert"
+        if chosen in ("insert", "stage"):
+            word = "INSERT" if chosen == "insert" else "COPY"
+            return Strategy(
+                f"{word} into stages, one join, only differences are written",
+                f"performance says {chosen if performance.enabled else 'so: it is not enabled'}",
+                _NOBODY_WAITS if table.policy == "append" else _WRITERS_WAIT,
+            )
+        workers = {"copy": 1, "parallel": max(2, table.workers)}.get(chosen, table.workers)
         is_guarded = target.has_row_triggers or target.has_rules or target.row_security
         appends = table.policy == "append" and plan.is_direct and not is_guarded
         if (
             appends
             and target.rows_are_independent
-            and table.workers > 1
+            and workers > 1
             and not (table.atomic or table.batch_bytes)
         ):
             return Strategy(
-                f"COPY into the table by {table.workers} streams at once",
+                f"COPY into the table by {workers} streams at once",
                 "policy append, and no index or trigger makes rows wait for each other",
                 _NOBODY_WAITS,
             )
@@ -308,7 +318,7 @@ class _Planning:
         if appends:
             why = "policy append looks at no key"
             return Strategy("COPY into the table by one stream", why, _NOBODY_WAITS)
-        streams = f"by {table.workers} streams" if table.workers > 1 else "by one stream"
+        streams = f"by {workers} streams" if workers > 1 else "by one stream"
         return Strategy(
             f"COPY into stages {streams}, one join, only differences are written",
             why,

@@ -136,7 +136,7 @@ class AsyncWays:
         self._tally = tally
         self._teller = teller
         self._is_whole = is_whole  # all is part of one transaction, which others cannot look into
-        self._streams = min(options.workers, connections.max_streams)
+        self._streams = min(options.streams, connections.max_streams)
         self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
         self._useless_stages: list[str] = []
         self._batch_number = 0
@@ -214,7 +214,7 @@ class AsyncWays:
         return (
             self._options.policy == "append"
             and opened.plan.is_direct
-            and self._options.use_copy
+            and self._options.may_go_straight
             and not (target.has_row_triggers or target.has_rules or target.row_security)
         )
 
@@ -230,7 +230,6 @@ class AsyncWays:
             and self._target.rows_are_independent
             and self._streams > 1
             and options.batch_bytes is None
-            and options.use_copy
             and not self._commits_whole(opened.source)
             and not (options.atomic or options.dry_run or self._connections.is_single)
         )
@@ -325,7 +324,7 @@ class AsyncWays:
             or self._connections.is_single
             or options.dry_run
             or options.policy == "fill"
-            or not options.use_copy
+            or not options.may_go_straight
             or self._tally.rows.inserted
         ):
             return False
@@ -538,7 +537,7 @@ class AsyncWays:
         statement = copy_statement(stage, opened.plan.staged, format, freeze=freeze)
         cursor = connection.cursor()
         try:
-            if not self._options.use_copy:
+            if not self._options.may_copy:
                 return await insert_async(cursor, stage, opened.plan.staged, format, piece.data)
             async with copying_async(cursor, statement) as copy:
                 await write_async(copy, format.head + piece.data + format.tail)

@@ -97,6 +97,9 @@ def load(
     ] = "refuse",
     create: Annotated[bool, typer.Option(help="Make the table from inferred types.")] = False,
     workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
+    strategy: Annotated[
+        str, typer.Option(help="How rows get there: auto, insert, copy, stage or parallel.")
+    ] = "auto",
     batch_bytes: Annotated[
         str | None,
         typer.Option(metavar="N", help="Decoded bytes a commit, such as 256MB. Default: by size."),
@@ -174,6 +177,7 @@ def load(
             null_invalid=invalid == "null",
             create=create,
             workers=workers,
+            strategy=strategy,
             batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),
             atomic=atomic,
             dry_run=dry_run,

@@ -1,0 +1,94 @@
+"""Strategies: however rows get to the table, what is there afterwards is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import sqlkit as package
+from sqlkit.options import STRATEGIES
+from sqlkit.results import RowCounts
+from tests.conftest import RunSqlkit
+
+TABLE = "id int primary key, name text, price numeric(10, 2)"
+
+
+def rows(first: int, last: int, price: int) -> str:
+    # More than one piece: every stream gets some, and an empty table is filled bare.
+    text = "x" * 100
+    return "".join(f"{n},{text}{n % 7},{price}\n" for n in range(first, last))
+
+
+def test_all_end_alike(connection: psycopg.Connection, dsn: str, tmp_path: Path) -> None:
+    files = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    head = "id,name,price\n"
+    files[0].write_text(head + rows(0, 60_000, 1) + rows(5, 9, 2))
+    files[1].write_text(head + rows(30_000, 61_000, 1) + rows(10, 20, 3) + rows(100, 200, 1))
+    outcomes: dict[str, tuple[list[RowCounts], list[object]]] = {}
+    for strategy in STRATEGIES:
+        connection.execute("drop table if exists item")
+        connection.execute(f"create table item ({TABLE})")
+        with package.connect(dsn) as client:
+            results = [
+                client.load(file, into="item", strategy=strategy, again=True) for file in files
+            ]
+            (run,) = connection.execute(
+                "select options ->> 'strategy' from sqlkit.run order by run_id desc limit 1"
+            ).fetchall()
+        assert run == (None if strategy == "auto" else strategy,)
+        content = connection.execute(
+            "select count(*), md5(string_agg(t::text, ',' order by id)) from item as t"
+        ).fetchall()
+        outcomes[strategy] = ([result.rows for result in results], list(content))
+    reference = outcomes.pop("insert")
+    assert reference[0][0].duplicates == 4
+    assert reference[0][1].updated == 10
+    for strategy, outcome in outcomes.items():
+        assert outcome == reference, strategy
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_appending_ends_alike(
+    connection: psycopg.Connection, dsn: str, tmp_path: Path, strategy: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("id,name,price\n" + rows(0, 5_000, 1))
+    connection.execute("create table item (id int, name text, price numeric(10, 2))")
+    with package.connect(dsn) as client:
+        result = client.load(file, into="item", policy="append", strategy=strategy)
+    assert result.rows.inserted == 5_000
+    assert connection.execute("select count(distinct id) from item").fetchall() == [(5_000,)]
+
+
+def test_a_project_says_which(
+    connection: psycopg.Connection,
+    dsn: str,
+    tmp_path: Path,
+    sqlkit: RunSqlkit,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    connection.execute(f"create table item ({TABLE})")
+    for number, (performance, way, why) in enumerate(
+        (
+            ("{strategy: stage}", "COPY into stages, one join", "performance says stage"),
+            ("{enabled: false}", "INSERT into stages, one join", "it is not enabled"),
+        )
+    ):
+        (tmp_path / "a.csv").write_text(f"id,name,price\n1,a,{number}\n")
+        text = f"tables: {{item: {{source: a.csv, performance: {performance}}}}}"
+        (tmp_path / "sqlkit.yml").write_text(text)
+        (table,) = json.loads(sqlkit("plan", "--json").stdout)["tables"]
+        assert table["strategy"]["way"].startswith(way)
+        assert why in table["strategy"]["why"]
+        done = sqlkit("run", "--json")
+        assert done.returncode == 0, done.stderr
+    (last,) = connection.execute(
+        "select options ->> 'strategy' from sqlkit.run order by run_id desc limit 1"
+    ).fetchall()
+    assert last == ("insert",)
+    done = sqlkit("load", "a.csv", "--into", "item", "--strategy", "fast")
+    assert (done.returncode, "no strategy 'fast'" in done.stderr) == (2, True)
