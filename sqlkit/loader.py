@@ -143,7 +143,7 @@ class Loader:
         """
         if sources and sources[0].repeatable and sources[0].version() is None:
             # Read while the server is connected.
-            self._first = Task(partial(run, sources[0].fingerprint))
+            self._first = Task(partial(run, self._fetch, sources[0]))
         try:
             while True:
                 try:
@@ -364,6 +364,7 @@ class Loader:
                 decode=tally.seconds_decode,
                 copy=tally.seconds_copy,
                 merge=tally.seconds_merge,
+                fetch=tally.seconds_fetch,
             ),
             ddl=self._ddl,
             rejects=tuple({name: reject[name] for name in TOLD_OF} for reject in rejects),
@@ -524,7 +525,14 @@ class Loader:
             known = calls.find_version(main, self._target.name, version)
             if known is not None:
                 return known
-        return run(source.fingerprint)
+        return run(self._fetch, source)
+
+    def _fetch(self, source: Source) -> str:
+        started = time.monotonic()
+        try:
+            return source.fingerprint()
+        finally:
+            self._tally.seconds_fetch += time.monotonic() - started
 
     def _more_care(self, care: Care, code: str) -> Care:
         """How to go on after an error that lies in rows."""

@@ -141,7 +141,7 @@ class AsyncLoader:
         """
         if sources and sources[0].repeatable and sources[0].version() is None:
             # Read while the server is connected.
-            self._first = AsyncTask(partial(run_async, sources[0].fingerprint))
+            self._first = AsyncTask(partial(run_async, self._fetch, sources[0]))
         try:
             while True:
                 try:
@@ -364,6 +364,7 @@ class AsyncLoader:
                 decode=tally.seconds_decode,
                 copy=tally.seconds_copy,
                 merge=tally.seconds_merge,
+                fetch=tally.seconds_fetch,
             ),
             ddl=self._ddl,
             rejects=tuple({name: reject[name] for name in TOLD_OF} for reject in rejects),
@@ -530,7 +531,14 @@ class AsyncLoader:
             known = await calls.find_version(main, self._target.name, version)
             if known is not None:
                 return known
-        return await run_async(source.fingerprint)
+        return await run_async(self._fetch, source)
+
+    def _fetch(self, source: Source) -> str:
+        started = time.monotonic()
+        try:
+            return source.fingerprint()
+        finally:
+            self._tally.seconds_fetch += time.monotonic() - started
 
     def _more_care(self, care: Care, code: str) -> Care:
         """How to go on after an error that lies in rows."""

@@ -40,13 +40,15 @@ class ByteCounts:
 class Seconds:
     """Wall-clock time of the whole, and the time that each kind of work took.
 
-    Kinds of work overlap: decode, copy and merge may add up to more than total.
+    `fetch` is reading a file for its digest, or fetching an object of a store. Kinds of work
+    overlap: they may add up to more than total.
     """
 
     total: float
     decode: float
     copy: float
     merge: float
+    fetch: float = 0.0
 
 
 @dataclass(frozen=True)

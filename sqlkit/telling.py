@@ -37,6 +37,7 @@ class Tally:
 
     rows: RowCounts = field(default_factory=RowCounts)
     batches: int = 0
+    seconds_fetch: float = 0.0
     seconds_decode: float = 0.0
     seconds_copy: float = 0.0
     seconds_merge: float = 0.0

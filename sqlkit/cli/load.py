@@ -13,7 +13,7 @@ from sqlkit.errors import UsageError
 from sqlkit.units import parse_bytes, parse_limit, parse_seconds
 
 if TYPE_CHECKING:
-    from sqlkit.results import LoadResult
+    from sqlkit.results import LoadResult, Seconds
 
 
 def load(
@@ -124,6 +124,9 @@ def load(
             help="Wait so long for a server that was lost and the like; 0 for not at all.",
         ),
     ] = "15m",
+    profile: Annotated[
+        bool, typer.Option(help="Show where the time went, as bars: fetch, decode, copy, merge.")
+    ] = False,
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -193,6 +196,8 @@ def load(
         print(json.dumps(result.as_dict(), ensure_ascii=False))
     else:
         print_result(result)
+        if profile:
+            print_profile(result.seconds)
     if result.rows.rejected:
         if not as_json:
             print_refused(result)
@@ -246,6 +251,23 @@ def print_result(result: LoadResult) -> None:
         f"{human_bytes(result.bytes.decoded)} decoded, {human_bytes(result.bytes.wal)} WAL, "
         f"{result.batches} {'batch' if result.batches == 1 else 'batches'}"
     )
+
+
+def print_profile(seconds: Seconds, width: int = 40) -> None:
+    """Draw how long each kind of work took; they overlap, so that the whole is no sum of them."""
+    kinds = {
+        "fetch": seconds.fetch,
+        "decode": seconds.decode,
+        "copy": seconds.copy,
+        "merge": seconds.merge,
+        "total": seconds.total,
+    }
+    longest = max(kinds.values()) or 1.0
+    block = "█" if "utf" in (sys.stdout.encoding or "").lower() else "#"
+    for kind, took in kinds.items():
+        share = f"{took / seconds.total:4.0%}" if seconds.total else ""
+        bar = block * round(width * took / longest)
+        print(f"{kind:6} {took:8.2f} s {share} {bar}".rstrip())
 
 
 def names_of(text: str | None) -> tuple[str, ...] | None:

@@ -162,3 +162,23 @@ def test_a_database_in_no_encoding_is_one_in_utf8(
             assert connection.execute("select name from t").fetchall() == [("חלב",)]
     finally:
         superuser.execute("drop database no_encoding with (force)")
+
+
+def test_a_profile_draws_where_the_time_went(
+    sqlkit: RunSqlkit, dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    connection.execute("create table item (id integer primary key)")
+    rows = "".join(f"{n}\n" for n in range(50_000))
+    (tmp_path / "a.csv").write_text(f"id\n{rows}")
+    done = sqlkit("load", "a.csv", "--into", "item", "--profile", "--dsn", dsn)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()[-5:]]
+    assert [line[0] for line in lines] == ["fetch", "decode", "copy", "merge", "total"]
+    took = {line[0]: float(line[1]) for line in lines}
+    assert took["copy"] > 0
+    assert took["total"] >= took["copy"]
+    bars = {line[0]: sum(map(line[-1].count, "█#")) for line in lines}
+    assert bars["total"] == 40
+    assert abs(bars["copy"] - 40 * took["copy"] / took["total"]) <= 2
+    plain = sqlkit("load", "a.csv", "--into", "item", "--dsn", dsn)
+    assert "fetch" not in plain.stdout
