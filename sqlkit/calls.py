@@ -11,7 +11,7 @@ called. Operators stand between types that PostgreSQL has an operator for.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
 
@@ -185,12 +185,32 @@ def describe_target(connection: Connection[Any], target: str) -> Target:
     )
 
 
-def find_key(connection: Connection[Any], target: str, key: list[str] | None) -> list[str]:
-    """The key's columns in the order of its index. Raises SK202, SK203, SK204."""
-    found: list[str] = _value(
-        connection, "select sqlkit.find_key(%s::regclass, %s::name[])::text[]", target, key
+def find_policy_key(
+    connection: Connection[Any], target: str, policy: str, key: list[str] | None
+) -> list[str] | None:
+    """The key's columns in the order of its index; None for append.
+
+    Raises SK202, SK203, SK204, SK212.
+    """
+    found: list[str] | None = _value(
+        connection,
+        "select sqlkit.find_policy_key(%s::regclass, %s, %s::name[])::text[]",
+        target,
+        policy,
+        key,
     )
     return found
+
+
+def without_period(connection: Connection[Any], target: Target, key: list[str] | None) -> Target:
+    """A target without the range column that policy history writes by itself. Raises SK212."""
+    period = _value(
+        connection,
+        "select period from sqlkit._history(%s::regclass, %s::name[])",
+        target.name,
+        key,
+    )
+    return replace(target, columns=tuple(c for c in target.columns if c.name != period))
 
 
 def start_run(
@@ -769,6 +789,25 @@ def begin_first_load(connection: Connection[Any], target: str) -> str | None:
         connection, "select sqlkit.begin_first_load(%s::regclass)::text", target
     )
     return found
+
+
+def begin_rebuild(
+    connection: Connection[Any], target: str, rows: int | None, bytes_: int | None
+) -> str | None:
+    """Takes indexes away that are better built after so many rows; None where they stay."""
+    found: str | None = _value(
+        connection,
+        "select sqlkit.begin_rebuild(%s::regclass, %s::bigint, %s::bigint)::text",
+        target,
+        rows,
+        bytes_,
+    )
+    return found
+
+
+def finish_rebuild(connection: Connection[Any], target: str, indexes: str) -> None:
+    """Builds the indexes again that `begin_rebuild` took away."""
+    _value(connection, "select sqlkit.finish_rebuild(%s::regclass, %s::jsonb)", target, indexes)
 
 
 def finish_first_load(

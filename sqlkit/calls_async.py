@@ -9,7 +9,7 @@ called. Operators stand between types that PostgreSQL has an operator for.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
 
@@ -187,14 +187,34 @@ async def describe_target(connection: AsyncConnection[Any], target: str) -> Targ
     )
 
 
-async def find_key(
-    connection: AsyncConnection[Any], target: str, key: list[str] | None
-) -> list[str]:
-    """The key's columns in the order of its index. Raises SK202, SK203, SK204."""
-    found: list[str] = await _value(
-        connection, "select sqlkit.find_key(%s::regclass, %s::name[])::text[]", target, key
+async def find_policy_key(
+    connection: AsyncConnection[Any], target: str, policy: str, key: list[str] | None
+) -> list[str] | None:
+    """The key's columns in the order of its index; None for append.
+
+    Raises SK202, SK203, SK204, SK212.
+    """
+    found: list[str] | None = await _value(
+        connection,
+        "select sqlkit.find_policy_key(%s::regclass, %s, %s::name[])::text[]",
+        target,
+        policy,
+        key,
     )
     return found
+
+
+async def without_period(
+    connection: AsyncConnection[Any], target: Target, key: list[str] | None
+) -> Target:
+    """A target without the range column that policy history writes by itself. Raises SK212."""
+    period = await _value(
+        connection,
+        "select period from sqlkit._history(%s::regclass, %s::name[])",
+        target.name,
+        key,
+    )
+    return replace(target, columns=tuple(c for c in target.columns if c.name != period))
 
 
 async def start_run(
@@ -781,6 +801,27 @@ async def begin_first_load(connection: AsyncConnection[Any], target: str) -> str
         connection, "select sqlkit.begin_first_load(%s::regclass)::text", target
     )
     return found
+
+
+async def begin_rebuild(
+    connection: AsyncConnection[Any], target: str, rows: int | None, bytes_: int | None
+) -> str | None:
+    """Takes indexes away that are better built after so many rows; None where they stay."""
+    found: str | None = await _value(
+        connection,
+        "select sqlkit.begin_rebuild(%s::regclass, %s::bigint, %s::bigint)::text",
+        target,
+        rows,
+        bytes_,
+    )
+    return found
+
+
+async def finish_rebuild(connection: AsyncConnection[Any], target: str, indexes: str) -> None:
+    """Builds the indexes again that `begin_rebuild` took away."""
+    await _value(
+        connection, "select sqlkit.finish_rebuild(%s::regclass, %s::jsonb)", target, indexes
+    )
 
 
 async def finish_first_load(

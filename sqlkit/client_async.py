@@ -86,6 +86,7 @@ class AsyncClient:
         workers: int = 2,
         use_copy: bool = True,
         strategy: str = "auto",
+        indexes: str = "auto",
         batch_bytes: int | None = None,
         atomic: bool = False,
         dry_run: bool = False,
@@ -107,8 +108,8 @@ class AsyncClient:
         a name and a total. `into` is the table, as SQL names it. An address of a database
         (mysql://user@host/database#table) is a table of it, or, without the table, where `query` is
         asked. `policy` says what happens to a row whose key exists: append, ignore, update, newer
-        (by the column `order_by`), fill or error; the `key` is the primary key unless it names the
-        columns of another unique index.
+        (by the column `order_by`), fill, error or history (versions that begin at `order_by`, or
+        now); the `key` is the primary key unless it names the columns of another unique index.
 
         `format` (csv, tsv, jsonl, xml, parquet, arrow) and `dialect` are found out from the files
         where they are not given. `columns` names the columns of a file without header, or those to
@@ -127,6 +128,8 @@ class AsyncClient:
         of a table that ``sqlkit.create_raw_table()``, or `create`, has made: policy, key and names
         of columns have no meaning then. See `transform` for what may become of them.
 
+        `indexes` that neither keys nor constraints need are built after the rows where that pays
+        and holds up nobody (auto), always (rebuild), or never (keep).
         `workers` streams COPY at once. The `strategy` says how rows get there, with the same
         result: auto as it fits the source and the table; insert by plain INSERTs of many rows (as
         without `use_copy`), to be compared with; copy by one stream; stage never straight into the
@@ -174,6 +177,7 @@ class AsyncClient:
             workers=workers,
             use_copy=use_copy,
             strategy=strategy,
+            indexes=indexes,
             batch_bytes=batch_bytes,
             atomic=atomic,
             dry_run=dry_run,

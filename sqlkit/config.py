@@ -39,7 +39,7 @@ from pydantic_core import PydanticCustomError
 
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
-from sqlkit.options import CONFLICTS, POLICIES
+from sqlkit.options import CONFLICTS, INDEXES, POLICIES
 from sqlkit.options import STRATEGIES as LOAD_STRATEGIES
 from sqlkit.refresh import STRATEGIES
 from sqlkit.sources.base import Dialect
@@ -293,6 +293,7 @@ class Table(_Model):
     performance: Performance = Performance()
     conflicts: Annotated[str, *_one_of(CONFLICTS)] | None = None
     null_invalid: bool = False
+    indexes: Annotated[str, *_one_of(INDEXES)] = "auto"
     batch_bytes: ByteCount | None = None
     atomic: bool = False
     retry_for: Duration = RETRY_FOR
@@ -585,8 +586,8 @@ class _Reading:
                 self._add((*path, "query"), "is for tables with refresh", at_key=True)
             if table.get("policy") == "newer" and "order_by" not in table:
                 self._add((*path, "policy"), "needs order_by, a column that grows")
-            if "order_by" in table and table.get("policy") != "newer":
-                self._add((*path, "order_by"), "is for policy newer", at_key=True)
+            if "order_by" in table and table.get("policy") not in ("newer", "history"):
+                self._add((*path, "order_by"), "is for policies newer and history", at_key=True)
             for moment in ("before", "after"):
                 hooks = _listed(table.get(moment))
                 for at, hook in enumerate(hooks if isinstance(hooks, list) else ()):
@@ -674,6 +675,7 @@ _TAKES_ROWS = (
     "performance",
     "conflicts",
     "null_invalid",
+    "indexes",
     "batch_bytes",
 )
 

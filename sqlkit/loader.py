@@ -272,9 +272,10 @@ class Loader:
             # Perhaps made by a run that was killed before its end.
             self._after = (self._made_for(sources[0], into)).after
         self._target = calls.describe_target(main, name)
-        if options.policy != "append":
-            key = None if options.key is None else list(options.key)
-            self._key = calls.find_key(main, name, key)
+        key = None if options.key is None else list(options.key)
+        self._key = calls.find_policy_key(main, name, options.policy, key)
+        if options.policy == "history":
+            self._target = calls.without_period(main, self._target, self._key)
         sizes = [source.size for source in sources]
         self._teller.bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
         counts = [source.row_count for source in sources]

@@ -272,9 +272,10 @@ class AsyncLoader:
             # Perhaps made by a run that was killed before its end.
             self._after = (await self._made_for(sources[0], into)).after
         self._target = await calls.describe_target(main, name)
-        if options.policy != "append":
-            key = None if options.key is None else list(options.key)
-            self._key = await calls.find_key(main, name, key)
+        key = None if options.key is None else list(options.key)
+        self._key = await calls.find_policy_key(main, name, options.policy, key)
+        if options.policy == "history":
+            self._target = await calls.without_period(main, self._target, self._key)
         sizes = [source.size for source in sources]
         self._teller.bytes_total = None if None in sizes else sum(size or 0 for size in sizes)
         counts = [source.row_count for source in sources]

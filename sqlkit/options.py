@@ -16,8 +16,11 @@ STRATEGIES = ("auto", "insert", "copy", "stage", "parallel")
 """How rows get to the server: what fits best, plain INSERTs into a stage, one stream of COPY,
 always through stages, or two streams at least. The result is the same."""
 
-POLICIES = ("append", "ignore", "update", "newer", "fill", "error")
+POLICIES = ("append", "ignore", "update", "newer", "fill", "error", "history")
 CONFLICTS = ("report", "reject", "trim")
+
+INDEXES = ("auto", "keep", "rebuild")
+"""What becomes of the indexes that neither keys nor constraints need, while rows are written."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class LoadOptions:
     workers: int = 2
     use_copy: bool = True
     strategy: str = "auto"
+    indexes: str = "auto"
     batch_bytes: int | None = None
     atomic: bool = False
     dry_run: bool = False
@@ -64,16 +68,27 @@ class LoadOptions:
                 code="SK207",
                 hint="Name one that grows with each version of a row: --order-by updated_at",
             )
-        if self.order_by and self.policy != "newer":
+        if self.order_by and self.policy not in ("newer", "history"):
             raise UsageError(
                 f"policy {self.policy} does not order by a column",
-                hint="Leave --order-by out, or use --policy newer.",
+                hint="Leave --order-by out, or use --policy newer or history.",
+            )
+        if self.create and self.policy == "history":
+            raise UsageError(
+                "policy history needs a table with a range column and a constraint on it",
+                code="SK212",
+                hint="Make it yourself: docs/history.md has an example.",
             )
         if self.strategy not in STRATEGIES:
             raise UsageError(
                 f"there is no strategy {self.strategy!r}",
                 code="SK209",
                 hint=f"One of {', '.join(STRATEGIES)}.",
+            )
+        if self.indexes not in INDEXES:
+            raise UsageError(
+                f"there is no way {self.indexes!r} to treat indexes",
+                hint=f"One of {', '.join(INDEXES)}.",
             )
         if self.workers < 1:
             raise UsageError("workers must be at least 1")
@@ -91,10 +106,10 @@ class LoadOptions:
                 code="SK805",
                 hint=f"One of {', '.join(CONFLICTS)}.",
             )
-        if self.holds_to_rules and self.policy == "fill":
+        if self.holds_to_rules and self.policy in ("fill", "history"):
             raise UsageError(
-                "policy fill cannot be held to rules: what a row says is known only when it is "
-                "merged",
+                f"policy {self.policy} cannot be held to rules: what a row says is known only when "
+                "it is merged",
                 code="SK805",
                 hint="Use another policy, or --conflicts report.",
             )
@@ -133,6 +148,7 @@ class LoadOptions:
             "raw": self.raw,
             "strategy": None if self.strategy == "auto" else self.strategy,
             "batch_bytes": self.batch_bytes,
+            "indexes": None if self.indexes == "auto" else self.indexes,
             "atomic": self.atomic,
             "again": self.again,
             "reject_limit": self.reject_limit,

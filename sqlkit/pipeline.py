@@ -333,6 +333,7 @@ async def _do_rows(
         create=table.create,
         workers=table.workers if table.performance.enabled else 1,
         strategy=table.performance.strategy if table.performance.enabled else "insert",
+        indexes=table.indexes,
         batch_bytes=table.batch_bytes,
         atomic=table.atomic,
         again=again,

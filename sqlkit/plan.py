@@ -134,6 +134,9 @@ class _Planning:
         name = await calls.find_table(connection, self._plan.target)
         target = None if name is None else await calls.describe_target(connection, name)
         self._plan = replace(self._plan, exists=target is not None)
+        if target is not None and table.policy == "history":
+            key = None if table.key is None else list(table.key)
+            target = await calls.without_period(connection, target, key)
         if table.query is not None:
             self._plan = replace(self._plan, strategy=_refreshed(table))
         if target is None and not table.create:
@@ -307,7 +310,7 @@ class _Planning:
             )
         if target.heap_bytes:
             why = "the table holds rows"
-        elif table.policy == "fill" or not plan.is_direct:
+        elif table.policy in ("fill", "history") or not plan.is_direct:
             why = "the table is empty, but rows cannot go there as they are"
         elif source.size is not None and source.size <= PIECE_BYTES:
             why = "the table is empty, but the source is small"

@@ -202,6 +202,10 @@ class Ways:
                 calls.set_local(main, "synchronous_commit", "off")
             if self._options.raw and opened is not None:
                 calls.tell_origin(main, opened.source.name, self._run_id)
+            if self._options.dry_run or self._options.indexes != "auto":
+                # What is rolled back is not worth the building.
+                indexes = "keep" if self._options.dry_run else self._options.indexes
+                calls.set_local(main, "sqlkit.indexes", indexes)
             yield
 
     def _is_append(self, opened: OpenSource) -> bool:
@@ -299,11 +303,23 @@ class Ways:
         with self._batch_transaction(main, opened):
             calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = calls.wal_position(main)
+            indexes = self._begin_rebuild(main, opened, batch)
             rows = self._copy_to_target(main, opened, batch, freeze=False)
+            if indexes is not None:
+                calls.finish_rebuild(main, self._target.name, indexes)
             counts = RowCounts(read=rows, inserted=rows)
             wal = calls.wal_position(main) - wal
             self._record(main, opened, batch, counts, 0.0, wal)
         self._forget(opened, batch)
+
+    def _begin_rebuild(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> str | None:
+        """Take indexes away before COPY, if the batch is large enough; None if they stay."""
+        size = opened.source.size
+        if opened.feed.fits_one_piece or size is None or self._connections.is_single:
+            return None
+        # Stored bytes are the least that are decoded.
+        left = min(batch.limit, size - batch.begins.stored_offset)
+        return calls.begin_rebuild(main, self._target.name, None, left)
 
     def _first_load(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> bool:
         """COPY to the bare heap of an empty table, and build its indexes; False if that cannot be.
@@ -317,7 +333,7 @@ class Ways:
             or not opened.plan.is_direct
             or self._connections.is_single
             or options.dry_run
-            or options.policy == "fill"
+            or options.policy in ("fill", "history")
             or not options.may_go_straight
             or self._tally.rows.inserted
         ):

@@ -206,6 +206,10 @@ class AsyncWays:
                 await calls.set_local(main, "synchronous_commit", "off")
             if self._options.raw and opened is not None:
                 await calls.tell_origin(main, opened.source.name, self._run_id)
+            if self._options.dry_run or self._options.indexes != "auto":
+                # What is rolled back is not worth the building.
+                indexes = "keep" if self._options.dry_run else self._options.indexes
+                await calls.set_local(main, "sqlkit.indexes", indexes)
             yield
 
     def _is_append(self, opened: OpenSource) -> bool:
@@ -303,11 +307,25 @@ class AsyncWays:
         async with self._batch_transaction(main, opened):
             await calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = await calls.wal_position(main)
+            indexes = await self._begin_rebuild(main, opened, batch)
             rows = await self._copy_to_target(main, opened, batch, freeze=False)
+            if indexes is not None:
+                await calls.finish_rebuild(main, self._target.name, indexes)
             counts = RowCounts(read=rows, inserted=rows)
             wal = await calls.wal_position(main) - wal
             await self._record(main, opened, batch, counts, 0.0, wal)
         self._forget(opened, batch)
+
+    async def _begin_rebuild(
+        self, main: AsyncConnection[Any], opened: OpenSource, batch: Batch
+    ) -> str | None:
+        """Take indexes away before COPY, if the batch is large enough; None if they stay."""
+        size = opened.source.size
+        if opened.feed.fits_one_piece or size is None or self._connections.is_single:
+            return None
+        # Stored bytes are the least that are decoded.
+        left = min(batch.limit, size - batch.begins.stored_offset)
+        return await calls.begin_rebuild(main, self._target.name, None, left)
 
     async def _first_load(
         self, main: AsyncConnection[Any], opened: OpenSource, batch: Batch
@@ -323,7 +341,7 @@ class AsyncWays:
             or not opened.plan.is_direct
             or self._connections.is_single
             or options.dry_run
-            or options.policy == "fill"
+            or options.policy in ("fill", "history")
             or not options.may_go_straight
             or self._tally.rows.inserted
         ):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs the servers and tools that the tests need and PyPI does not have: Debian's PostgreSQL
-# with pgTAP and plpgsql_check, pg_prove, PgBouncer, Redis, MariaDB and what its Python driver is
-# built with; and from npm Azurite, into the cache of whoever runs it. Needs apt, and root or sudo
-# without a password; without them it says what to install and succeeds, and the tests skip what is
-# missing.
+# with pgTAP and plpgsql_check, pg_prove, PgBouncer, Redis, Chromium, MariaDB and what its Python
+# driver is built with; and from npm Azurite, into the cache of whoever runs it. Needs apt, and root
+# or sudo without a password; without them it says what to install and succeeds, and the tests skip
+# what is missing.
 #
 # Nothing is left running: no cluster is created, no service is started. What exists is not touched.
 set -euo pipefail
@@ -29,7 +29,7 @@ fi
 
 if ! command -v apt-get >/dev/null; then
     echo "No apt here. For all tests install: PostgreSQL 15 with pgTAP and plpgsql_check," \
-        "pg_prove (TAP::Parser::SourceHandler::pgTAP), PgBouncer, Redis, MariaDB and its client" \
+        "pg_prove (TAP::Parser::SourceHandler::pgTAP), PgBouncer, Redis, Chromium, MariaDB and its client" \
         "library's headers." >&2
     exit 0
 fi
@@ -51,6 +51,10 @@ choose() { # sets todo
             wanted+=("postgresql-$major-$extension")
         fi
     done
+    # Ubuntu's package of that name only brings the snap.
+    if offered chromium; then
+        wanted+=(chromium)
+    fi
     mapfile -t todo < <(missing "${wanted[@]}")
 }
 

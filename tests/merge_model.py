@@ -1,4 +1,4 @@
-"""What a merge must do, said once more in Python: a dictionary from keys to rows."""
+"""What a merge must do, said again in Python: a dictionary from keys to rows or to versions."""
 
 from __future__ import annotations
 
@@ -85,3 +85,52 @@ class Table:
 
 def _filled(old: Row, new: Row) -> Row:
     return tuple(b if a is None else a for a, b in zip(old, new, strict=True))
+
+
+@dataclass
+class Version:
+    """A row that is valid from `begins` until right before `ends` (None: for ever)."""
+
+    begins: Any
+    ends: Any
+    row: Row
+
+
+@dataclass
+class History:
+    """A table that keeps versions. Rows are merged one by one, whatever batches they come in.
+
+    `key` are the positions of the key's columns, `order_by` that of the moment.
+    """
+
+    key: tuple[int, ...]
+    order_by: int
+    versions: dict[Row, list[Version]] = field(default_factory=dict)
+
+    def merge(self, batch: Iterable[Row]) -> RowCounts:
+        """Merge one batch."""
+        counts = RowCounts()
+        for row in batch:
+            counts += self._merge_row(row)
+        return counts
+
+    def _merge_row(self, row: Row) -> RowCounts:
+        at = row[self.order_by]
+        there = self.versions.setdefault(tuple(row[place] for place in self.key), [])
+        later = [version.begins for version in there if version.begins > at]
+        ends = min(later, default=None)
+        for version in there:
+            if version.begins <= at and (version.ends is None or at < version.ends):
+                if self._values(version.row) == self._values(row):
+                    return RowCounts(read=1, unchanged=1)
+                if version.begins == at:
+                    version.row = row
+                    return RowCounts(read=1, updated=1)
+                ends, version.ends = version.ends, at
+                break
+        there.append(Version(at, ends, row))
+        there.sort(key=lambda version: version.begins)
+        return RowCounts(read=1, inserted=1)
+
+    def _values(self, row: Row) -> Row:
+        return tuple(value for place, value in enumerate(row) if place != self.order_by)

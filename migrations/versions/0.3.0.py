@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="9f0988976ed2899f8380ff1a30d3810bc56fc40b1f08f6261d8c33c22db847aa",
+        sha256="4f197ed04829071ea02c0a8a6decdd1f148adbc12454f488f8c5430c2308d551",
     )
 
 

@@ -446,10 +446,14 @@ as $refuse_by_unique$
 declare
     r_index record;
     v_other_key text := case
-        when p_policy = 'append' then 'true'
+        when p_policy in ('append', 'history') then 'true'
         else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
     end;
 begin
+    if p_policy = 'history' then
+        -- Whether a row is a version of its own is known only when it is merged.
+        return;
+    end if;
     for r_index in
         select
             c.relname,

@@ -16,12 +16,12 @@ as $check_policy$
 declare
     v_missing text;
 begin
-    if p_policy is null or p_policy not in ('append', 'ignore', 'update', 'newer', 'fill', 'error') then
+    if p_policy is null or p_policy not in ('append', 'ignore', 'update', 'newer', 'fill', 'error', 'history') then
         raise exception using
             errcode = 'SK206',
             message = format('there is no policy %L', p_policy),
             detail = format('Target: %s.', sqlkit._table_name(p_target)),
-            hint = 'Policies are append, ignore, update, newer, fill and error.';
+            hint = 'Policies are append, ignore, update, newer, fill, error and history.';
     end if;
     select string_agg(quote_ident(k.name), ', ' order by k.position)
     into v_missing
@@ -34,7 +34,10 @@ begin
             detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
             hint = 'Load the columns of the key, or choose another key.';
     end if;
-    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all(p_columns)) then
+    if
+        (p_policy = 'newer' and p_order_by is null)
+        or (p_policy in ('newer', 'history') and p_order_by <> all(p_columns))
+    then
         raise exception using
             errcode = 'SK207',
             message = case
@@ -400,14 +403,13 @@ declare
     v_new bigint;
     v_changed bigint;
     v_kept bigint;
+    v_indexes jsonb;
     v_is_repetition_known boolean := false;
     v_target_is_empty boolean;
 begin
     perform sqlkit._check_target(p_target);
     v_columns := sqlkit._staged_columns(p_stages[1], p_target);
-    if p_policy is distinct from 'append' then
-        v_key := sqlkit.find_key(p_target, p_key);
-    end if;
+    v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
     v_rows := sqlkit._staged_rows(p_stages, v_columns, p_filter => p_filter);
     v_counts.rows_read := coalesce(
@@ -421,6 +423,10 @@ begin
         );
         v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_inserted;
         return v_counts;
+    elsif p_policy = 'history' then
+        return sqlkit._merge_history(
+            p_stages, p_target, v_columns, v_key, p_order_by, p_pieces, p_filter, v_counts
+        );
     end if;
 
     -- Readers go on; writers wait, so that what the join saw is still true when it is written.
@@ -484,6 +490,9 @@ begin
         end if;
         execute format('select not exists (select from %s)', p_target) into v_target_is_empty;
         if v_target_is_empty then
+            if p_filter = 'true' then
+                v_indexes := sqlkit.begin_rebuild(p_target, v_counts.rows_read - v_counts.rows_duplicate);
+            end if;
             v_counts.rows_inserted := sqlkit._write(format(
                 '%s (%s) as s order by %s',
                 sqlkit._insert_from(p_target, v_columns),
@@ -491,6 +500,7 @@ begin
                 sqlkit._column_list(v_key, 's.%I')
             ));
             v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_duplicate - v_counts.rows_inserted;
+            perform sqlkit.finish_rebuild(p_target, v_indexes);
             if v_counts.rows_duplicate > 0 then
                 drop table pg_temp.sqlkit_single;
             end if;
@@ -515,13 +525,17 @@ begin
         );
     end if;
 
-    -- PHASE: write it.
+    -- PHASE: write it. Where bad rows are looked for, piece by piece, indexes stay.
+    if p_filter = 'true' then
+        v_indexes := sqlkit.begin_rebuild(p_target, v_new + v_changed);
+    end if;
     if v_changed > 0 then
         v_counts.rows_updated := sqlkit._write_difference(p_target, p_policy, v_columns, v_key, true);
     end if;
     if v_new > 0 then
         v_counts.rows_inserted := sqlkit._write_difference(p_target, p_policy, v_columns, v_key, false);
     end if;
+    perform sqlkit.finish_rebuild(p_target, v_indexes);
 
     -- What a trigger or a rule held back was ignored, and what is neither new nor wanted is unchanged, but for
     -- policy ignore, which does not look.
@@ -546,7 +560,7 @@ p_pieces tells which rows came first where several stages were filled by turns: 
 {"stage": index, "piece": position in the source, "rows": number}; without it the first stage is taken in the
 order in which it was filled.
 Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit, except for policy append.
-Raises: SK201 to SK207 for what cannot be merged, SK302 and SK303 under policy error, and whatever the
+Raises: SK201 to SK207 and SK212 for what cannot be merged, SK302 and SK303 under policy error, and whatever the
 target''s own constraints and triggers raise.';
 
 
@@ -664,7 +678,7 @@ p_pieces tells which rows came first where several stages were filled by turns: 
 {"stage": index, "piece": position in the source, "rows": number}.
 Writes: the target, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW EXCLUSIVE on the
 target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to SK204,
-SK206, SK207, SK302 and SK303 under policy error, and the target''s own errors.';
+SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';
 
 
 create or replace function sqlkit.merge_stage(
@@ -708,7 +722,8 @@ comment on function sqlkit.merge_stage(regclass, text, name[], name, text) is
 'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
 read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
 Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
-wins), fill (only nulls are overwritten), error (nothing may exist).
+wins), fill (only nulls are overwritten), error (nothing may exist), history (versions are kept, each valid from
+the moment in p_order_by, or from now, until the next one).
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
-for append. Raises: SK201 to SK204, SK206 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';
+for append; ACCESS EXCLUSIVE where its indexes are built anew, see begin_rebuild(). Raises: SK201 to SK204, SK206 to SK208, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';

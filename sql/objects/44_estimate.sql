@@ -18,11 +18,12 @@ declare
     v_difference text;
     v_is_updated text := 'false';
     v_is_ignored text := 'false';
+    v_history sqlkit.history_key;
+    v_moment text;
+    v_match text;
     v_numbers bigint[];
 begin
-    if p_policy <> 'append' then
-        v_key := sqlkit.find_key(p_target, p_key);
-    end if;
+    v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, p_columns, v_key, p_order_by);
     v_difference := sqlkit._difference(p_target, sqlkit._value_columns(p_target, p_columns, v_key));
     case p_policy
@@ -46,6 +47,20 @@ begin
             );
         when 'ignore' then
             v_is_ignored := 'true';
+        when 'history' then
+            v_history := sqlkit._history(p_target, p_key);
+            v_moment := sqlkit._history_moment(
+                p_target, p_columns, p_order_by, v_history.period, v_history.subtype
+            );
+            v_difference := sqlkit._difference(
+                p_target, sqlkit._value_columns(p_target, p_columns, array_remove(v_key || p_order_by, null))
+            );
+            v_is_updated := v_difference;
+            -- Another version is a row of its own; only what begins at the same moment changes the one that is there.
+            v_match := format(
+                '%1$s and t.%2$I @> (%3$s) and (lower(t.%2$I) = (%3$s) or not (%4$s))',
+                v_history.key_match, v_history.period, v_moment, v_difference
+            );
         else null;
     end case;
     execute format(
@@ -81,7 +96,7 @@ begin
         ),
         case when sqlkit._is_plain(p_target) then 'only ' else '' end,
         p_target,
-        case when v_key is null then 'false' else sqlkit._key_match(p_target, v_key) end
+        coalesce(v_match, sqlkit._key_match(p_target, v_key), 'false')
     )
     into v_numbers
     using p_rows;
@@ -96,4 +111,4 @@ comment on function sqlkit.estimate_merge(regclass, name[], jsonb, text, name[],
 Each row is held against the target alone, so that duplicates are not told; rows that policy error would fail for
 are counted as rejected. Changes nothing, and may be called in a read-only transaction.
 Raises: SK201 if the target is no table, SK202, SK203 or SK204 for its key, SK206 unknown policy, SK207 nothing to
-order by; and what the types of the columns raise for bad values.';
+order by, SK212 no history; and what the types of the columns raise for bad values.';

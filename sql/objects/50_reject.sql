@@ -177,9 +177,7 @@ begin
     if p_source_id is not null then
         perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
     end if;
-    if p_policy is distinct from 'append' then
-        v_key := sqlkit.find_key(p_target, p_key);
-    end if;
+    v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
     v_rows := sqlkit._count_rows(format('select from %s', p_stage));
     begin
@@ -323,7 +321,7 @@ first 10,000) are in sqlkit.reject without a batch (SK301 only ends the attempt 
 column, or it breaks a constraint or a trigger of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
-SK204, SK206, SK207, SK302 and SK303 under policy error.';
+SK204, SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error.';
 
 
 create or replace function sqlkit.merge_checked_batch(

@@ -16,10 +16,10 @@ begin
             detail = format('Policy: %s.', p_policy),
             hint = 'Ways are reject and trim.';
     end if;
-    if p_policy = 'fill' then
+    if p_policy in ('fill', 'history') then
         raise exception using
             errcode = 'SK805',
-            message = 'policy fill cannot be held to rules: what a row says is known only when it is merged',
+            message = format('policy %s cannot be held to rules: what a row says is known only when it is merged', p_policy),
             detail = format('Way: %s.', p_conflicts),
             hint = 'Use another policy, or detect the conflicts afterwards.';
     end if;

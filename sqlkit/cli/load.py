@@ -33,11 +33,15 @@ def load(
         str,
         typer.Option(
             help="What happens to a row whose key exists: append, ignore, update, newer, fill, "
-            "error."
+            "error, history."
         ),
     ] = "update",
     order_by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="With newer: the greater value wins.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="With newer: the greater value wins. With history: when a version begins.",
+        ),
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="csv, tsv, jsonl, xml, parquet, arrow. Default: found out.")
@@ -99,6 +103,10 @@ def load(
     workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
     strategy: Annotated[
         str, typer.Option(help="How rows get there: auto, insert, copy, stage or parallel.")
+    ] = "auto",
+    indexes: Annotated[
+        str,
+        typer.Option(help="Build indexes after the rows: auto (where it pays), keep, rebuild."),
     ] = "auto",
     batch_bytes: Annotated[
         str | None,
@@ -181,6 +189,7 @@ def load(
             create=create,
             workers=workers,
             strategy=strategy,
+            indexes=indexes,
             batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),
             atomic=atomic,
             dry_run=dry_run,

@@ -601,6 +601,37 @@ comment on table sqlkit.source_version is
 comment on column sqlkit.source_version.version is
 'a digest of the address, the size, and what the store calls the version; tells nothing of them';
 
+-- changes/0030_history.sql
+
+-- History: how a table keeps versions of its rows.
+
+create type sqlkit.history_key as (
+    key_columns name [],
+    period name,
+    key_match text,
+    range_type text,
+    subtype text
+);
+
+comment on type sqlkit.history_key is
+'What keeps the versions of a key apart: the key, the range column, the condition under which rows s (staged) and t
+(target) have the same key, the types of the range and of its bounds.';
+
+-- changes/0031_rebuild.sql
+
+-- Loads decide by a threshold whether indexes are kept or built anew.
+
+insert into sqlkit.refresh_threshold (name, is_default, value, meaning)
+values
+(
+    'rebuild_share', true, 0.15,
+    'a load that writes at least this share of the rows that the table then holds builds its other indexes afterwards'
+);
+
+comment on table sqlkit.refresh_threshold is
+'What strategy auto of a refresh decides by, and a load that may build indexes afterwards. Defaults come with sqlkit; a
+row beside one, with is_default = false, takes its place.';
+
 -- changes/0040_transform.sql
 
 -- Transforms: raw rows become rows of other tables, and only those raw rows that changed since the last time.
@@ -2016,10 +2047,14 @@ as $refuse_by_unique$
 declare
     r_index record;
     v_other_key text := case
-        when p_policy = 'append' then 'true'
+        when p_policy in ('append', 'history') then 'true'
         else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
     end;
 begin
+    if p_policy = 'history' then
+        -- Whether a row is a version of its own is known only when it is merged.
+        return;
+    end if;
     for r_index in
         select
             c.relname,
@@ -2830,12 +2865,12 @@ as $check_policy$
 declare
     v_missing text;
 begin
-    if p_policy is null or p_policy not in ('append', 'ignore', 'update', 'newer', 'fill', 'error') then
+    if p_policy is null or p_policy not in ('append', 'ignore', 'update', 'newer', 'fill', 'error', 'history') then
         raise exception using
             errcode = 'SK206',
             message = format('there is no policy %L', p_policy),
             detail = format('Target: %s.', sqlkit._table_name(p_target)),
-            hint = 'Policies are append, ignore, update, newer, fill and error.';
+            hint = 'Policies are append, ignore, update, newer, fill, error and history.';
     end if;
     select string_agg(quote_ident(k.name), ', ' order by k.position)
     into v_missing
@@ -2848,7 +2883,10 @@ begin
             detail = format('Input: %s.', sqlkit._column_list(p_columns, '%I')),
             hint = 'Load the columns of the key, or choose another key.';
     end if;
-    if p_policy = 'newer' and (p_order_by is null or p_order_by <> all(p_columns)) then
+    if
+        (p_policy = 'newer' and p_order_by is null)
+        or (p_policy in ('newer', 'history') and p_order_by <> all(p_columns))
+    then
         raise exception using
             errcode = 'SK207',
             message = case
@@ -3214,14 +3252,13 @@ declare
     v_new bigint;
     v_changed bigint;
     v_kept bigint;
+    v_indexes jsonb;
     v_is_repetition_known boolean := false;
     v_target_is_empty boolean;
 begin
     perform sqlkit._check_target(p_target);
     v_columns := sqlkit._staged_columns(p_stages[1], p_target);
-    if p_policy is distinct from 'append' then
-        v_key := sqlkit.find_key(p_target, p_key);
-    end if;
+    v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
     v_rows := sqlkit._staged_rows(p_stages, v_columns, p_filter => p_filter);
     v_counts.rows_read := coalesce(
@@ -3235,6 +3272,10 @@ begin
         );
         v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_inserted;
         return v_counts;
+    elsif p_policy = 'history' then
+        return sqlkit._merge_history(
+            p_stages, p_target, v_columns, v_key, p_order_by, p_pieces, p_filter, v_counts
+        );
     end if;
 
     -- Readers go on; writers wait, so that what the join saw is still true when it is written.
@@ -3298,6 +3339,9 @@ begin
         end if;
         execute format('select not exists (select from %s)', p_target) into v_target_is_empty;
         if v_target_is_empty then
+            if p_filter = 'true' then
+                v_indexes := sqlkit.begin_rebuild(p_target, v_counts.rows_read - v_counts.rows_duplicate);
+            end if;
             v_counts.rows_inserted := sqlkit._write(format(
                 '%s (%s) as s order by %s',
                 sqlkit._insert_from(p_target, v_columns),
@@ -3305,6 +3349,7 @@ begin
                 sqlkit._column_list(v_key, 's.%I')
             ));
             v_counts.rows_ignored := v_counts.rows_read - v_counts.rows_duplicate - v_counts.rows_inserted;
+            perform sqlkit.finish_rebuild(p_target, v_indexes);
             if v_counts.rows_duplicate > 0 then
                 drop table pg_temp.sqlkit_single;
             end if;
@@ -3329,13 +3374,17 @@ begin
         );
     end if;
 
-    -- PHASE: write it.
+    -- PHASE: write it. Where bad rows are looked for, piece by piece, indexes stay.
+    if p_filter = 'true' then
+        v_indexes := sqlkit.begin_rebuild(p_target, v_new + v_changed);
+    end if;
     if v_changed > 0 then
         v_counts.rows_updated := sqlkit._write_difference(p_target, p_policy, v_columns, v_key, true);
     end if;
     if v_new > 0 then
         v_counts.rows_inserted := sqlkit._write_difference(p_target, p_policy, v_columns, v_key, false);
     end if;
+    perform sqlkit.finish_rebuild(p_target, v_indexes);
 
     -- What a trigger or a rule held back was ignored, and what is neither new nor wanted is unchanged, but for
     -- policy ignore, which does not look.
@@ -3360,7 +3409,7 @@ p_pieces tells which rows came first where several stages were filled by turns: 
 {"stage": index, "piece": position in the source, "rows": number}; without it the first stage is taken in the
 order in which it was filled.
 Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit, except for policy append.
-Raises: SK201 to SK207 for what cannot be merged, SK302 and SK303 under policy error, and whatever the
+Raises: SK201 to SK207 and SK212 for what cannot be merged, SK302 and SK303 under policy error, and whatever the
 target''s own constraints and triggers raise.';
 
 
@@ -3478,7 +3527,7 @@ p_pieces tells which rows came first where several stages were filled by turns: 
 {"stage": index, "piece": position in the source, "rows": number}.
 Writes: the target, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW EXCLUSIVE on the
 target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to SK204,
-SK206, SK207, SK302 and SK303 under policy error, and the target''s own errors.';
+SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';
 
 
 create or replace function sqlkit.merge_stage(
@@ -3522,16 +3571,532 @@ comment on function sqlkit.merge_stage(regclass, text, name[], name, text) is
 'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
 read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
 Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
-wins), fill (only nulls are overwritten), error (nothing may exist).
+wins), fill (only nulls are overwritten), error (nothing may exist), history (versions are kept, each valid from
+the moment in p_order_by, or from now, until the next one).
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
-for append. Raises: SK201 to SK204, SK206 to SK208, SK302 and SK303 under policy error, and the target''s own errors.';
+for append; ACCESS EXCLUSIVE where its indexes are built anew, see begin_rebuild(). Raises: SK201 to SK204, SK206 to SK208, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';
+
+-- objects/41_history.sql
+
+-- History: a target that keeps every version of a row, each with the range of time in which it was valid. A row of
+-- the input is a version that begins at a moment and lasts until the next one of its key.
+
+create or replace function sqlkit._refuse_history(p_target regclass, p_message text, p_hint text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_history$
+begin
+    raise exception using
+        errcode = 'SK212',
+        message = p_message,
+        detail = format('Target: %s.', sqlkit._table_name(p_target)),
+        hint = p_hint;
+end;
+$refuse_history$;
+
+comment on function sqlkit._refuse_history(regclass, text, text) is
+'Raises SK212.';
+
+
+create or replace function sqlkit._history_keys(p_target regclass)
+returns setof sqlkit.history_key
+language sql
+stable
+begin atomic
+-- EXCLUDE (a WITH =, b WITH =, period WITH &&), or the key WITHOUT OVERLAPS that PostgreSQL 18 makes the same of.
+select
+    k.key_columns,
+    k.period,
+    k.key_match,
+    format('%I.%I', rn.nspname, ry.typname),
+    format_type(r.rngsubtype, null)
+from pg_constraint as c
+join pg_index as i on i.indexrelid = c.conindid
+cross join lateral (
+    select
+        array_agg(a.attname order by u.position) filter (where o.oprname = '=') as key_columns,
+        string_agg(
+            format('s.%1$I operator(%2$I.%3$s) t.%1$I', a.attname, n.nspname, o.oprname), ' and ' order by u.position
+        ) filter (where o.oprname = '=') as key_match,
+        max(a.attname) filter (where o.oprname = '&&') as period,
+        max(a.atttypid) filter (where o.oprname = '&&') as period_type,
+        count(*) filter (where o.oprname = '&&') as periods,
+        count(*) filter (where o.oprname = '=') as keys,
+        count(*) as columns
+    from unnest(c.conkey, c.conexclop) with ordinality as u (attnum, operator, position)
+    left join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = u.attnum
+    left join pg_operator as o on o.oid = u.operator
+    left join pg_namespace as n on n.oid = o.oprnamespace
+) as k
+join pg_range as r on r.rngtypid = k.period_type
+join pg_type as ry on ry.oid = r.rngtypid
+join pg_namespace as rn on rn.oid = ry.typnamespace
+where
+    c.conrelid = p_target
+    and c.conexclop is not null
+    and i.indpred is null
+    and i.indisvalid
+    and k.periods = 1
+    and k.keys > 0
+    and k.keys + k.periods = k.columns;
+end;
+
+comment on function sqlkit._history_keys(regclass) is
+'The constraints of a table that allow one version of a key at any moment: key, range column, the condition under
+which rows s (staged) and t (target) have the same key, the types of the range and of its bounds.';
+
+
+create or replace function sqlkit._history(p_target regclass, p_key name[])
+returns sqlkit.history_key
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $history$
+declare
+    v_history sqlkit.history_key;
+    v_number bigint;
+    v_nullable text;
+begin
+    perform sqlkit._check_target(p_target);
+    select count(*)
+    into v_number
+    from sqlkit._history_keys(p_target) as k
+    where p_key is null or (k.key_columns @> p_key and k.key_columns <@ p_key);
+    if v_number = 0 then
+        perform sqlkit._refuse_history(
+            p_target,
+            case
+                when p_key is null then 'no constraint of the target keeps versions of a key apart'
+                else format(
+                    'no constraint of the target keeps versions of the key apart: %s',
+                    sqlkit._column_list(p_key, '%I')
+                )
+            end,
+            'Give it a range column and a constraint on it: exclude using gist (id with =, valid with &&), or from '
+            'PostgreSQL 18 on primary key (id, valid without overlaps). Most types need: create extension btree_gist.'
+        );
+    elsif v_number > 1 then
+        perform sqlkit._refuse_history(
+            p_target,
+            'the target keeps versions of more than one key apart',
+            'Name the columns of the key.'
+        );
+    end if;
+    select k.*
+    into v_history
+    from sqlkit._history_keys(p_target) as k
+    where p_key is null or (k.key_columns @> p_key and k.key_columns <@ p_key);
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+    into v_nullable
+    from pg_attribute as a
+    where a.attrelid = p_target and a.attname = any (v_history.key_columns || v_history.period) and not a.attnotnull;
+    if v_nullable is not null then
+        perform sqlkit._refuse_history(
+            p_target,
+            format('columns that say which version a row is may be null: %s', v_nullable),
+            'Declare them NOT NULL: the constraint lets rows pass that have a null there.'
+        );
+    end if;
+    return v_history;
+end;
+$history$;
+
+comment on function sqlkit._history(regclass, name[]) is
+'How a table keeps history: the key, the range column, and what _history_keys() tells. Raises: SK201 no table, SK212
+if no constraint, or more than one, keeps the versions of a key apart, or a column of it may be null.';
+
+
+create or replace function sqlkit.find_policy_key(p_target regclass, p_policy text, p_key name[] default null)
+returns name[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $find_policy_key$
+begin
+    return case p_policy
+        when 'append' then null
+        when 'history' then (sqlkit._history(p_target, p_key)).key_columns
+        else sqlkit.find_key(p_target, p_key)
+    end;
+end;
+$find_policy_key$;
+
+comment on function sqlkit.find_policy_key(regclass, text, name[]) is
+'The columns by which a policy recognises rows of a target: none for append; for history those of the constraint that
+keeps versions apart; else what find_key() finds.
+Raises: SK201 no table, SK202 no primary key, SK203 no such unique index, SK204 no such column, SK212 no history.';
+
+
+create or replace function sqlkit._history_moment(
+    p_target regclass,
+    p_columns name[],
+    p_order_by name,
+    p_period name,
+    p_subtype text
+)
+returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $history_moment$
+declare
+    v_moment pg_attribute;
+begin
+    if p_period = any (p_columns) then
+        perform sqlkit._refuse_history(
+            p_target,
+            format('column %I is written by policy history, and is in the input', p_period),
+            'Leave it out; the column that says when a version begins is named by --order-by.'
+        );
+    end if;
+    if p_order_by is null then
+        if p_subtype not in ('timestamp with time zone', 'timestamp without time zone', 'date') then
+            raise exception using
+                errcode = 'SK207',
+                message = 'policy history needs a column that says when a version begins',
+                detail = format('Target: %s; %I is a range of %s.', sqlkit._table_name(p_target), p_period, p_subtype),
+                hint = 'Name it: --order-by changed_at.';
+        end if;
+        return format('%L::timestamptz::%s', clock_timestamp(), p_subtype);
+    end if;
+    select a.*
+    into v_moment
+    from pg_attribute as a
+    where a.attrelid = p_target and a.attname = p_order_by;
+    if not v_moment.attnotnull then
+        perform sqlkit._refuse_history(
+            p_target,
+            format('column %I, by which versions begin, may be null', p_order_by),
+            'Declare it NOT NULL: rows without a moment are rejects then.'
+        );
+    end if;
+    if
+        format_type(v_moment.atttypid, null) <> p_subtype
+        and not exists (
+            select
+            from pg_cast as c
+            where c.castsource = v_moment.atttypid and c.casttarget = p_subtype::regtype and c.castcontext = 'i'
+        )
+    then
+        perform sqlkit._refuse_history(
+            p_target,
+            format(
+                'column %I, by which versions begin, is of type %s, and %I a range of %s',
+                p_order_by, format_type(v_moment.atttypid, null), p_period, p_subtype
+            ),
+            'Give both the same type.'
+        );
+    end if;
+    return format('s.%I::%s', p_order_by, p_subtype);
+end;
+$history_moment$;
+
+comment on function sqlkit._history_moment(regclass, name[], name, name, text) is
+'When the version of a row s begins: an expression of the range''s subtype, or now, where no column says it.
+Raises: SK207 if neither can be, SK212 for a column that may be null or is of another type, or if the range is in the
+input.';
+
+
+create or replace function sqlkit._find_versions(
+    p_rows text,
+    p_target regclass,
+    p_columns name[],
+    p_history sqlkit.history_key,
+    p_moment text,
+    p_difference text,
+    p_is_repeated boolean
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- As in _find_difference(): the planner would use no workers, and may.
+set parallel_tuple_cost = 0
+set parallel_setup_cost = 0
+set min_parallel_table_scan_size = 0
+set work_mem = '64MB'
+as $find_versions$
+declare
+    v_only text := case when sqlkit._is_plain(p_target) then 'only ' else '' end;
+    v_key text := sqlkit._column_list(p_history.key_columns, 's.%I');
+begin
+    -- The version that a row falls into, if there is one.
+    execute format(
+        'create temporary table sqlkit_covered on commit drop as '
+        'select %1$s, %2$s as sqlkit_moment, t.ctid as sqlkit_ctid, t.%3$I as sqlkit_period, upper(t.%3$I) as sqlkit_ends, '
+        't.ctid is null or %4$s as sqlkit_differs '
+        'from (%5$s) as s left join %6$s%7$s as t on %8$s and t.%3$I @> (%2$s)%9$s',
+        sqlkit._column_list(p_columns, 's.%I'),
+        p_moment,
+        p_history.period,
+        p_difference,
+        p_rows,
+        v_only,
+        p_target,
+        p_history.key_match,
+        case when not p_is_repeated then format(' where t.ctid is null or %s', p_difference) end
+    );
+    -- Where there is none, it lasts until the next one.
+    execute format(
+        'update pg_temp.sqlkit_covered as f set sqlkit_ends = n.ends from ('
+        'select s.ctid as place, min(lower(t.%1$I)) as ends '
+        'from pg_temp.sqlkit_covered as s join %2$s%3$s as t on %4$s and lower(t.%1$I) > s.sqlkit_moment '
+        'where s.sqlkit_ctid is null group by s.ctid) as n where f.ctid = n.place',
+        p_history.period, v_only, p_target, p_history.key_match
+    );
+    -- Of the rows that fall into the same version, each is held against the one before it.
+    execute format(
+        'create temporary table sqlkit_version on commit drop as '
+        'select %1$s, s.sqlkit_ctid, s.sqlkit_period, s.sqlkit_moment, '
+        'coalesce(lead(s.sqlkit_moment) over w, s.sqlkit_ends) as sqlkit_ends, '
+        'coalesce(s.sqlkit_moment = lower(s.sqlkit_period), false) as sqlkit_is_correction, '
+        's.sqlkit_ctid is not null and row_number() over w = 1 as sqlkit_is_first '
+        'from (%2$s) as s window w as (partition by %3$s, s.sqlkit_ctid, s.sqlkit_ends order by s.sqlkit_moment)',
+        sqlkit._column_list(p_columns, 's.%I'),
+        case
+            when p_is_repeated
+                then format(
+                    'with numbered as (select s.*, '
+                    'row_number() over (order by %1$s, s.sqlkit_ctid, s.sqlkit_ends, s.sqlkit_moment) as sqlkit_number, '
+                    'row_number() over (partition by %1$s, s.sqlkit_ctid, s.sqlkit_ends order by s.sqlkit_moment) '
+                    'as sqlkit_place from pg_temp.sqlkit_covered as s) '
+                    'select s.* from numbered as s left join numbered as t '
+                    'on s.sqlkit_place > 1 and t.sqlkit_number = s.sqlkit_number - 1 '
+                    'where case when s.sqlkit_place = 1 then s.sqlkit_differs else %2$s end',
+                    v_key, p_difference
+                )
+            else 'select s.* from pg_temp.sqlkit_covered as s'
+        end,
+        v_key
+    );
+    drop table pg_temp.sqlkit_covered;
+end;
+$find_versions$;
+
+comment on function sqlkit._find_versions(text, regclass, name[], sqlkit.history_key, text, text, boolean) is
+'Finds what the rows of a query make of the versions of a target, and keeps in pg_temp.sqlkit_version each that is to
+be written: the version that it falls into (sqlkit_ctid, sqlkit_period), when it begins and ends (null: never),
+whether it begins when that does (sqlkit_is_correction), and whether it is the first to fall into it. Rows of a key
+may be several, with moments that differ.';
+
+
+create or replace function sqlkit._write_versions(
+    p_target regclass,
+    p_columns name[],
+    p_history sqlkit.history_key,
+    inout p_counts sqlkit.row_counts
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- As in _write_difference(): rows are fetched by their places.
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_memoize = off
+set work_mem = '64MB'
+as $write_versions$
+declare
+    v_table text := sqlkit._table_name(p_target);
+    v_only text := case when sqlkit._is_plain(p_target) then 'only ' else '' end;
+    v_place text := 't.ctid operator(pg_catalog.=) s.sqlkit_ctid';
+    v_key text := sqlkit._column_list(p_history.key_columns, 's.%I');
+    v_new bigint;
+    v_corrected bigint;
+    v_written bigint;
+begin
+    if v_only = '' then
+        -- Rows lie in many tables, where a place alone does not tell which row is meant.
+        perform set_config('enable_hashjoin', 'on', true);
+        v_place := format(
+            '%s and t.%I operator(pg_catalog.=) s.sqlkit_period', p_history.key_match, p_history.period
+        );
+    end if;
+    select
+        count(*) filter (where not s.sqlkit_is_correction),
+        count(*) filter (where s.sqlkit_is_correction)
+    into v_new, v_corrected
+    from pg_temp.sqlkit_version as s;
+    -- Room first, then what comes there: at no time do two versions overlap.
+    perform sqlkit._write(format(
+        'update %1$s%2$s as t set %3$I = %4$s(pg_catalog.lower(t.%3$I), s.sqlkit_moment) '
+        'from (select s.* from pg_temp.sqlkit_version as s '
+        'where s.sqlkit_is_first and not s.sqlkit_is_correction order by %5$s offset 0) as s where %6$s',
+        v_only, v_table, p_history.period, p_history.range_type, v_key, v_place
+    ));
+    if v_corrected > 0 then
+        v_written := sqlkit._write(format(
+            'update %1$s%2$s as t set %3$s, %4$I = %5$s(pg_catalog.lower(t.%4$I), s.sqlkit_ends) '
+            'from (select s.* from pg_temp.sqlkit_version as s '
+            'where s.sqlkit_is_correction order by %6$s offset 0) as s where %7$s',
+            v_only,
+            v_table,
+            sqlkit._column_list(
+                sqlkit._value_columns(p_target, p_columns, p_history.key_columns), '%1$I = s.%1$I'
+            ),
+            p_history.period,
+            p_history.range_type,
+            v_key,
+            v_place
+        ));
+        p_counts.rows_updated := p_counts.rows_updated + v_written;
+        p_counts.rows_ignored := p_counts.rows_ignored + v_corrected - v_written;
+    end if;
+    if v_new > 0 then
+        v_written := sqlkit._write(format(
+            '%s (select s.*, %s(s.sqlkit_moment, s.sqlkit_ends) as %I from pg_temp.sqlkit_version as s '
+            'where not s.sqlkit_is_correction) as s order by %s, s.sqlkit_moment',
+            sqlkit._insert_from(p_target, p_columns || p_history.period),
+            p_history.range_type,
+            p_history.period,
+            v_key
+        ));
+        p_counts.rows_inserted := p_counts.rows_inserted + v_written;
+        p_counts.rows_ignored := p_counts.rows_ignored + v_new - v_written;
+    end if;
+    drop table pg_temp.sqlkit_version;
+end;
+$write_versions$;
+
+comment on function sqlkit._write_versions(regclass, name[], sqlkit.history_key, sqlkit.row_counts) is
+'Writes what _find_versions() found: ends versions that another one follows now, corrects those that begin at the same
+moment, inserts the others; and adds to the counts what was inserted, updated, or held back by a trigger.
+Writes: the target.';
+
+
+create or replace function sqlkit._merge_history(
+    p_stages regclass[],
+    p_target regclass,
+    p_columns name[],
+    p_key name[],
+    p_order_by name,
+    p_pieces jsonb,
+    p_filter text,
+    inout p_counts sqlkit.row_counts
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_history$
+declare
+    v_history sqlkit.history_key := sqlkit._history(p_target, p_key);
+    v_rows text := sqlkit._staged_rows(p_stages, p_columns, p_filter => p_filter);
+    v_moment text;
+    v_difference text;
+    v_repeated bigint;
+    v_rounds integer;
+begin
+    v_difference := sqlkit._difference(
+        p_target,
+        sqlkit._value_columns(
+            p_target,
+            p_columns,
+            array_remove(v_history.key_columns || p_order_by, null)
+        )
+    );
+    -- Readers go on; writers wait, so that what the join saw is still true when it is written.
+    execute format('lock table %s in share row exclusive mode', p_target);
+    v_moment := sqlkit._history_moment(
+        p_target, p_columns, p_order_by, v_history.period, v_history.subtype
+    );
+    v_repeated := sqlkit._count_repeated(v_rows, p_target, v_history.key_columns, 'true');
+    if v_repeated = 0 then
+        perform sqlkit._find_versions(v_rows, p_target, p_columns, v_history, v_moment, v_difference, false);
+        p_counts := sqlkit._write_versions(p_target, p_columns, v_history, p_counts);
+    elsif p_order_by is null then
+        -- All begin now: the last one of a key is the one that stays.
+        execute 'create temporary table sqlkit_event on commit drop as '
+            || sqlkit._single_rows(
+                p_stages, p_columns, p_pieces, 'update', v_history.key_columns, 'true', null, null, p_filter
+            );
+        p_counts.rows_duplicate := v_repeated;
+        perform sqlkit._find_versions(
+            'select s.* from pg_temp.sqlkit_event as s', p_target, p_columns, v_history, v_moment, v_difference, false
+        );
+        p_counts := sqlkit._write_versions(p_target, p_columns, v_history, p_counts);
+        drop table pg_temp.sqlkit_event;
+    else
+        -- The end state is that of rows that come one by one, however they are cut into batches. Those of a key
+        -- that follow each other in time come together; one that goes back in time begins another round.
+        execute format(
+            'create temporary table sqlkit_event on commit drop as '
+            'select %1$s, s.sqlkit_at, count(*) filter (where s.sqlkit_goes_back) '
+            'over (partition by %2$s order by s.sqlkit_position) as sqlkit_round from ('
+            'select s.*, s.sqlkit_at <= lag(s.sqlkit_at) over (partition by %2$s order by s.sqlkit_position) '
+            'as sqlkit_goes_back from (select s.*, %3$s as sqlkit_at from (%4$s) as s) as s) as s',
+            sqlkit._column_list(p_columns, 's.%I'),
+            sqlkit._column_list(v_history.key_columns, 's.%I'),
+            v_moment,
+            sqlkit._staged_rows(
+                p_stages, p_columns, coalesce(p_pieces, '[{"stage": 0, "piece": 0, "rows": 1000000000000}]'), p_filter
+            )
+        );
+        select max(s.sqlkit_round)
+        into v_rounds
+        from pg_temp.sqlkit_event as s;
+        if v_rounds > 0 then
+            create index on pg_temp.sqlkit_event (sqlkit_round);
+        end if;
+        for v_round in 0 .. v_rounds loop
+            perform sqlkit._find_versions(
+                format('select s.* from pg_temp.sqlkit_event as s where s.sqlkit_round = %s', v_round),
+                p_target, p_columns, v_history, 's.sqlkit_at', v_difference, true
+            );
+            p_counts := sqlkit._write_versions(p_target, p_columns, v_history, p_counts);
+        end loop;
+        drop table pg_temp.sqlkit_event;
+    end if;
+    p_counts.rows_unchanged := p_counts.rows_read - p_counts.rows_duplicate - p_counts.rows_inserted
+        - p_counts.rows_updated - p_counts.rows_ignored;
+end;
+$merge_history$;
+
+comment on function sqlkit._merge_history(
+    regclass[], regclass, name[], name[], name, jsonb, text, sqlkit.row_counts
+) is
+'Applies the rows of stages, each a version that begins at the moment in p_order_by (now, if that is null), to a target
+that keeps history, and counts: inserted are new versions, updated those that existed from the same moment on with
+other values, unchanged those whose values are valid then already. See _merge().
+Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit. Raises: SK201, SK207, SK212.';
 
 -- objects/42_first_load.sql
 
 -- The first load: into an empty table, COPY goes straight to the heap, with rows frozen, and the indexes are
 -- built afterwards: measured, 2.4 times as fast as COPY into the indexed table. All in one transaction, so
 -- that whatever happens the table has its indexes.
+
+create or replace function sqlkit._can_rebuild_index(p_index oid)
+returns boolean
+language sql
+stable
+return (
+    select
+        i.indisvalid
+        and not c.relispartition
+        and not i.indisexclusion
+        and not i.indnullsnotdistinct
+        and not coalesce((to_jsonb(o) ->> 'conperiod')::boolean, false)
+        and not exists (
+            select a.attnum from pg_attribute as a
+where a.attrelid = i.indexrelid and a.attstattarget >= 0
+        )
+        and not exists (
+            select d.objid
+            from pg_depend as d
+            where
+                d.deptype in ('n', 'e', 'x')
+                and (
+                    (d.refclassid = 'pg_class'::regclass and d.refobjid = i.indexrelid)
+                    or (d.refclassid = 'pg_constraint'::regclass and d.refobjid = o.oid)
+                )
+        )
+    from pg_index as i
+    join pg_class as c on c.oid = i.indexrelid
+    left join pg_constraint as o on o.conindid = i.indexrelid and o.conrelid = i.indrelid
+    where i.indexrelid = p_index
+);
+
+comment on function sqlkit._can_rebuild_index(oid) is
+'Whether an index can be dropped and built again as it is.';
+
 
 create or replace function sqlkit._rebuild_obstacle(p_target regclass)
 returns text
@@ -3554,32 +4119,7 @@ begin
             select from pg_constraint as c where c.confrelid = p_target and c.contype = 'f'
         ) then 'foreign keys point at it'
         when exists (
-            select
-            from pg_index as i
-            join pg_class as c on c.oid = i.indexrelid
-            left join pg_constraint as o on o.conindid = i.indexrelid and o.conrelid = p_target
-            where
-                i.indrelid = p_target
-                and (
-                    not i.indisvalid
-                    or c.relispartition
-                    or i.indisexclusion
-                    or i.indnullsnotdistinct
-                    or coalesce((to_jsonb(o) ->> 'conperiod')::boolean, false)
-                    or exists (
-                        select from pg_attribute as a where a.attrelid = i.indexrelid and a.attstattarget >= 0
-                    )
-                    or exists (
-                        select
-                        from pg_depend as d
-                        where
-                            d.deptype in ('n', 'e', 'x')
-                            and (
-                                (d.refclassid = 'pg_class'::regclass and d.refobjid = i.indexrelid)
-                                or (d.refclassid = 'pg_constraint'::regclass and d.refobjid = o.oid)
-                            )
-                    )
-                )
+            select from pg_index as i where i.indrelid = p_target and not sqlkit._can_rebuild_index(i.indexrelid)
         ) then 'it has an index that cannot be dropped and built again'
     end;
 end;
@@ -3739,6 +4279,67 @@ rules or row security, or is locked by another session for longer than lock_time
 Writes: the target''s indexes. Locks: ACCESS EXCLUSIVE on the target until commit.';
 
 
+create or replace function sqlkit._build_index(p_target regclass, p_index jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $build_index$
+declare
+    r_index record;
+begin
+    select i.*
+    into r_index
+    from jsonb_to_record(p_index) as i (
+        name name,
+        definition text,
+        tablespace name,
+        comment text,
+        is_clustered boolean,
+        is_identity boolean,
+        "constraint" name,
+        constraint_type text,
+        constraint_options text,
+        constraint_comment text
+    );
+    if r_index.tablespace is not null then
+        perform set_config('default_tablespace', r_index.tablespace, true);
+    end if;
+    execute r_index.definition;
+    if r_index.tablespace is not null then
+        perform set_config('default_tablespace', '', true);
+    end if;
+    if r_index."constraint" is not null then
+        execute format(
+            'alter table only %s add constraint %I %s using index %I%s',
+            p_target, r_index."constraint", r_index.constraint_type, r_index.name, r_index.constraint_options
+        );
+        if r_index.constraint_comment is not null then
+            execute format(
+                'comment on constraint %I on %s is %L', r_index."constraint", p_target, r_index.constraint_comment
+            );
+        end if;
+    end if;
+    if r_index.comment is not null then
+        execute format(
+            'comment on index %I.%I is %L',
+            (select n.nspname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = p_target),
+            r_index.name,
+            r_index.comment
+        );
+    end if;
+    if r_index.is_clustered then
+        execute format('alter table only %s cluster on %I', p_target, r_index.name);
+    end if;
+    if r_index.is_identity then
+        execute format('alter table only %s replica identity using index %I', p_target, r_index.name);
+    end if;
+end;
+$build_index$;
+
+comment on function sqlkit._build_index(regclass, jsonb) is
+'Builds an index again as _saved_indexes() has kept it. Writes: the target''s indexes.';
+
+
 create or replace function sqlkit.finish_first_load(
     p_target regclass,
     p_indexes jsonb,
@@ -3753,16 +4354,10 @@ set search_path = pg_catalog, pg_temp
 as $finish_first_load$
 declare
     v_counts sqlkit.row_counts := (p_rows_read, p_rows_read, 0, 0, 0, 0, 0);
-    v_schema name;
     v_memory text := current_setting('maintenance_work_mem');
     r_index record;
 begin
     perform set_config('maintenance_work_mem', sqlkit._memory_for_load('maintenance_work_mem'), true);
-    select n.nspname
-    into v_schema
-    from pg_class as c
-    join pg_namespace as n on n.oid = c.relnamespace
-    where c.oid = p_target;
     if p_policy <> 'append' and p_key is null then
         raise exception using
             errcode = 'SK202',
@@ -3771,25 +4366,11 @@ begin
             hint = 'Add a primary key, or name the columns of a unique index as the key.';
     end if;
     for r_index in
-        select i.*
-        from jsonb_to_recordset(p_indexes) as i (
-            name name,
-            definition text,
-            tablespace name,
-            comment text,
-            is_clustered boolean,
-            is_identity boolean,
-            "constraint" name,
-            constraint_type text,
-            constraint_options text,
-            constraint_comment text
-        )
+        select i.value
+        from jsonb_array_elements(p_indexes) as i
     loop
-        if r_index.tablespace is not null then
-            perform set_config('default_tablespace', r_index.tablespace, true);
-        end if;
         begin
-            execute r_index.definition;
+            perform sqlkit._build_index(p_target, r_index.value);
         exception
             when unique_violation then
                 -- Only now is it known that keys repeat: keep of each what the policy would have left.
@@ -3798,31 +4379,8 @@ begin
                 end if;
                 v_counts.rows_duplicate := sqlkit._delete_repeated(p_target, p_policy, p_key, p_order_by);
                 v_counts.rows_inserted := v_counts.rows_read - v_counts.rows_duplicate;
-                execute r_index.definition;
+                perform sqlkit._build_index(p_target, r_index.value);
         end;
-        if r_index.tablespace is not null then
-            perform set_config('default_tablespace', '', true);
-        end if;
-        if r_index."constraint" is not null then
-            execute format(
-                'alter table only %s add constraint %I %s using index %I%s',
-                p_target, r_index."constraint", r_index.constraint_type, r_index.name, r_index.constraint_options
-            );
-            if r_index.constraint_comment is not null then
-                execute format(
-                    'comment on constraint %I on %s is %L', r_index."constraint", p_target, r_index.constraint_comment
-                );
-            end if;
-        end if;
-        if r_index.comment is not null then
-            execute format('comment on index %I.%I is %L', v_schema, r_index.name, r_index.comment);
-        end if;
-        if r_index.is_clustered then
-            execute format('alter table only %s cluster on %I', p_target, r_index.name);
-        end if;
-        if r_index.is_identity then
-            execute format('alter table only %s replica identity using index %I', p_target, r_index.name);
-        end if;
     end loop;
     perform set_config('maintenance_work_mem', v_memory, true);
     return v_counts;
@@ -3874,6 +4432,171 @@ comment on function sqlkit._delete_repeated(regclass, text, name[], name) is
 'Deletes all rows of a table but one for each key, and returns how many. Rows lie in the order in which they
 were loaded.';
 
+-- objects/43_rebuild.sql
+
+-- Large loads into indexed tables: where so many rows are written that it pays, the indexes that merge and constraints
+-- do not need are taken away before, and built again after. All of it is in the transaction that writes the rows:
+-- whatever ends it in between leaves the indexes that were there.
+
+create or replace function sqlkit._secondary_indexes(p_target regclass)
+returns jsonb
+language sql
+stable
+return (
+    select coalesce(jsonb_agg(s.value order by s.ordinality), '[]')
+    from jsonb_array_elements(sqlkit._saved_indexes(p_target)) with ordinality as s
+    join pg_class as c on c.relname = s.value ->> 'name'
+    join pg_index as i on i.indexrelid = c.oid
+    where i.indrelid = p_target and not i.indisunique and sqlkit._can_rebuild_index(i.indexrelid)
+);
+
+comment on function sqlkit._secondary_indexes(regclass) is
+'What _saved_indexes() has of the indexes that no key and no constraint needs, and that can be built again.';
+
+
+create or replace function sqlkit._rows_there(p_target regclass)
+returns double precision
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $rows_there$
+declare
+    v_class pg_class;
+begin
+    select c.*
+    into v_class
+    from pg_class as c
+    where c.oid = p_target;
+    if v_class.reltuples < 0 or v_class.relpages = 0 then
+        return sqlkit._count_rows(format('select from only %s', p_target));
+    end if;
+    -- As the planner does: as dense as when it was last looked at.
+    return v_class.reltuples / v_class.relpages
+        * (pg_relation_size(p_target) / current_setting('block_size')::double precision);
+end;
+$rows_there$;
+
+comment on function sqlkit._rows_there(regclass) is
+'How many rows an ordinary table has, about, as the planner would take it.';
+
+
+create or replace function sqlkit._rebuild_pays(p_target regclass, p_rows bigint, p_bytes bigint)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $rebuild_pays$
+declare
+    v_there double precision;
+    v_rows double precision := p_rows;
+begin
+    if coalesce(p_rows, p_bytes) is null or p_rows < sqlkit._threshold('rebuild_rows') then
+        return false;
+    end if;
+    v_there := sqlkit._rows_there(p_target);
+    if p_rows is null then
+        -- A row takes about as much in the input as in the table.
+        v_rows := p_bytes * v_there / greatest(1, pg_relation_size(p_target));
+    end if;
+    return v_rows >= sqlkit._threshold('rebuild_rows')
+        and v_rows >= sqlkit._threshold('rebuild_share') * (v_there + v_rows)
+        and not exists (
+            select
+            from pg_locks as l
+            where l.locktype = 'relation' and l.relation = p_target and l.granted and l.pid <> pg_backend_pid()
+        );
+end;
+$rebuild_pays$;
+
+comment on function sqlkit._rebuild_pays(regclass, bigint, bigint) is
+'Whether so many rows (or bytes of input) are enough of a table to build its indexes after them, and nobody else is at
+the table, who would have to wait.';
+
+
+create or replace function sqlkit.begin_rebuild(
+    p_target regclass,
+    p_rows bigint default null,
+    p_bytes bigint default null
+)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Who waits for such a lock holds up all who come later.
+set lock_timeout = '500ms'
+as $begin_rebuild$
+declare
+    v_way text := coalesce(nullif(current_setting('sqlkit.indexes', true), ''), 'auto');
+    v_class pg_class;
+    v_indexes jsonb;
+begin
+    if v_way not in ('auto', 'keep', 'rebuild') then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('there is no way %L to treat indexes', v_way),
+            hint = 'Setting sqlkit.indexes is auto, keep or rebuild.';
+    end if;
+    select c.*
+    into v_class
+    from pg_class as c
+    where c.oid = p_target;
+    if
+        v_way = 'keep'
+        or v_class.relkind <> 'r'
+        or v_class.relhassubclass
+        or v_class.relhasrules
+        or to_regclass('pg_catalog.pg_dist_partition') is not null
+        or not pg_has_role(v_class.relowner, 'usage')
+        or row_security_active(p_target)
+        -- A trigger may need an index to find what it looks for; what waits for the commit forbids to change indexes.
+        or exists (
+            select from pg_trigger as t where t.tgrelid = p_target and (not t.tgisinternal or t.tgdeferrable)
+        )
+    then
+        return null;
+    end if;
+    v_indexes := sqlkit._secondary_indexes(p_target);
+    if v_indexes = '[]' or (v_way = 'auto' and not sqlkit._rebuild_pays(p_target, p_rows, p_bytes)) then
+        return null;
+    end if;
+    begin
+        execute format('lock table only %s in access exclusive mode', p_target);
+        perform sqlkit._drop_indexes(p_target, v_indexes);
+    exception
+        when lock_not_available or object_in_use then
+            return null;
+    end;
+    return v_indexes;
+end;
+$begin_rebuild$;
+
+comment on function sqlkit.begin_rebuild(regclass, bigint, bigint) is
+'Takes the indexes of a table away that neither keys nor constraints need, if that pays for p_rows that are about to be
+written (or p_bytes of input), and returns what finish_rebuild() needs to build them again, in the same transaction.
+Returns null, and has done nothing, where they are better kept: few rows (thresholds rebuild_rows and rebuild_share of
+sqlkit.refresh_threshold), others at the table, triggers, rules, row security, deferrable constraints, partitions,
+another owner. Setting sqlkit.indexes decides otherwise: keep, or rebuild whatever the number of rows.
+Writes: the target''s indexes. Locks: ACCESS EXCLUSIVE on the target until commit, if it is to be had within half a
+second. Raises: 22023 for another value of the setting.';
+
+
+create or replace function sqlkit.finish_rebuild(p_target regclass, p_indexes jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $finish_rebuild$
+declare
+    v_memory text := current_setting('maintenance_work_mem');
+begin
+    perform set_config('maintenance_work_mem', sqlkit._memory_for_load('maintenance_work_mem'), true);
+    perform sqlkit._build_index(p_target, s.value)
+    from jsonb_array_elements(p_indexes) as s;
+    perform set_config('maintenance_work_mem', v_memory, true);
+end;
+$finish_rebuild$;
+
+comment on function sqlkit.finish_rebuild(regclass, jsonb) is
+'Builds the indexes again that begin_rebuild() took away; does nothing for null.
+Writes: the target''s indexes. Locks: those that begin_rebuild() took.';
+
 -- objects/44_estimate.sql
 
 -- What a merge would do, without doing it.
@@ -3896,11 +4619,12 @@ declare
     v_difference text;
     v_is_updated text := 'false';
     v_is_ignored text := 'false';
+    v_history sqlkit.history_key;
+    v_moment text;
+    v_match text;
     v_numbers bigint[];
 begin
-    if p_policy <> 'append' then
-        v_key := sqlkit.find_key(p_target, p_key);
-    end if;
+    v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, p_columns, v_key, p_order_by);
     v_difference := sqlkit._difference(p_target, sqlkit._value_columns(p_target, p_columns, v_key));
     case p_policy
@@ -3924,6 +4648,20 @@ begin
             );
         when 'ignore' then
             v_is_ignored := 'true';
+        when 'history' then
+            v_history := sqlkit._history(p_target, p_key);
+            v_moment := sqlkit._history_moment(
+                p_target, p_columns, p_order_by, v_history.period, v_history.subtype
+            );
+            v_difference := sqlkit._difference(
+                p_target, sqlkit._value_columns(p_target, p_columns, array_remove(v_key || p_order_by, null))
+            );
+            v_is_updated := v_difference;
+            -- Another version is a row of its own; only what begins at the same moment changes the one that is there.
+            v_match := format(
+                '%1$s and t.%2$I @> (%3$s) and (lower(t.%2$I) = (%3$s) or not (%4$s))',
+                v_history.key_match, v_history.period, v_moment, v_difference
+            );
         else null;
     end case;
     execute format(
@@ -3959,7 +4697,7 @@ begin
         ),
         case when sqlkit._is_plain(p_target) then 'only ' else '' end,
         p_target,
-        case when v_key is null then 'false' else sqlkit._key_match(p_target, v_key) end
+        coalesce(v_match, sqlkit._key_match(p_target, v_key), 'false')
     )
     into v_numbers
     using p_rows;
@@ -3974,7 +4712,7 @@ comment on function sqlkit.estimate_merge(regclass, name[], jsonb, text, name[],
 Each row is held against the target alone, so that duplicates are not told; rows that policy error would fail for
 are counted as rejected. Changes nothing, and may be called in a read-only transaction.
 Raises: SK201 if the target is no table, SK202, SK203 or SK204 for its key, SK206 unknown policy, SK207 nothing to
-order by; and what the types of the columns raise for bad values.';
+order by, SK212 no history; and what the types of the columns raise for bad values.';
 
 -- objects/45_merge_source.sql
 
@@ -4261,9 +4999,7 @@ begin
     if p_source_id is not null then
         perform sqlkit.claim_batch(p_source_id, (p_range).start_offset);
     end if;
-    if p_policy is distinct from 'append' then
-        v_key := sqlkit.find_key(p_target, p_key);
-    end if;
+    v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
     v_rows := sqlkit._count_rows(format('select from %s', p_stage));
     begin
@@ -4407,7 +5143,7 @@ first 10,000) are in sqlkit.reject without a batch (SK301 only ends the attempt 
 column, or it breaks a constraint or a trigger of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
-SK204, SK206, SK207, SK302 and SK303 under policy error.';
+SK204, SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error.';
 
 
 create or replace function sqlkit.merge_checked_batch(
@@ -8902,10 +9638,10 @@ begin
             detail = format('Policy: %s.', p_policy),
             hint = 'Ways are reject and trim.';
     end if;
-    if p_policy = 'fill' then
+    if p_policy in ('fill', 'history') then
         raise exception using
             errcode = 'SK805',
-            message = 'policy fill cannot be held to rules: what a row says is known only when it is merged',
+            message = format('policy %s cannot be held to rules: what a row says is known only when it is merged', p_policy),
             detail = format('Way: %s.', p_conflicts),
             hint = 'Use another policy, or detect the conflicts afterwards.';
     end if;
@@ -12180,7 +12916,9 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_build_index'),
             ('sqlkit_loader', 'execute', 'routine', '_can_rebuild'),
+            ('sqlkit_loader', 'execute', 'routine', '_can_rebuild_index'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_share'),
             ('sqlkit_loader', 'execute', 'routine', '_changed_since'),
@@ -12222,9 +12960,13 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_find_server'),
             ('sqlkit_loader', 'execute', 'routine', '_find_touched'),
             ('sqlkit_loader', 'execute', 'routine', '_find_unmet'),
+            ('sqlkit_loader', 'execute', 'routine', '_find_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_loader', 'execute', 'routine', '_grants'),
+            ('sqlkit_loader', 'execute', 'routine', '_history'),
+            ('sqlkit_loader', 'execute', 'routine', '_history_keys'),
+            ('sqlkit_loader', 'execute', 'routine', '_history_moment'),
             ('sqlkit_loader', 'execute', 'routine', '_input_checks'),
             ('sqlkit_loader', 'execute', 'routine', '_input_error'),
             ('sqlkit_loader', 'execute', 'routine', '_input_errors'),
@@ -12246,6 +12988,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_map_user'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
+            ('sqlkit_loader', 'execute', 'routine', '_merge_history'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', '_minutes'),
@@ -12258,6 +13001,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_privileges'),
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_obstacle'),
+            ('sqlkit_loader', 'execute', 'routine', '_rebuild_pays'),
             ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
@@ -12267,13 +13011,16 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_deletion'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_doubled_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_existing'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_history'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_strategy'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
+            ('sqlkit_loader', 'execute', 'routine', '_rows_there'),
             ('sqlkit_loader', 'execute', 'routine', '_rule_key'),
             ('sqlkit_loader', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_scope_join'),
+            ('sqlkit_loader', 'execute', 'routine', '_secondary_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_settled_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
@@ -12296,10 +13043,12 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_write'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_write_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_yield_to_met'),
             ('sqlkit_loader', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
+            ('sqlkit_loader', 'execute', 'routine', 'begin_rebuild'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_loader', 'execute', 'routine', 'check_loaded'),
@@ -12326,11 +13075,13 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_loader', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_policy_key'),
             ('sqlkit_loader', 'execute', 'routine', 'find_source'),
             ('sqlkit_loader', 'execute', 'routine', 'find_version'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_maintenance'),
+            ('sqlkit_loader', 'execute', 'routine', 'finish_rebuild'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_run'),
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'follow_changes'),
@@ -12453,7 +13204,9 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_build_index'),
             ('sqlkit_admin', 'execute', 'routine', '_can_rebuild'),
+            ('sqlkit_admin', 'execute', 'routine', '_can_rebuild_index'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_share'),
             ('sqlkit_admin', 'execute', 'routine', '_changed_since'),
@@ -12495,9 +13248,13 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_find_server'),
             ('sqlkit_admin', 'execute', 'routine', '_find_touched'),
             ('sqlkit_admin', 'execute', 'routine', '_find_unmet'),
+            ('sqlkit_admin', 'execute', 'routine', '_find_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_admin', 'execute', 'routine', '_grants'),
+            ('sqlkit_admin', 'execute', 'routine', '_history'),
+            ('sqlkit_admin', 'execute', 'routine', '_history_keys'),
+            ('sqlkit_admin', 'execute', 'routine', '_history_moment'),
             ('sqlkit_admin', 'execute', 'routine', '_input_checks'),
             ('sqlkit_admin', 'execute', 'routine', '_input_error'),
             ('sqlkit_admin', 'execute', 'routine', '_input_errors'),
@@ -12519,6 +13276,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_map_user'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
+            ('sqlkit_admin', 'execute', 'routine', '_merge_history'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_isolated'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', '_minutes'),
@@ -12531,6 +13289,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_privileges'),
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_obstacle'),
+            ('sqlkit_admin', 'execute', 'routine', '_rebuild_pays'),
             ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
@@ -12540,13 +13299,16 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_deletion'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_doubled_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_existing'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_history'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_strategy'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
+            ('sqlkit_admin', 'execute', 'routine', '_rows_there'),
             ('sqlkit_admin', 'execute', 'routine', '_rule_key'),
             ('sqlkit_admin', 'execute', 'routine', '_saved_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_scope_join'),
+            ('sqlkit_admin', 'execute', 'routine', '_secondary_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_settled_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
@@ -12569,10 +13331,12 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_write'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_write_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_yield_to_met'),
             ('sqlkit_admin', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
+            ('sqlkit_admin', 'execute', 'routine', 'begin_rebuild'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_admin', 'execute', 'routine', 'check_loaded'),
@@ -12599,11 +13363,13 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_admin', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_policy_key'),
             ('sqlkit_admin', 'execute', 'routine', 'find_source'),
             ('sqlkit_admin', 'execute', 'routine', 'find_version'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_maintenance'),
+            ('sqlkit_admin', 'execute', 'routine', 'finish_rebuild'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_run'),
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'follow_changes'),

@@ -64,7 +64,7 @@ max_conections: 3
         (11, "max_conections", "max_connections"),
     ]
     by_line = {p.line: p for p in found}
-    assert by_line[4].allowed == ("append", "ignore", "update", "newer", "fill", "error")
+    assert by_line[4].allowed == ("append", "ignore", "update", "newer", "fill", "error", "history")
     assert (by_line[5].value, by_line[6].value) == ("many", "some")
     assert "Write a number of rows, or 1%." in by_line[6].message
 
@@ -89,7 +89,7 @@ tables:
         (TABLE + "    columns: [no]\n", 4, "'no' must be text"),
         (TABLE + "    query: select 1\n", 2, "needs source, query or transform"),
         ("tables:\n  t:\n    query: select 1\n", 3, "is for tables with refresh"),
-        (TABLE + "    order_by: at\n", 4, "is for policy newer"),
+        (TABLE + "    order_by: at\n", 4, "is for policies newer and history"),
         (TABLE + "    policy: newer\n", 4, "needs order_by"),
         (TABLE + "    refresh: {}\n    policy: fill\n", 5, "has no meaning with refresh"),
         (TABLE + "    refresh: {max_delete: 101%}\n", 4, "is not understood"),

@@ -21,7 +21,7 @@ import sqlkit as package
 from sqlkit.cli.metrics import as_text, make_server
 from sqlkit.cli.watch import page
 from sqlkit.report import Bar, bars, nice_step, read_report, render
-from tests.conftest import Database, RunSqlkit
+from tests.conftest import Database, RunSqlkit, missing
 
 SAMPLE = re.compile(r'^[a-z_]+\{([a-z]+="([^"\\\n]|\\[\\"n])*",?)*\} [-+.e0-9]+$')
 
@@ -164,7 +164,7 @@ def test_the_report_is_one_sound_page(loaded: str, sqlkit: RunSqlkit, tmp_path: 
 def test_the_report_shows_in_a_browser(loaded: str, sqlkit: RunSqlkit, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
-        pytest.skip("no chromium on this machine: apt install chromium")
+        missing("Chromium is not installed: tests/install-services.sh installs it on Debian")
     sqlkit("report", "--html", tmp_path / "page.html", "--dsn", loaded)
     picture = tmp_path / "page.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]

@@ -18,7 +18,7 @@ import sqlkit as api
 from sqlkit import ways
 from sqlkit.results import RowCounts
 from tests.conftest import Database
-from tests.merge_model import KeyError_, Row, Table
+from tests.merge_model import History, KeyError_, Row, Table
 
 POLICIES = ("update", "ignore", "newer", "fill", "error")
 NUMBERS = itertools.count(1)
@@ -239,3 +239,110 @@ def test_loads_do_what_the_model_does(
     """Small pieces make many streams, and the first load of an empty table, of a few rows."""
     monkeypatch.setattr(ways, "PIECE_BYTES", piece_bytes)
     run(database, tmp_path, shape, plans)
+
+
+versions = st.tuples(
+    st.integers(1, 3).map("10.0.0.{}".format),
+    st.integers(0, 12),
+    st.none() | st.sampled_from(["a", "b", "שם"]),
+)
+
+
+class Loads(NamedTuple):
+    """One load of versions: its rows, which of them end a version by hand before, and how."""
+
+    rows: list[Row]
+    ended: list[tuple[str, int]]
+    batch_bytes: int | None
+    workers: int
+    bad: frozenset[int]  # rows whose moment is no number
+
+
+loads = st.builds(
+    Loads,
+    rows=st.lists(versions, min_size=1, max_size=25),
+    ended=st.lists(
+        st.tuples(st.integers(1, 3).map("10.0.0.{}".format), st.integers(1, 13)), max_size=2
+    ),
+    batch_bytes=st.none() | st.sampled_from([1, 60, 200]),
+    workers=st.integers(1, 3),
+    bad=st.frozensets(st.integers(0, 24), max_size=2),
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    plan=st.lists(loads, min_size=1, max_size=3),
+    piece_bytes=st.sampled_from([1, 40, 1 << 20]),
+)
+def test_history_is_what_the_model_keeps(
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plan: list[Loads],
+    piece_bytes: int,
+) -> None:
+    """Late rows, several of a key, corrections, gaps: the same versions in batches of any size."""
+    monkeypatch.setattr(ways, "PIECE_BYTES", piece_bytes)
+    number = next(NUMBERS)
+    name = f"t{number}"
+    model = History(key=(0,), order_by=1)
+    header = ("device", "version", "name")
+    blank = itertools.count()
+    with database.connect() as connection, api.connect(database.dsn) as client:
+        # The equality of addresses is one that GiST knows without an extension.
+        connection.execute(
+            f"create table {name} (valid int4range not null, device inet not null, name text, "
+            "version integer not null, "
+            "exclude using gist (device inet_ops with =, valid with &&))".encode()
+        )
+        for load in plan:
+            note(f"{load}")
+            for device, at in load.ended:
+                end_version(connection, name, model, device, at)
+            rows = [
+                (row[0], BAD, row[2]) if place in load.bad else row
+                for place, row in enumerate(load.rows)
+            ]
+            path = tmp_path / f"{number}-{next(NUMBERS)}.csv"
+            write(path, header, rows, next(blank))
+            result = client.load(
+                path,
+                into=name,
+                policy="history",
+                order_by="version",
+                workers=load.workers,
+                batch_bytes=load.batch_bytes,
+                again=True,
+                reject_limit=None,
+            )
+            sound = [row for row in rows if row[1] != BAD]
+            rejected = len(rows) - len(sound)
+            assert result.rows == model.merge(sound) + RowCounts(read=rejected, rejected=rejected)
+            stored = connection.execute(
+                f"select host(device), lower(valid), upper(valid), version, name from {name} "
+                "order by device, valid".encode()
+            ).fetchall()
+            assert stored == [
+                (device, version.begins, version.ends, *version.row[1:])
+                for (device,), kept in sorted(model.versions.items())
+                for version in kept
+            ]
+
+
+def end_version(
+    connection: psycopg.Connection, name: str, model: History, device: str, at: int
+) -> None:
+    """End the version of a key that is valid at a moment, as somebody may do by hand."""
+    for version in model.versions.get((device,), []):
+        if version.begins < at and (version.ends is None or at < version.ends):
+            version.ends = at
+    connection.execute(
+        f"update {name} set valid = int4range(lower(valid), %s::integer) "
+        "where device = %s and valid @> %s::integer and lower(valid) < %s".encode(),
+        [at, device, at, at],
+    )

@@ -1,7 +1,7 @@
 -- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
 -- What needs more than a target has a file odd_identifiers.sql of its own.
 begin;
-select plan(162);
+select plan(180);
 
 create function pg_temp.go_all_the_way(p_name name)
 returns setof text
@@ -56,6 +56,24 @@ begin
         ),
         2::bigint,
         p_name || ': with both indexes'
+    );
+
+    return next is(
+        sqlkit.find_policy_key(v_target, 'update', array[v_key]), array[v_key], p_name || ': find_policy_key'
+    );
+    perform set_config('sqlkit.indexes', 'rebuild', true);
+    v_indexes := sqlkit.begin_rebuild(v_target, 1);
+    perform set_config('sqlkit.indexes', 'auto', true);
+    perform sqlkit.finish_rebuild(v_target, v_indexes);
+    return next is(
+        (
+            select string_agg(c.relname, ',' order by i.indisunique)
+            from pg_catalog.pg_index as i
+            join pg_catalog.pg_class as c on c.oid = i.indexrelid
+            where i.indrelid = v_target and v_indexes #>> '{0,name}' = v_other
+        ),
+        v_other || ',' || v_key,
+        p_name || ': begin_rebuild and finish_rebuild'
     );
 
     v_stages := array[

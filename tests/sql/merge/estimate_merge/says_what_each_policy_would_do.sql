@@ -1,9 +1,14 @@
 -- Rows are held against the target as each policy would, and nothing is written.
 begin;
-select plan(13);
+select plan(15);
 
 create table item (id integer primary key, name text, price numeric(8, 2), at date);
 create table keyless (id integer);
+create table kept (
+    address inet not null, name text, seen date not null, valid daterange not null,
+    exclude using gist (address inet_ops with =, valid with &&)
+);
+insert into kept values ('10.0.0.1', 'a', '2026-01-01', '[2026-01-01,)');
 insert into item values (1, 'one', 1, '2026-01-01'), (2, null, 2, '2026-01-02'), (3, 'three', 3, null);
 
 create function pg_temp.told(p_policy text, p_order_by name default null)
@@ -55,6 +60,20 @@ select throws_ok(
 );
 select throws_ok(
     $$select sqlkit.estimate_merge('item', '{id}', '[["x"]]')$$, '22P02', null, 'a value that is refused'
+);
+
+select is(
+    sqlkit_test.shown(sqlkit.estimate_merge(
+        'kept', '{address,name,seen}',
+        '[["10.0.0.1", "a", "2026-02-01"], ["10.0.0.1", "b", "2026-02-01"], ["10.0.0.1", "b", "2026-01-01"],
+            ["10.0.0.2", "b", "2026-01-01"], ["10.0.0.1", "b", "2025-01-01"]]',
+        'history', p_order_by => 'seen'
+    )),
+    '5 read, 3 inserted, 1 updated, 1 unchanged',
+    'history'
+);
+select throws_ok(
+    $$select sqlkit.estimate_merge('item', '{id}', '[["1"]]', 'history')$$, 'SK212', null, 'a table without history'
 );
 
 select * from finish();

@@ -1,5 +1,5 @@
 begin;
-select plan(11);
+select plan(12);
 
 create table item (id integer primary key, name text, seen integer);
 insert into item values (1, 'one', 1);
@@ -47,6 +47,7 @@ select throws_ok(
 );
 select throws_ok($$select pg_temp.merge('values (2)', 'Update')$$, 'SK206', null, 'no such policy');
 select throws_ok($$select pg_temp.merge('values (2)', 'newer')$$, 'SK207', null, 'newer by nothing');
+select throws_ok($$select pg_temp.merge('values (2)', 'history')$$, 'SK212', null, 'no history is kept');
 select throws_ok($$select pg_temp.merge('values (1)', 'error')$$, 'SK302', null, 'a key that exists');
 select throws_ok($$select pg_temp.merge('values (2), (2)', 'error')$$, 'SK303', null, 'a key that comes twice');
 select throws_ok(

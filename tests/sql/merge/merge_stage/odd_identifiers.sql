@@ -1,6 +1,6 @@
 -- Every name may be anything: of schema, table, column, key, index.
 begin;
-select plan(37);
+select plan(46);
 
 create function pg_temp.load_odd(p_name name)
 returns setof text
@@ -46,6 +46,23 @@ begin
         p_name || ': as the name of a stage'
     );
     perform sqlkit.drop_stage(v_stage);
+    execute format(
+        'create table %1$I.%4$I (%1$I inet not null, %2$I integer not null, %3$I int4range not null, '
+        'exclude using gist (%1$I inet_ops with =, %3$I with &&))',
+        p_name,
+        v_other,
+        left('r' || p_name, 62),
+        left('h' || p_name, 62)
+    );
+    return next is(
+        sqlkit_test.shown(sqlkit_test.merge(
+            format('%I.%I', p_name, left('h' || p_name, 62))::regclass,
+            $$values ('10.0.0.1'::inet, 1), ('10.0.0.1', 2), ('10.0.0.1', 0), ('10.0.0.2', 1)$$,
+            'history', array[p_name, v_other], p_order_by => v_other
+        )),
+        '4 read, 3 inserted, 1 unchanged',
+        p_name || ': as a history'
+    );
 end;
 $load_odd$;
 
@@ -54,7 +71,7 @@ from sqlkit_test.odd_identifiers() as n (name);
 
 select is(
     (select count(distinct target) from sqlkit.run),
-    (select count(*) from sqlkit_test.odd_identifiers()),
+    (select 2 * count(*) from sqlkit_test.odd_identifiers()),
     'the ledger names each of them'
 );
 

@@ -1,5 +1,5 @@
 begin;
-select plan(24);
+select plan(25);
 
 create table kind (name text primary key);
 insert into kind values ('fruit');
@@ -140,6 +140,9 @@ select throws_ok(
 );
 select throws_ok(
     $$select pg_temp.merge_text('{"1,1,fruit,1,a"}', 'replace', p_start => 200)$$, 'SK206', null, 'no such policy'
+);
+select throws_ok(
+    $$select pg_temp.merge_text('{"1,1,fruit,1,a"}', 'history', p_start => 200)$$, 'SK212', null, 'no history is kept'
 );
 select throws_ok(
     $$select pg_temp.merge_text('{"1,1,fruit,1,a"}', 'newer', p_start => 200)$$, 'SK207', null, 'newer by nothing'
