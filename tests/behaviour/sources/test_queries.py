@@ -263,3 +263,28 @@ def test_addresses_of_postgresql_are_named_without_secrets() -> None:
     assert source.name == "postgresql://host:7/db#a.b"
     with pytest.raises(UsageError):
         postgres.source_of("postgresql://host/db", None)
+
+
+def test_a_refresh_mirrors_another_database_within_a_scope(
+    there: psycopg.Connection,
+    address: str,
+    database: Database,
+    connection: psycopg.Connection,
+) -> None:
+    there.execute("create table price (store integer, item integer, price integer)")
+    there.execute("insert into price select 1, n, n from generate_series(1, 90) as n")
+    connection.execute(
+        "create table price (store integer, item integer, price integer, primary key (store, item))"
+    )
+    connection.execute(
+        "insert into price select s, n, 0 from generate_series(1, 2) s, generate_series(1, 100) n"
+    )
+    with api.connect(database.dsn) as client:
+        done = client.refresh(
+            "price", f"{address}#price", strategy="mirror", scope=["store"], delete_share=0.5
+        )
+    assert (done.rows.updated, done.deleted) == (90, 10)
+    found = connection.execute(
+        "select store, count(*), sum(price) from price group by store order by store"
+    ).fetchall()
+    assert found == [(1, 90, 4095), (2, 100, 0)]
