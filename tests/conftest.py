@@ -278,10 +278,8 @@ def sqlkit_template(server: Server, test_session: Session, user: str) -> str:
 @pytest.fixture(scope="session")
 def pgtap_template(server: Server, test_session: Session, sqlkit_template: str) -> str:
     """Like `sqlkit_template`, with pgTAP in schema public and the helpers of _setup.sql."""
-    if servers.pgtap_files() is None:
+    if server.cluster is not None and servers.pgtap_files() is None:  # the container's has it
         missing("pgTAP is not installed: tests/install-services.sh installs it on Debian")
-    if server.cluster is None:
-        pytest.skip("the container's image has no pgTAP")
 
     def fill(dsn: str) -> None:
         prepare_sql_tests(dsn, Path(__file__).parent / "sql" / "_setup.sql")

@@ -447,10 +447,12 @@ def container(image_tag: str) -> Iterator[Server]:
     The image is the project's own, built from docker/Dockerfile: it has the extension and pgTAP.
     """
     try:
+        from testcontainers.community.postgres import PostgresContainer
         from testcontainers.core.image import DockerImage
-        from testcontainers.postgres import PostgresContainer
     except ImportError:
         raise Missing("--postgres=docker:... needs pip install 'sqlkit[docker]'") from None
+    settings = SETTINGS | {"shared_preload_libraries": "pg_cron"}  # as the image's own command
+    command = ["postgres", *(f"--{name}={value}" for name, value in settings.items())]
     with (
         DockerImage(
             path=str(Path(__file__).parent.parent),
@@ -459,7 +461,7 @@ def container(image_tag: str) -> Iterator[Server]:
         ) as image,
         PostgresContainer(
             str(image), username=SUPERUSER, password="postgres", dbname="postgres"
-        ) as running,
+        ).with_command(command) as running,
     ):
         yield Server(
             int(image_tag.split(".")[0]),

@@ -84,7 +84,9 @@ def run_prove(prove: str, database: Database, *arguments: str | Path) -> str:
         ],
         capture_output=True,
         text=True,
-        env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"},
+        env=os.environ
+        | {"PGOPTIONS": "-c client_min_messages=warning"}
+        | ({"PGPASSWORD": server.password} if server.password is not None else {}),
         check=False,
     )
     output = done.stdout + done.stderr

@@ -8,6 +8,7 @@ of a view.
 from __future__ import annotations
 
 import subprocess
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -104,7 +105,7 @@ def test_upgraded_release_by_release_equals_fresh(
     assert differences(latest, look(bare)) == []
 
 
-@pytest.mark.oldest_and_newest
+@pytest.mark.every_version
 @pytest.mark.usefixtures("extension_files")
 @pytest.mark.parametrize("way", migrate.CHANNELS)
 @pytest.mark.parametrize("released", VERSIONS[:-1])
@@ -254,14 +255,9 @@ def test_an_upgraded_extension_is_dumped_with_its_new_tables(
 # Locks ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.every_version
-def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
-    bare: Database, checkout: Checkout
-) -> None:
-    checkout.up(bare, way="script", to=checkout.middle)
-    psql(bare, "-c", FILL)
-    script = (checkout.dist / f"migrate--{checkout.middle}--{checkout.new}.sql").read_text()
-    with psycopg.connect(bare.dsn) as connection:
+def locks_of(database: Database, script: str) -> list[tuple[str, str, str]]:
+    """Schema, relation and mode of what a script holds when it is about to be committed."""
+    with psycopg.connect(database.dsn) as connection:
         connection.execute(script.encode())
         held = connection.execute(
             """
@@ -273,6 +269,17 @@ def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
             """
         ).fetchall()
         connection.rollback()
+    return held
+
+
+@pytest.mark.every_version
+def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
+    bare: Database, checkout: Checkout
+) -> None:
+    checkout.up(bare, way="script", to=checkout.middle)
+    psql(bare, "-c", FILL)
+    script = (checkout.dist / f"migrate--{checkout.middle}--{checkout.new}.sql").read_text()
+    held = locks_of(bare, script)
     schemas = {schema for schema, _, _ in held}
     assert schemas <= {"sqlkit", "pg_catalog", "pg_toast"}
     # Three for each table that is new, and one for each that a view of the release reads.
@@ -281,6 +288,25 @@ def test_an_upgrade_locks_nothing_of_the_users_and_little_of_ours(
     exclusive = {name for schema, name, mode in held if mode == "AccessExclusiveLock"}
     assert "batch" not in exclusive
     assert "source" not in exclusive
+
+
+@pytest.mark.oldest_and_newest
+@pytest.mark.parametrize(("before", "after"), list(pairwise(VERSIONS)))
+def test_how_many_locks_a_release_takes_does_not_depend_on_what_is_there(
+    before: str, after: str, bare: Database
+) -> None:
+    migrate.up(bare.dsn, way="script", to=before)
+    script = migrate.read_script(f"migrate--{before}--{after}.sql")
+    empty = locks_of(bare, script)
+    psql(bare, "-c", FILL)
+    psql(bare, "-c", "select sqlkit.create_stage('public.target') from generate_series(1, 100)")
+    full = locks_of(bare, script)
+    assert {schema for schema, _, _ in full} <= {"sqlkit", "pg_catalog", "pg_toast"}
+    assert len([one for one in full if one[0] == "sqlkit"]) == len(
+        [one for one in empty if one[0] == "sqlkit"]
+    )
+    # A server with the settings that it comes with has room for 6,400.
+    assert len(full) < 500
 
 
 def test_an_upgrade_waits_for_a_reader_of_the_ledger_no_longer_than_told(
