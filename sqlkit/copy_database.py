@@ -151,9 +151,15 @@ class _Copying:
             min(options.workers, max(1, len(tables))),
         )
         async with await self._connect() as connection:
-            await connection.execute(
-                sql.SQL("create schema if not exists {}").format(sql.Identifier(self._into))
+            # To make a schema that is there needs the right to make one, even IF NOT EXISTS.
+            found = await connection.execute(
+                "select from pg_catalog.pg_namespace where nspname operator(pg_catalog.=) %s::name",
+                [self._into],
             )
+            if not found.rowcount:
+                await connection.execute(
+                    sql.SQL("create schema if not exists {}").format(sql.Identifier(self._into))
+                )
         done = await self._copy_all(tables)
         problems: list[str] = []
         made = 0

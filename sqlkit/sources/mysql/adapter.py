@@ -112,7 +112,7 @@ def make_table(
             if index.is_unique:
                 notes.append(f"index {index.name}: unique for a prefix only, here it is not unique")
             listed = ", ".join(
-                f"left({naming.of(name)}, {prefix})" if prefix else naming.of(name)
+                f"pg_catalog.left({naming.of(name)}, {prefix})" if prefix else naming.of(name)
                 for name, prefix in zip(index.columns, index.prefixes, strict=True)
             )
             indexes.append(f"create index on {into} ({listed})")
@@ -165,7 +165,7 @@ def _define(column: TableColumn, name: str, *, null_invalid: bool) -> tuple[list
         parts.append(
             f"check ({name} in ({listed}))"
             if column.kind == "enum"
-            else f"check ({name} <@ array[{listed}]::text[])"
+            else f"check ({name} operator(pg_catalog.<@) array[{listed}]::text[])"
         )
     return parts, changes
 

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 import sqlkit as api
-from tests.conftest import RunSqlkit
+from tests.conftest import Database, RunSqlkit
 from tests.mysql_data import EMPLOYEES, load_employees, load_sakila
 from tests.real_data import real_data
 from tests.servers import MariaServer, Session
@@ -26,6 +26,13 @@ SAKILA = (
     "film_category", "film_text", "inventory", "language", "payment", "rental", "staff", "store",
 )  # fmt: skip
 HERE = timezone(timedelta(hours=3))  # the server's
+
+
+@pytest.fixture
+def dsn(database: Database) -> Iterator[str]:
+    """As somebody who may make the schema that a database is copied to."""
+    with database.preparing():
+        yield database.dsn
 
 
 @pytest.fixture(autouse=True)

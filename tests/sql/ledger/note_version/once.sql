@@ -15,7 +15,7 @@ select results_eq(
 select throws_ok(
     'select sqlkit.note_version(-1, ''v1'')', '23503', null, 'a source that there is not'
 );
-delete from sqlkit.source where source_id = :first;
+select sqlkit_test.as_admin(pg_catalog.format('delete from sqlkit.source where source_id = %s', :first));
 select is_empty('select * from sqlkit.source_version', 'gone with its source');
 
 select * from finish();
