@@ -152,11 +152,11 @@ class _Copying:
         )
         async with await self._connect() as connection:
             # To make a schema that is there needs the right to make one, even IF NOT EXISTS.
-            found = await connection.execute(
+            there = await connection.execute(
                 "select from pg_catalog.pg_namespace where nspname operator(pg_catalog.=) %s::name",
                 [self._into],
             )
-            if not found.rowcount:
+            if not there.rowcount:
                 await connection.execute(
                     sql.SQL("create schema if not exists {}").format(sql.Identifier(self._into))
                 )
@@ -280,6 +280,11 @@ class _Copying:
                     raise
                 await asyncio.sleep(wait.seconds)
         async with await self._connect() as connection:
+            # In one transaction, since a proxy may stand between.
+            await connection.set_autocommit(False)
+            await connection.execute(
+                "select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+            )
             cursor = await connection.execute(verify.our_query(target, table).encode())
             row = await cursor.fetchone()
         assert row is not None
@@ -297,7 +302,8 @@ class _Copying:
                     continue
                 target = self.target_of(key.table)
                 cursor = await connection.execute(
-                    "select 1 from pg_constraint where conrelid = %s::regclass and conname = %s",
+                    "select 1 from pg_catalog.pg_constraint where conrelid operator(pg_catalog.=)"
+                    " %s::regclass::oid and conname operator(pg_catalog.=) %s::name",
                     [target, key.shortened],
                 )
                 if await cursor.fetchone() is not None:

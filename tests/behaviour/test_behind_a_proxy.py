@@ -46,15 +46,14 @@ def assert_clean(dsn: str, database: Database) -> None:
     with database.connect() as direct:
         for _ in range(100):
             held = direct.execute(
-                "select l.locktype, l.mode from pg_locks as l join pg_stat_activity as a using (pid)"
+                "select l.locktype, l.mode"
+                " from pg_locks as l join pg_stat_activity as a using (pid)"
                 " where a.datname = current_database() and a.pid <> pg_backend_pid()"
                 " and a.backend_type = 'client backend'"
             ).fetchall()
             if held == []:
                 break
-            time.sleep(
-                0.05
-            )  # a session that the proxy opens in advance holds locks while it begins
+            time.sleep(0.05)  # what the proxy opens in advance holds locks while it begins
         assert held == []
         temporary = direct.execute(
             "select c.oid::regclass::text from pg_class as c join pg_namespace as n"

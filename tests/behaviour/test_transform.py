@@ -209,7 +209,7 @@ def test_a_table_that_is_not_followed_is_refused(core: psycopg.Connection, dsn: 
 PROJECT = """\
 variables:
   item: Item Code
-  dear: 5.0
+  dear: 5
 tables:
   public.feed:
     source: day-*.csv
@@ -223,7 +223,7 @@ select
     r.raw_data ->> {{ item | literal }} as item,
     (r.raw_data ->> 'price')::numeric as price
 from {{ stage }} as r
-where (r.raw_data ->> 'price')::numeric < {{ dear }}
+where (r.raw_data ->> 'price')::numeric < {{ dear }}::numeric
 order by r.loaded_at
 """
 
@@ -278,7 +278,7 @@ def test_a_project_takes_raw_rows_to_core(
     assert ran(sqlkit) == {"source": 3, "read": 3, "inserted": 1, "updated": 1, "unchanged": 1}
     assert prices(connection) == {"a": 1, "b": 3, "d": 4}
     # Another template is for what comes, and with --full-refresh for all.
-    (project / "sql" / "price.sql.j2").write_text(TEMPLATE.replace("< {{ dear }}", "> 0.0"))
+    (project / "sql" / "price.sql.j2").write_text(TEMPLATE.replace("< {{ dear }}", "> 0"))
     assert "note      the template has changed since" in sqlkit("plan", "price").stdout
     assert ran(sqlkit) == {"source": 0}
     found = ran(sqlkit, "--full-refresh")

@@ -82,11 +82,16 @@ def make_table(
             plain = naming.renamed.get(column.name, column.name)
             # Nothing, if the table is another one and counts otherwise.
             after.append(
-                "select setval(pg_get_serial_sequence(attrelid::regclass::text, attname), "
-                f"coalesce(greatest(last, 1), 1), coalesce(last, 0) > 0) "
-                f"from pg_catalog.pg_attribute, (select max({name}) as last from {into}) as found "
-                f"where attrelid = to_regclass({literal(into)}) and attname = {literal(plain)} "
-                "and attidentity <> ''"
+                "select pg_catalog.setval("
+                f"pg_catalog.pg_get_serial_sequence({literal(into)}::text, attname::text)::regclass"
+                ", coalesce(greatest(last, 1), 1)"
+                ", coalesce(last, 0) operator(pg_catalog.>) 0::bigint) "
+                "from pg_catalog.pg_attribute, "
+                f"(select pg_catalog.max({name})::bigint as last from {into}) as found "
+                "where attrelid operator(pg_catalog.=) "
+                f"pg_catalog.to_regclass({literal(into)}::text)::oid "
+                f"and attname operator(pg_catalog.=) {literal(plain)}::name "
+                "and attidentity operator(pg_catalog.<>) ''::\"char\""
             )
     insensitive = sorted({c.collation for c in columns if c.collation.endswith("_ci")})
     if insensitive:
