@@ -31,7 +31,7 @@ class Prices:
     store (the usual export, and the reason why the key is not the physical order), `key` writes
     in key order, `random` in neither. `changed` is the share of rows with another price and
     time than in the file with `changed=0`; `new` is the share of rows that only this file has.
-    One row in `bad_every` has no price, but a text.
+    One row in `bad_every` has `bad` for a price: a text, or a number that a CHECK forbids.
     """
 
     rows: int = 2_000_000
@@ -40,10 +40,13 @@ class Prices:
     order: str = "store"
     seed: int = 1
     bad_every: int | None = None
+    bad: str = "n/a"
 
     @property
     def name(self) -> str:
         bad = f"-b{self.bad_every}" if self.bad_every else ""
+        if self.bad != "n/a":
+            bad += f"-{self.bad}"
         return (
             f"price-v{VERSION}-{self.rows}-{self.order}-c{self.changed:g}-n{self.new:g}"
             f"-s{self.seed}{bad}.csv.gz"
@@ -232,7 +235,7 @@ def _with_bad_rows(spec: Prices) -> Iterator[str]:
     for number, line in enumerate(price_lines(spec)):
         if spec.bad_every and number % spec.bad_every == spec.bad_every // 2:
             fields = line.split(",")
-            yield ",".join([*fields[:3], "n/a", *fields[4:]])
+            yield ",".join([*fields[:3], spec.bad, *fields[4:]])
         else:
             yield line
 

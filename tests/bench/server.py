@@ -28,6 +28,8 @@ PRICE_TABLE = """
     )"""
 PRICE_KEY = """
     alter table bench.price add constraint price_pkey primary key (product_id, store_id)"""
+PRICE_CHECK = """
+    alter table bench.price add constraint price_price_check check (price >= 0)"""
 EVENT_TABLE = """
     create table bench.event (
         id bigint constraint event_pkey primary key,

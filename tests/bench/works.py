@@ -11,6 +11,7 @@ from tests.bench import data
 from tests.bench.server import (
     CONTRIB,
     EVENT_TABLE,
+    PRICE_CHECK,
     PRICE_KEY,
     PRICE_TABLE,
     BenchServer,
@@ -114,6 +115,21 @@ def works(rows: int, json_rows: int) -> list[Work]:
             reference_input=changed, rejects=True,
         ),
         Work(
+            "rejects-check", "first load, 1% of the rows break a CHECK",
+            "bench_empty_checked", PRICE,
+            (*update, "--reject-limit", "2%"),
+            (Reference("sqlkit_update.sh", Bar(2), exact=False),),
+            data.Prices(rows, bad_every=100, bad="-1"), reference_input=base, rejects=True,
+        ),
+        Work(
+            "rejects-check-again", "deliver again, 1% of the rows break a CHECK",
+            "bench_loaded_checked", PRICE,
+            (*update, "--reject-limit", "2%"),
+            (Reference("sqlkit_update.sh", Bar(2), exact=False),),
+            data.Prices(rows, changed=0.1, new=0.005, bad_every=100, bad="-1"),
+            reference_input=changed, rejects=True,
+        ),
+        Work(
             "append", "append to a table without a key", "bench_keyless", PRICE,
             append, (Reference("append.sh", Bar(1.1)),), base,
         ),
@@ -162,6 +178,12 @@ def works(rows: int, json_rows: int) -> list[Work]:
     ]  # fmt: skip
 
 
+TEMPLATES = (
+    *("bench_empty", "bench_loaded", "bench_empty_checked", "bench_loaded_checked"),
+    *("bench_keyless", "bench_event"),
+)
+
+
 def build_templates(
     server: BenchServer, wanted: Sequence[Work], base: Path, deploy: Sequence[str] | None
 ) -> None:
@@ -181,7 +203,7 @@ def build_templates(
                 connection.execute(EVENT_TABLE)
             else:
                 connection.execute(PRICE_TABLE)
-            if template == "bench_loaded":
+            if template.startswith("bench_loaded"):
                 with (
                     connection.cursor() as cursor,
                     cursor.copy("copy bench.price from stdin (format csv, header)") as copy,
@@ -189,8 +211,10 @@ def build_templates(
                 ):
                     while block := file.read(1 << 20):
                         copy.write(block)
-            if template in ("bench_empty", "bench_loaded"):
+            if template.startswith(("bench_empty", "bench_loaded")):
                 connection.execute(PRICE_KEY)
+            if template.endswith("_checked"):
+                connection.execute(PRICE_CHECK)
             connection.execute("vacuum (freeze, analyze)")
         if deploy is not None:
             run(deploy, server.environment(template))
@@ -198,5 +222,5 @@ def build_templates(
 
 def drop_templates(server: BenchServer) -> None:
     """Remove what `build_templates` made."""
-    for template in ("bench_empty", "bench_loaded", "bench_keyless", "bench_event"):
+    for template in TEMPLATES:
         server.drop(template)
