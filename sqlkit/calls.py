@@ -1264,6 +1264,42 @@ def find_problems(connection: Connection[Any], least_bytes: int) -> list[dict[st
     return found
 
 
+def advise_settings(
+    connection: Connection[Any],
+    memory_bytes: int | None,
+    cores: int | None,
+    storage: str | None,
+) -> list[dict[str, Any]]:
+    """Settings with what they are and what they should be."""
+    rows = _value(
+        connection,
+        "select coalesce(pg_catalog.json_agg(pg_catalog.to_json(a)), '[]')::text "
+        "from sqlkit.advise_settings(%s::bigint, %s::integer, coalesce(%s::text, 'ssd')) as a",
+        memory_bytes,
+        cores,
+        storage,
+    )
+    found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+def size_load(
+    connection: Connection[Any], rows: int, row_bytes: int, key_bytes: int, indexes: int
+) -> list[dict[str, Any]]:
+    """What a planned load needs."""
+    found = _value(
+        connection,
+        "select pg_catalog.json_agg(pg_catalog.to_json(s))::text "
+        "from sqlkit.size_load(%s::bigint, %s::integer, %s::integer, %s::integer) as s",
+        rows,
+        row_bytes,
+        key_bytes,
+        indexes,
+    )
+    sizes: list[dict[str, Any]] = json.loads(found)
+    return sizes
+
+
 MONITOR = {
     "run_progress": "run_id",
     "rows_per_minute": "minute_at",

@@ -394,6 +394,56 @@ class AsyncClient:
         """
         return await self._ask(calls.find_problems, least_bytes)
 
+    async def advise_settings(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cores: int | None = None,
+        storage: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Settings of the server, each with present, advised, is_met, why, needs_restart and
+        rule_source.
+
+        What is not said of its machine is looked up where it is this one; otherwise settings that
+        depend on it are left out. Nothing is changed. `storage` is ssd or hdd.
+        """
+        from sqlkit import tuning_async as tuning
+
+        try:
+            main = await self._connections.main()
+            here = await tuning.machine_async(main)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+        return await self._ask(
+            calls.advise_settings,
+            memory_bytes or here.memory_bytes,
+            cores or here.cores,
+            storage or here.storage,
+        )
+
+    async def apply_settings(
+        self, advice: Sequence[dict[str, Any]], names: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Set what is named of some advice, or 'all' of it, where it is not met; what was changed.
+
+        By ALTER SYSTEM, for the whole server, which takes a superuser or the right to do so; in
+        effect at once, but for what needs a restart. Raises UsageError for a name without advice.
+        """
+        from sqlkit import tuning_async as tuning
+
+        try:
+            main = await self._connections.main()
+            return await tuning.apply_async(main, advice, names)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def size_load(
+        self, rows: int, row_bytes: int, key_bytes: int = 8, indexes: int = 1
+    ) -> list[dict[str, Any]]:
+        """What a load of so many rows needs: bytes of table, indexes, WAL and storage, memory,
+        cores, time; each with amount and why."""
+        return await self._ask(calls.size_load, rows, row_bytes, key_bytes, indexes)
+
     async def plan_maintenance(
         self, options: MaintenanceOptions | None = None
     ) -> list[MaintenanceStep]:

@@ -136,3 +136,11 @@ _COPY_HINTS = {
     "22P04": "The line is not formed like the others: see --delimiter, --quote and --escape. "
     "Nothing of the batch was kept.",
 }
+
+
+_LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
+
+
+def is_here(host: str) -> bool:
+    """Whether a host, as libpq tells it, is this machine."""
+    return host in _LOOPBACK or host.startswith("/")

@@ -22,6 +22,7 @@ from psycopg import Connection
 
 from sqlkit import calls as calls
 from sqlkit._acompat import run, sleep
+from sqlkit.connection import is_here
 from sqlkit.errors import UsageError
 from sqlkit.maintenance_plan import (
     MaintenanceOptions,
@@ -33,7 +34,6 @@ from sqlkit.model import MaintenanceStep
 
 _LOOK_EVERY = 2.0  # seconds, while the server is too busy
 _QUERY_CANCELED = "57014"
-_LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 
 
 def plan(connection: Connection[Any], options: MaintenanceOptions) -> list[MaintenanceStep]:
@@ -165,7 +165,7 @@ def _wait_for_calm(
 
 def _free_bytes(connection: Connection[Any]) -> int | None:
     """Free disk of the server, as far as it is this machine's."""
-    if (connection.info.host or "") not in _LOOPBACK and not connection.info.host.startswith("/"):
+    if not is_here(connection.info.host or ""):
         return None
     directory = calls.data_directory(connection)
     return None if directory is None else run(partial(_free_of, directory))

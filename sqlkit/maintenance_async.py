@@ -20,6 +20,7 @@ from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import run_async, sleep_async
+from sqlkit.connection import is_here
 from sqlkit.errors import UsageError
 from sqlkit.maintenance_plan import (
     MaintenanceOptions,
@@ -31,7 +32,6 @@ from sqlkit.model import MaintenanceStep
 
 _LOOK_EVERY = 2.0  # seconds, while the server is too busy
 _QUERY_CANCELED = "57014"
-_LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 
 
 async def plan_async(
@@ -169,7 +169,7 @@ async def _wait_for_calm_async(
 
 async def _free_bytes_async(connection: AsyncConnection[Any]) -> int | None:
     """Free disk of the server, as far as it is this machine's."""
-    if (connection.info.host or "") not in _LOOPBACK and not connection.info.host.startswith("/"):
+    if not is_here(connection.info.host or ""):
         return None
     directory = await calls.data_directory(connection)
     return None if directory is None else await run_async(partial(_free_of, directory))

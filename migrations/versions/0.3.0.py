@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="4f197ed04829071ea02c0a8a6decdd1f148adbc12454f488f8c5430c2308d551",
+        sha256="7940725573093e7a8fd334a783316b6810913aba3c1206476b9c68ed5048f381",
     )
 
 

@@ -57,6 +57,7 @@ COMMANDS = {
     "report": Command("report", "report", "Write a page with plots."),
     "optimize": Command("optimize", "optimize", "Vacuum, analyze and reindex what needs it."),
     "doctor": Command("doctor", "doctor", "List what is wrong, and what mends it."),
+    "tune": Command("tune", "tune", "Advise settings of the server; size a planned load."),
     "migrate": Command("migrate", "migrate", "Deploy, upgrade, verify and remove sqlkit's SQL."),
     "extension": Command("extension", "extension", "Deploy sqlkit as an extension instead."),
     "demo": Command("demo", "demo", "Load real flights, four times, into an embedded server."),
