@@ -37,14 +37,16 @@ def create(connection: psycopg.Connection, name: str = "target") -> None:
     connection.execute(DEVICE.format(name).encode())
 
 
-@pytest.mark.deployer("it makes an extension")
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (0, 4, 2, 1, 3)], ids=["in order", "late"])
 def test_real_prices_are_kept_by_day(
-    order: tuple[int, ...], connection: psycopg.Connection, dsn: str
+    order: tuple[int, ...],
+    connection: psycopg.Connection,
+    superuser: psycopg.Connection,
+    dsn: str,
 ) -> None:
     """Where days come in order, the table says as of each day what that day's file says."""
     columns = header(files(PRICES)[0])
-    connection.execute("create extension btree_gist")
+    superuser.execute("create extension btree_gist")
     wanted = sql.SQL(", ")
     key = [sql.Identifier(columns[place]) for place in PRICES.key]
     connection.execute(

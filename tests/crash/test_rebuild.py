@@ -22,7 +22,7 @@ PLACES = (
 )
 
 
-def prepare(connection: psycopg.Connection, rows: int) -> None:
+def prepare(connection: psycopg.Connection, rows: int, admin: psycopg.Connection) -> None:
     connection.execute(TABLE.encode())
     connection.execute(
         "insert into target select n, 'n' || n, n % 100 "
@@ -30,7 +30,7 @@ def prepare(connection: psycopg.Connection, rows: int) -> None:
     )
     connection.execute(INDEXES.encode())
     connection.execute("analyze target")
-    connection.execute(
+    admin.execute(
         "insert into sqlkit.refresh_threshold (name, value) values ('rebuild_rows', 1000)"
     )
 
@@ -41,13 +41,16 @@ def write(path: Path, first: int, last: int) -> Path:
     return path
 
 
-@pytest.mark.deployer("it changes a threshold")
 @pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("policy", ["update", "append"])
 def test_indexes_are_built_anew_where_it_pays(
-    policy: str, connection: psycopg.Connection, dsn: str, tmp_path: Path
+    policy: str,
+    connection: psycopg.Connection,
+    superuser: psycopg.Connection,
+    dsn: str,
+    tmp_path: Path,
 ) -> None:
-    prepare(connection, 400_000)
+    prepare(connection, 400_000, superuser)
     small = write(tmp_path / "small.csv", 400_001, 402_000)
     large = write(tmp_path / "large.csv", 402_001, 1_000_000)
     before = value(connection, PLACES)
@@ -83,7 +86,7 @@ def test_a_server_that_dies_in_the_middle_has_its_indexes(
     dsn = server.dsn("crash")
     migrate.up(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        prepare(connection, 2_000)
+        prepare(connection, 2_000, connection)
         connection.execute(
             "create function slowly(integer) returns integer language plpgsql immutable as "
             "$$ begin perform pg_sleep(case when $1 = 98 then 0.2 else 0 end); return $1; end $$"

@@ -41,7 +41,7 @@ end;
 create temporary table before as select i.line from pg_temp.indexes() as i (line);
 
 select is(sqlkit.begin_rebuild('"an item"', 19999), null, 'fewer rows than rebuild_rows');
-insert into sqlkit.refresh_threshold (name, value) values ('rebuild_rows', 100);
+select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value) values ('rebuild_rows', 100)$$);
 select is(sqlkit.begin_rebuild('"an item"', 99), null, 'the threshold is a row of a table');
 select is(sqlkit.begin_rebuild('"an item"', 170), null, 'a smaller share than rebuild_share');
 select is(sqlkit.begin_rebuild('"an item"'), null, 'nobody knows how many');

@@ -13,11 +13,11 @@ from taken as t;
 select has_index('item', 'item_name_idx', array['name'], 'built again');
 select is(
     (
-        select s.setting from pg_settings as s
+        select s.setting from pg_catalog.pg_settings as s
         where s.name = 'maintenance_work_mem'
     ),
     (
-        select s.reset_val from pg_settings as s
+        select s.reset_val from pg_catalog.pg_settings as s
         where s.name = 'maintenance_work_mem'
     ),
     'with more memory, which is given back'

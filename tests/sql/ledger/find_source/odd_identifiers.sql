@@ -1,7 +1,7 @@
 begin;
 select plan(2);
 
-create schema "Odd.";
+select sqlkit_test.create_schema('Odd.');
 create table "Odd."."It""em" (id integer primary key);
 select source_id as odd
 from sqlkit.open_source('"Odd."."It""em"', 'a.csv', 'csv', 100, 'hash a', false, '{"map": {"a": "b"}}') \gset
