@@ -250,8 +250,11 @@ def test_every_error_that_a_comment_tells_of_is_wanted_by_a_test_of_that_functio
 def test_every_function_that_takes_a_name_is_called_with_odd_ones(
     connection: psycopg.Connection,
 ) -> None:
-    """In tests/sql/odd_identifiers.sql, or a file of that name among the function's own tests."""
-    together = (ROOT / "tests" / "sql" / "odd_identifiers.sql").read_text()
+    """In tests/sql/odd_identifiers.sql, or a file of that name in the function's topic or among its
+    own tests."""
+    sql = ROOT / "tests" / "sql"
+    shared = [sql / "odd_identifiers.sql", *sql.glob("*/odd_identifiers.sql")]
+    together = "".join(path.read_text() for path in shared)
     taking = names(
         connection,
         f"""

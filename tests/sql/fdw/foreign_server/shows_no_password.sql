@@ -9,7 +9,7 @@ comment on server far is 'kept';
 create user mapping for public server far options (user 'u', password 'secret of u');
 create foreign table "a b" (a text) server far;
 select is(
-    (select pg_catalog.to_jsonb(s) operator(pg_catalog.-) 'owner' from sqlkit.foreign_server as s),
+    (select pg_catalog.to_jsonb(s) operator (pg_catalog.-) 'owner' from sqlkit.foreign_server as s),
     '{
         "name": "far", "wrapper": "postgres_fdw", "options": {"host": "h", "dbname": "d"}, "users": ["public"],
         "tables": ["\"a b\""], "comment": "kept"
