@@ -390,10 +390,12 @@ class Loader:
         with suppress(psycopg.Error, SqlkitError):
             if not isinstance(error, Exception):
                 # Somebody ended the load, wherever it was. Nothing is wrong with the server.
-                if main.closed:
+                is_idle = main.info.transaction_status == TransactionStatus.IDLE
+                if main.closed or not (is_idle or self._connections.is_callers):
                     self._connections.reset()
                     main = self._connections.main()
-                calls.drop_stages(main, self._run_id)
+                with suppress(psycopg.Error):  # else the next run drops them
+                    calls.drop_stages(main, self._run_id)
             if main.info.transaction_status == TransactionStatus.IDLE:
                 calls.finish_run(main, self._run_id, code, message)
 

@@ -394,10 +394,12 @@ class AsyncLoader:
         with suppress(psycopg.Error, SqlkitError):
             if not isinstance(error, Exception):
                 # Somebody ended the load, wherever it was. Nothing is wrong with the server.
-                if main.closed:
+                is_idle = main.info.transaction_status == TransactionStatus.IDLE
+                if main.closed or not (is_idle or self._connections.is_callers):
                     await self._connections.reset()
                     main = await self._connections.main()
-                await calls.drop_stages(main, self._run_id)
+                with suppress(psycopg.Error):  # else the next run drops them
+                    await calls.drop_stages(main, self._run_id)
             if main.info.transaction_status == TransactionStatus.IDLE:
                 await calls.finish_run(main, self._run_id, code, message)
 

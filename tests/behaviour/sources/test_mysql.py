@@ -327,11 +327,11 @@ def test_a_text_that_postgresql_cannot_hold_is_a_reject(
 def test_wide_rows_take_little_memory(
     mariadb: MariaServer, odd: str, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
-    """A hundred MB of long texts behind many short ones, by key and by a query."""
+    """Two hundred MB of long texts behind many short ones, by key and by a query."""
     mariadb.run(
         "create table w (id int primary key, t longtext);"
         "insert into w select seq, if(seq < 200, 'x', repeat(char(97 + seq % 26), 1000000)) "
-        "from seq_1_to_300",
+        "from seq_1_to_400",
         odd,
     )
     connection.execute(b"create table w (id int primary key, t text)")
@@ -340,9 +340,9 @@ def test_wide_rows_take_little_memory(
         assert done.returncode == 0, done.stderr
     peaks = connection.execute(b"select max(client_peak_bytes) from sqlkit.run").fetchone()
     assert peaks is not None
-    assert peaks[0] < 140_000_000
+    assert peaks[0] < 160_000_000
     lengths = connection.execute(b"select sum(length(t)) from w").fetchone()
-    assert lengths == (199 + 101 * 1_000_000,)
+    assert lengths == (199 + 201 * 1_000_000,)
 
 
 # Cut off ----------------------------------------------------------------------------------------
