@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import random
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -511,6 +512,18 @@ def test_a_file_in_another_encoding_is_told_so(dsn: str, item: str, tmp_path: Pa
 
 
 # Progress and results ---------------------------------------------------------------------------
+
+
+def test_memory_is_the_process_s_own() -> None:
+    """And not what the program had that started it."""
+    held = b"x" * (256 << 20)
+    told = subprocess.run(
+        [sys.executable, "-c", "from sqlkit._memory import peak_memory; print(peak_memory())"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert 1 << 20 < int(told.stdout) < len(held) // 2
 
 
 def test_progress_is_told(dsn: str, item: str, write: Write) -> None:

@@ -49,7 +49,7 @@ def has_begun(connection: psycopg.Connection) -> Callable[[], bool]:
     return lambda: connection.execute(query).fetchone() == (True,)
 
 
-def check_state(connection: psycopg.Connection, path: Path, dsn: str) -> None:
+def check_state(connection: psycopg.Connection, path: Path, dsn: str, policy: str) -> None:
     """The run failed, nothing is left over, what was committed is recorded; the rest follows."""
     assert connection.execute("select state from sqlkit.run").fetchall() == [("failed",)]
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
@@ -62,7 +62,7 @@ def check_state(connection: psycopg.Connection, path: Path, dsn: str) -> None:
     assert connection.execute("select count(*) - 1 from item").fetchone() == (kept,)
     assert 0 < kept < ROWS
     with api.connect(dsn) as client:
-        rest = client.load(path, into="item")
+        rest = client.load(path, into="item", policy=policy)
     assert rest.rows == api.RowCounts(read=ROWS - kept, inserted=ROWS - kept)
     assert connection.execute("select count(*) from item").fetchone() == (ROWS + 1,)
 
@@ -93,7 +93,7 @@ def test_control_c(
     assert process.returncode == 130, told
     assert told == "interrupted\n"
     assert output == ""
-    check_state(connection, path, database.dsn)
+    check_state(connection, path, database.dsn, policy)
 
 
 @pytest.mark.parametrize("policy", ["update", "append"])
@@ -113,7 +113,7 @@ def test_a_task_that_is_cancelled(
     before = threading.active_count()
     asyncio.run(work())
     assert threading.active_count() <= before
-    check_state(connection, path, dsn)
+    check_state(connection, path, dsn, policy)
 
 
 def test_an_asynchronous_load_with_a_time_limit(

@@ -15,13 +15,13 @@ select s.*
 from sqlkit.size_load(20000, 100) as s;
 select ok(
     (
-        select abs(s.bytes - pg_relation_size('item')) < 0.05 * s.bytes from size as s
+        select abs(s.bytes - pg_catalog.pg_relation_size('item')) < 0.05 * s.bytes from size as s
         where s.what = 'table'
     ), 'the table'
 );
 select ok(
     (
-        select abs(s.bytes - pg_relation_size('item_id_idx')) < 0.05 * s.bytes from size as s
+        select abs(s.bytes - pg_catalog.pg_relation_size('item_id_idx')) < 0.05 * s.bytes from size as s
         where s.what = 'indexes'
     ),
     'its index'
