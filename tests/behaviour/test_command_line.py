@@ -154,7 +154,6 @@ def test_a_database_in_no_encoding_is_one_in_utf8(
             ("status",),
             ("load", "a.csv", "--into", "t", "--create", "--key", "id"),
             ("runs",),
-            ("migrate", "verify"),
         ):
             done = sqlkit(*words, "--dsn", dsn)
             assert done.returncode == 0, done.stderr

@@ -53,6 +53,8 @@ TEMPORARY = (
     "create temporary table sqlkit_met (first_row bigint, second_row bigint)",
     "create temporary table sqlkit_yielded (sqlkit_row bigint, other_row bigint,"
     " is_refused boolean, span text)",
+    "create temporary table sqlkit_typed ()",
+    "create temporary table sqlkit_followed (changed_in xid8, updated_at timestamptz)",
     "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
     " changed_at timestamptz, resource jsonb, first_key jsonb, second_key jsonb,"
     " measure double precision, facts jsonb)",
@@ -61,6 +63,7 @@ TEMPORARY = (
 
 COMPOSING = {
     "_changed_share",
+    "_constant_values",
     "_count_repeated",
     "_count_rows",
     "_create_keys",
@@ -68,6 +71,7 @@ COMPOSING = {
     "_find_difference",
     "_read_constraint",
     "check_constraint",
+    "check_server",
     "_create_copy",
     "_exchange",
     "_fill_copy",
@@ -75,6 +79,7 @@ COMPOSING = {
     "_find_versions",
     "_find_touched",
     "_input_error",
+    "_map_user",
     "_merge",
     "_merge_history",
     "_build_index",
@@ -85,8 +90,10 @@ COMPOSING = {
     "_yield_to_met",
     "create_stage",
     "detect_conflicts",
+    "drop_server",
     "empty_stages",
     "finish_first_load",
+    "mark_detection",
     "stage_query",
     "resolve_keys",
     "resolve_values",
@@ -250,11 +257,9 @@ def test_every_error_that_a_comment_tells_of_is_wanted_by_a_test_of_that_functio
 def test_every_function_that_takes_a_name_is_called_with_odd_ones(
     connection: psycopg.Connection,
 ) -> None:
-    """In tests/sql/odd_identifiers.sql, or a file of that name in the function's topic or among its
-    own tests."""
-    sql = ROOT / "tests" / "sql"
-    shared = [sql / "odd_identifiers.sql", *sql.glob("*/odd_identifiers.sql")]
-    together = "".join(path.read_text() for path in shared)
+    """In tests/sql/odd_identifiers.sql, or in a file of that name among the tests of a function."""
+    files = (ROOT / "tests" / "sql").rglob("odd_identifiers.sql")
+    together = "".join(path.read_text() for path in files)
     taking = names(
         connection,
         f"""
@@ -545,8 +550,8 @@ def complaints(connection: psycopg.Connection) -> list[tuple[str, ...]]:
         join pg_language as l on l.oid = p.prolang
         cross join plpgsql_check_function_tb(
             p.oid,
-            -- A trigger is looked at with the rows of some table, which is any of ours here.
-            case when p.prorettype = 'trigger'::regtype then 'sqlkit.run'::regclass else 0 end,
+            -- A trigger is looked at with the rows of a table that it could be on.
+            case when p.prorettype = 'trigger'::regtype then 'sqlkit_followed'::regclass else 0 end,
             fatal_errors => false, extra_warnings => true, performance_warnings => false,
             security_warnings => true, compatibility_warnings => true
         ) as c

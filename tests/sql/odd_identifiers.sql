@@ -1,7 +1,7 @@
 -- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
 -- What needs more than a target has a file odd_identifiers.sql of its own.
 begin;
-select plan(180);
+select plan(207);
 
 create function pg_temp.go_all_the_way(p_name name)
 returns setof text
@@ -19,7 +19,11 @@ declare
 begin
     perform sqlkit_test.create_schema(p_name);
     execute pg_catalog.format(
-        'create table %1$I.%1$I (%2$I integer, %3$I integer, constraint %2$I primary key (%2$I))', p_name, v_key, v_other
+        'create table %1$I.%1$I ('
+        '%2$I integer, %3$I integer, constraint %2$I primary key (%2$I), constraint %3$I check (%3$I operator(pg_catalog.>) 0))',
+        p_name,
+        v_key,
+        v_other
     );
     execute pg_catalog.format('create index %2$I on %1$I.%1$I (%2$I)', p_name, v_other);
     v_target := pg_catalog.format('%1$I.%1$I', p_name)::regclass;
@@ -40,6 +44,8 @@ begin
         true,
         p_name || ': start_run and open_source'
     );
+    perform sqlkit.note_version(v_source_id, p_name);
+    return next is(sqlkit.find_version(v_target, p_name), p_name, p_name || ': find_version');
 
     v_indexes := sqlkit.begin_first_load(v_target);
     execute pg_catalog.format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);
@@ -102,6 +108,17 @@ begin
     perform sqlkit.drop_stage(v_stages[2]);
     return next is(sqlkit.drop_stages(v_run_id), 1::bigint, p_name || ': drop_stage and drop_stages');
 
+    v_stages := array[sqlkit.create_stage(v_target, array[v_key, v_other])];
+    execute pg_catalog.format('insert into %s values (4, 0)', v_stages[1]);
+    return next is(
+        sqlkit.screen_stage(
+            sqlkit.plan_screen(v_target, array[v_key, v_other], '{}', 'update', array[v_key]), v_stages[1]
+        ) #>> '{broken,0,2}',
+        '23514',
+        p_name || ': plan_screen and screen_stage'
+    );
+    perform sqlkit.drop_stage(v_stages[1]);
+
     v_stages := array[sqlkit.create_text_stage(v_target, array[v_key, v_other], v_run_id)];
     execute pg_catalog.format(
         'insert into %s values (2, 2, %2$L, null, null, %3$L, %2$L), (3, 3, %2$L, null, null, %3$L, %3$L)',
@@ -141,6 +158,14 @@ begin
         pg_catalog.format('select action from sqlkit.repair_runs(%L::regclass) where run_id = %s', v_target, v_run_id),
         $$values ('dropped')$$,
         p_name || ': repair_runs'
+    );
+
+    perform sqlkit.follow_changes(v_target);
+    execute pg_catalog.format('update %1$s set %2$I = %2$I', v_target, v_other);
+    return next is(
+        (select pg_catalog.count(*) from pg_catalog.pg_trigger as t where t.tgrelid = v_target),
+        1::bigint,
+        p_name || ': follow_changes'
     );
 end;
 $go_all_the_way$;

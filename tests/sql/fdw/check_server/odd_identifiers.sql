@@ -1,4 +1,5 @@
 -- Each table is read; odd names.
+-- needs: file_fdw
 begin;
 select plan(4);
 

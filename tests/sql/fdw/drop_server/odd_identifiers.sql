@@ -1,4 +1,5 @@
 -- A server goes with its tables and mappings, whatever their names, and nothing else does.
+-- needs: file_fdw
 begin;
 select plan(6);
 

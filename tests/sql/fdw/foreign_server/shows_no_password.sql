@@ -1,4 +1,5 @@
 -- Options of a server, whom it is mapped for, its tables, and no password.
+-- needs: postgres_fdw
 begin;
 select plan(2);
 
