@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="7940725573093e7a8fd334a783316b6810913aba3c1206476b9c68ed5048f381",
+        sha256="81b926920fad21e20388702fa09c01ff87c336a7cfd00a2fd1a4dfbe597f41af",
     )
 
 

@@ -2359,15 +2359,14 @@ begin
             format(p_plan ->> 'references', p_relation, v_from), p_relation, v_from
         );
     end if;
-    if v_queries is null then
-        return;
+    if v_queries is not null then
+        return query execute format(
+            'select distinct on (b.number) b.number, b.place, $1 -> b.broken::text '
+            'from (%s) as b order by b.number, b.broken',
+            array_to_string(v_queries, ' union all ')
+        )
+        using p_plan -> 'constraints';
     end if;
-    return query execute format(
-        'select distinct on (b.number) b.number, b.place, $1 -> b.broken::text '
-        'from (%s) as b order by b.number, b.broken',
-        array_to_string(v_queries, ' union all ')
-    )
-    using p_plan -> 'constraints';
 end;
 $broken_rows$;
 
@@ -10550,8 +10549,8 @@ rows with the same key the last one counts, so let the query order them. The set
 sqlkit.watermark (when it was applied last; empty at first) are there for the query, which runs under p_search_path,
 the caller''s unless said. p_run_id: a run that the caller opened and closes.
 Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
-on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, SK201 to SK207,
-SK302 and SK303 as merge_stage() does, and the query''s and the target''s own errors.';
+on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
+merge_stage() raises, and the query''s and the target''s own errors.';
 
 -- objects/80_maintain_bloat.sql
 
