@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="81b926920fad21e20388702fa09c01ff87c336a7cfd00a2fd1a4dfbe597f41af",
+        sha256="75d24dddb67e83816656621cb03a3c96913c0d753cc6532ce1771476af4d17ce",
     )
 
 

@@ -2070,14 +2070,18 @@ begin
             format(p_plan ->> 'references', p_relation, v_from), p_relation, v_from
         );
     end if;
-    if v_queries is not null then
-        return query execute format(
-            'select distinct on (b.number) b.number, b.place, $1 -> b.broken::text '
-            'from (%s) as b order by b.number, b.broken',
-            array_to_string(v_queries, ' union all ')
-        )
-        using p_plan -> 'constraints';
+    if v_queries is null then
+        return;
     end if;
+    for number, place, reason in execute format(
+        'select distinct on (b.number) b.number, b.place, $1 -> b.broken::text '
+        'from (%s) as b order by b.number, b.broken',
+        array_to_string(v_queries, ' union all ')
+    )
+    using p_plan -> 'constraints'
+    loop
+        return next;
+    end loop;
 end;
 $broken_rows$;
 

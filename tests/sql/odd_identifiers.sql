@@ -45,7 +45,7 @@ begin
         p_name || ': start_run and open_source'
     );
     perform sqlkit.note_version(v_source_id, p_name);
-    return next is(sqlkit.find_version(v_target, p_name), p_name, p_name || ': find_version');
+    return next is(sqlkit.find_version(v_target, p_name), p_name::text, p_name || ': find_version');
 
     v_indexes := sqlkit.begin_first_load(v_target);
     execute pg_catalog.format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);
