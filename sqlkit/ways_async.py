@@ -655,14 +655,16 @@ class AsyncWays:
             statement = copy_statement(
                 stage, TEXT_COLUMNS + opened.plan.staged, opened.reader.single_format
             )
+            first_line = 0
             try:
                 cursor = main.cursor()
                 async with copying_async(cursor, statement) as copy:
                     while (taken := await opened.feed.take(batch)) is not None:
+                        first_line = first_line or taken.piece.first_line
                         await write_async(copy, taken.piece.data)
                         self._teller.tell(opened.source, opened.reader, taken.piece, "copy")
             except psycopg.Error as error:
-                raise self._located(error, opened, stage, 1) from error
+                raise self._located(error, opened, stage, first_line or 1) from error
             batch.seconds_copy = time.monotonic() - started
             started = time.monotonic()
             async with self._batch_transaction(main, opened):

@@ -181,3 +181,22 @@ def test_a_profile_draws_where_the_time_went(
     assert abs(bars["copy"] - 40 * took["copy"] / took["total"]) <= 2
     plain = sqlkit("load", "a.csv", "--into", "item", "--dsn", dsn)
     assert "fetch" not in plain.stdout
+
+
+def test_a_character_that_the_database_lacks_is_told_with_its_line(
+    superuser: psycopg.Connection, server: Server, sqlkit: RunSqlkit, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,חלב\n2,b\n3,漢\n4,d\n", encoding="utf-8")
+    superuser.execute("create database hebrew encoding 'WIN1255' locale 'C' template template0")
+    try:
+        dsn = server.dsn("hebrew")
+        assert sqlkit("migrate", "up", "--dsn", dsn).returncode == 0
+        with psycopg.connect(dsn) as connection:
+            connection.execute("create table t (id integer primary key, name text)")
+        done = sqlkit("load", "a.csv", "--into", "t", "--dsn", dsn)
+        assert done.returncode == 1
+        assert "a.csv, line 4: " in done.stderr
+        with psycopg.connect(dsn) as connection:
+            assert connection.execute("select count(*) from t").fetchone() == (0,)
+    finally:
+        superuser.execute("drop database hebrew with (force)")

@@ -63,7 +63,9 @@ select set_eq('select * from pg_temp.indexes()', 'select line from before', 'as 
 
 -- By the size of the input, where the number of rows is not known.
 select is(
-    sqlkit.begin_rebuild('"an item"', p_bytes => pg_catalog.pg_relation_size('"an item"') / 8), null, 'an eighth of its size'
+    sqlkit.begin_rebuild('"an item"', p_bytes => pg_catalog.pg_relation_size('"an item"') / 8),
+    null,
+    'an eighth of its size'
 );
 truncate taken;
 insert into taken select sqlkit.begin_rebuild('"an item"', p_bytes => pg_catalog.pg_relation_size('"an item"'));
