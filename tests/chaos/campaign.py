@@ -94,6 +94,8 @@ class Campaign:
     def summary(self) -> str:
         """How often what struck, and what came of it."""
         lines = [f"{number:>5}  {kind}" for kind, number in self.struck.most_common()]
+        # Seen once in many trials it is chance; a kind that never strikes is a fault of the chaos.
+        lines += [f"    0  {kind}: did not strike" for kind in self._kinds if not self.struck[kind]]
         lines.append(
             f"faults {self.struck.total()}, lost {self.lost}, duplicated {self.duplicated}, "
             f"left behind {self.left}"

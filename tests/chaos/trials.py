@@ -429,7 +429,8 @@ def refuse_connections(trial: Trial) -> bool:
     """
     if not trial.pause():
         return False
-    if len(trial.ask("select from sqlkit.run", database=trial.database)) < len(trial.clients):
+    runs = trial.ask("select run_id from sqlkit.run", database=trial.database)
+    if len(runs) < len(trial.clients):
         return False
     change = f'alter database "{trial.database}" connection limit'
     trial.ask(f"{change} 0")
