@@ -19,6 +19,7 @@ from sqlkit.results import LoadResult
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource
 from sqlkit.sources.jsonl import JsonLinesSource
+from sqlkit.sources.repertoire import NOT_IN_ENCODING, UNTRANSLATABLE, restored
 from sqlkit.sources.stored import StoredFile, StoredSource
 
 
@@ -73,17 +74,33 @@ def reject_files(rejects: Iterable[dict[str, Any]]) -> list[RejectFile]:
         RejectFile(
             layout=group[0]["layout"],
             reject_ids=tuple(reject["reject_id"] for reject in group),
-            content=_content(group[0]["layout"], [reject["raw"] for reject in group]),
+            content=_content(group[0]["layout"], group),
         )
         for group in groups.values()
     ]
 
 
-def _content(layout: dict[str, Any], records: list[str]) -> bytes:
-    text = "".join(record + "\n" for record in records)
-    if layout["format"] != "jsonl":
-        text = _header(layout) + text
-    return text.encode(layout["encoding"], "backslashreplace")
+def _content(layout: dict[str, Any], rejects: list[dict[str, Any]]) -> bytes:
+    codec = layout["encoding"]
+    newline = "\n".encode(codec)
+    records = b"".join(_record(layout, reject) + newline for reject in rejects)
+    if layout["format"] == "jsonl":
+        return records
+    return _header(layout).encode(codec, "backslashreplace") + records
+
+
+def _record(layout: dict[str, Any], reject: dict[str, Any]) -> bytes:
+    """A record as it stood in the source: the escapes by which it could be kept are undone.
+
+    Only where it was refused for its bytes are there any; where a value was, its column is named.
+    """
+    raw, codec, code = reject["raw"], layout["encoding"], reject["sqlstate"]
+    is_json = layout["format"] == "jsonl"
+    if reject["column_name"] is None and (
+        code == NOT_IN_ENCODING or (code == UNTRANSLATABLE and not is_json)
+    ):
+        return restored(raw, codec, is_json=is_json)
+    return str(raw).encode(codec, "backslashreplace")
 
 
 def _header(layout: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
 from sqlkit.screening import TEXT_COLUMNS, screen, screen_stage
 from sqlkit.sources.base import Piece, ResumePoint, Source
-from sqlkit.sources.singly import NOT_IN_ENCODING
+from sqlkit.sources.repertoire import NOT_IN_ENCODING
 from sqlkit.telling import Tally, Teller, describe_reject
 
 PIECE_BYTES = 4 << 20

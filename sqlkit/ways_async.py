@@ -39,7 +39,7 @@ from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
 from sqlkit.screening_async import TEXT_COLUMNS, screen_async, screen_stage_async
 from sqlkit.sources.base import Piece, ResumePoint, Source
-from sqlkit.sources.singly import NOT_IN_ENCODING
+from sqlkit.sources.repertoire import NOT_IN_ENCODING
 from sqlkit.telling import Tally, Teller, describe_reject
 
 PIECE_BYTES = 4 << 20

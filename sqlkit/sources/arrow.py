@@ -287,12 +287,12 @@ class ArrowReader(BlockReader[pa.RecordBatch]):
         resume: ResumePoint | None,
         point: Callable[[int, int], ResumePoint],
         *,
-        is_utf8: bool,
+        database_encoding: str,
     ) -> None:
-        super().__init__(resume)
+        super().__init__(resume, database_encoding)
         self._name = name
         self._batches = batches
-        self._is_utf8 = is_utf8
+        self._is_utf8 = database_encoding == "UTF8"
         self._point = point
         self.columns = tuple(batches.schema.names)
         self.column_types = {field.name: column_type(field.type) for field in batches.schema}
@@ -363,7 +363,7 @@ class ArrowReader(BlockReader[pa.RecordBatch]):
 
     def _single_rows(self, block: Block[pa.RecordBatch], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = text_rows(block.content, block.line, wanted)
-        return b"".join(single_rows(data, block.line, wanted, bad))
+        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return self._point(offset, line)
@@ -435,7 +435,7 @@ class ArrowFileSource(StoredSource):
             batches,
             resume,
             lambda offset, line: ResumePoint(offset, line, size, digest),
-            is_utf8=database_encoding == "UTF8",
+            database_encoding=database_encoding,
         )
 
 
@@ -557,7 +557,7 @@ class ArrowStreamSource:
             self._batches,
             resume,
             lambda offset, line: ResumePoint(offset, line, 0, _NOTHING),
-            is_utf8=database_encoding == "UTF8",
+            database_encoding=database_encoding,
         )
 
     def head_sha256(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
+from sqlkit.sources.repertoire import Repertoire
 from sqlkit.sources.text_rows import ROWS
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ class BlockReader(Generic[T]):
     copy_format: CopyFormat = ROWS
     single_format: CopyFormat = ROWS
 
-    def __init__(self, resume: ResumePoint | None) -> None:
+    def __init__(self, resume: ResumePoint | None, database_encoding: str) -> None:
+        self.repertoire = Repertoire(database_encoding, is_json=True)
         self._start = resume.offset if resume is not None else 0
         self._line = resume.line if resume is not None else 1
         self.progress = Progress()

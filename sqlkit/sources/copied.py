@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from sqlkit.errors import UsageError
 from sqlkit.sources.base import CopyFormat
-from sqlkit.sources.delimited import SERVER_CODECS
 from sqlkit.sources.records import NO_QUOTE, Grammar
+from sqlkit.sources.repertoire import SERVER_CODECS
 
 _ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v": b"\v"}

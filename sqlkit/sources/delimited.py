@@ -39,14 +39,9 @@ from typing import Any
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
+from sqlkit.sources.repertoire import SERVER_CODECS, BadRecord, Repertoire
 from sqlkit.sources.screen import Screening, Sieve, line_ends, span
-from sqlkit.sources.singly import (
-    MALFORMED,
-    NOT_IN_ENCODING,
-    BadRecord,
-    DelimitedRows,
-    numbered,
-)
+from sqlkit.sources.singly import MALFORMED, DelimitedRows, numbered
 from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource, codec_name
 
 MAX_RECORD = 64 << 20  # decoded bytes; a quote that is never closed must not fill the memory
@@ -56,34 +51,6 @@ _MAX_HEADER = 1 << 20
 _MAX_SAMPLE = 1 << 24
 _DELIMITERS = b",;\t|"
 _BLANK = re.compile(rb"[\r\n]*")
-
-# PostgreSQL's server encodings and the codecs that read the same bytes.
-SERVER_CODECS = {
-    "EUC_CN": "gb2312",
-    "EUC_JIS_2004": "euc_jis_2004",
-    "EUC_JP": "euc_jp",
-    "EUC_KR": "euc_kr",
-    "ISO_8859_5": "iso8859-5",
-    "ISO_8859_6": "iso8859-6",
-    "ISO_8859_7": "iso8859-7",
-    "ISO_8859_8": "iso8859-8",
-    "JOHAB": "johab",
-    "KOI8R": "koi8-r",
-    "KOI8U": "koi8-u",
-    "LATIN1": "iso8859-1",
-    "LATIN2": "iso8859-2",
-    "LATIN3": "iso8859-3",
-    "LATIN4": "iso8859-4",
-    "LATIN5": "iso8859-9",
-    "LATIN6": "iso8859-10",
-    "LATIN7": "iso8859-13",
-    "LATIN8": "iso8859-14",
-    "LATIN9": "iso8859-15",
-    "LATIN10": "iso8859-16",
-    "WIN866": "cp866",
-    "WIN874": "cp874",
-    **{f"WIN{page}": f"cp{page}" for page in range(1250, 1259)},
-}
 
 
 def check_dialect(dialect: Dialect) -> Dialect:
@@ -161,7 +128,10 @@ class DelimitedSource(StoredSource):
         if own := SERVER_CODECS.get(database_encoding.upper()):
             passes.add(codecs.lookup(own).name)
         stream = self.stored.open(
-            encoding=self.dialect.encoding, passes=frozenset(passes), resume=resume
+            encoding=self.dialect.encoding,
+            passes=frozenset(passes),
+            resume=resume,
+            is_strict=False,
         )
         try:
             return DelimitedReader(
@@ -247,6 +217,7 @@ class DelimitedReader:
         self.single_format = self.copy_format
         # A text may be in UTF-8, and the database have no such character.
         self._is_converted = self.copy_format.encoding != database_encoding.upper()
+        self._repertoire = Repertoire(database_encoding, self.codec, encoding=stream.source_codec)
         self._read_header(dialect)
         if resume is not None:
             self._ahead = stream.skip_to_resume(self._ahead[self._used :])
@@ -387,7 +358,7 @@ class DelimitedReader:
         except UnicodeDecodeError as error:
             text, reason = "", f"{error.object[error.start : error.end].hex(' ')}: {error.reason}"
         if reason is not None:
-            raise SourceError(
+            raise self._stream.fault or SourceError(
                 f"the header is not {self._stream.encoding} ({reason})",
                 source=self._name,
                 line=line,
@@ -455,6 +426,7 @@ class DelimitedReader:
         all columns in their own order: COPY is told which is which. Memory stays within a few
         times a piece; a record may have up to 64 MiB.
         """
+        self._stream.be_strict()
         yield from self._pieces(wanted, piece_bytes)
 
     def _pieces(
@@ -518,43 +490,44 @@ class DelimitedReader:
         ignored: frozenset[str] | None = None,
     ) -> Iterator[Piece]:
         """The same pieces with the records one by one, malformed ones too: see `singly`."""
-        codec = self.codec
-        rows = DelimitedRows(self.copy_format, len(self.columns), codec)
+        rows = DelimitedRows(self.copy_format, len(self.columns), self._repertoire)
         for piece in self._pieces(wanted, piece_bytes, keeps_broken=True):
             began = time.perf_counter()
-            data = b"".join(self._singly(piece, rows, codec))
+            data = b"".join(self._singly(piece, rows))
             yield replace(piece, data=data, seconds=piece.seconds + time.perf_counter() - began)
 
-    def _singly(self, piece: Piece, rows: DelimitedRows, codec: str) -> Iterator[bytes]:
+    def _singly(self, piece: Piece, rows: DelimitedRows) -> Iterator[bytes]:
         grammar, data = self._grammar, piece.data
-        if broken := self._broken_line(piece, rows, codec):
+        if broken := self._broken_line(piece, rows):
             yield broken
             return
         end = grammar.first_line_end(data) or grammar.eol
-        suspect = not _is_storable(data, codec)
+        suspect = self._repertoire.fault(data) is not None
         quoted = bool(grammar.quote) and grammar.quote in data
         records = grammar.records(data) if quoted else _lines(data, grammar.eol)
         for first, last, raw in numbered(records, piece.first_line, grammar.eol):
-            bad = self._fault(raw, codec, suspect=suspect)
+            bad = self._fault(raw, suspect=suspect)
             if bad is None:
                 yield rows.good(first, last, raw, end)
             else:
                 yield rows.bad(first, last, raw, bad, end)
 
-    def _broken_line(self, piece: Piece, rows: DelimitedRows, codec: str) -> bytes:
+    def _broken_line(self, piece: Piece, rows: DelimitedRows) -> bytes:
         """The row that says so, if a piece is a line whose quotes make no sense."""
         reason = self._broken_lines.pop(piece.start, None)
         if reason is None:
             return b""
         raw = _without_line_end(piece.data, self._grammar.eol)
         bad = BadRecord(MALFORMED, reason)
+        if fault := self._repertoire.fault(raw):
+            bad = BadRecord(fault.sqlstate, f"{reason}; {fault.message}")
         return rows.bad(piece.first_line, piece.first_line, raw, bad, self._grammar.eol)
 
-    def _fault(self, raw: bytes, codec: str, *, suspect: bool) -> BadRecord | None:
-        """Why a record is no row, if it is none; its encoding is looked at where it is suspect."""
+    def _fault(self, raw: bytes, *, suspect: bool) -> BadRecord | None:
+        """Why a record is no row, if it is none; its characters are looked at where suspect."""
         grammar, width = self._grammar, len(self.columns)
-        if suspect and not _is_storable(raw, codec):
-            return BadRecord(NOT_IN_ENCODING, _not_storable(raw, codec))
+        if suspect and (fault := self._repertoire.fault(raw)):
+            return fault
         if not raw and width > 1:
             return BadRecord(MALFORMED, "the line is empty")
         if grammar.quote and grammar.quote in raw:
@@ -573,24 +546,23 @@ class DelimitedReader:
         sieve: Sieve,
     ) -> Iterator[Screening]:
         """The same pieces, each with the records that may be bad: see `screen`."""
-        codec = self.codec
-        rows = DelimitedRows(self.copy_format, len(self.columns), codec)
+        rows = DelimitedRows(self.copy_format, len(self.columns), self._repertoire)
         for piece in self._pieces(wanted, piece_bytes, keeps_broken=True):
             began = time.perf_counter()
-            screening = self._screening(piece, rows, codec, sieve)
+            screening = self._screening(piece, rows, sieve)
             seconds = piece.seconds + time.perf_counter() - began
             yield replace(screening, piece=replace(screening.piece, seconds=seconds))
 
-    def _screening(self, piece: Piece, rows: DelimitedRows, codec: str, sieve: Sieve) -> Screening:
+    def _screening(self, piece: Piece, rows: DelimitedRows, sieve: Sieve) -> Screening:
         grammar, data = self._grammar, piece.data
-        if broken := self._broken_line(piece, rows, codec):
+        if broken := self._broken_line(piece, rows):
             # No row is left of it.
             return Screening(replace(piece, data=b""), {}, broken, list, _no_place)
         line_end = grammar.first_line_end(data) or grammar.eol
-        is_storable = _is_storable(data, codec)
+        suspect = self._repertoire.fault(data) is not None
         is_simple = self._is_simple(data)
         ends = cache(partial(self._ends, data, is_simple=is_simple))
-        is_ascii = not is_storable or self._is_converted
+        is_ascii = suspect or self._is_converted
         doubtful = sieve.doubtful(data, None if is_simple else ends(), line_end, is_ascii=is_ascii)
         firsts: list[int] = []  # physical lines, once they are asked for
 
@@ -612,7 +584,7 @@ class DelimitedReader:
         singles = []
         for row in doubtful:
             first, last, raw = place(row)
-            bad = self._fault(raw, codec, suspect=not is_storable)
+            bad = self._fault(raw, suspect=suspect)
             if bad is None:
                 singles.append(rows.good(first, last, raw, line_end))
             else:
@@ -726,21 +698,6 @@ def _without_line_end(record: bytes, eol: bytes) -> bytes:
 
 def _no_place(row: int) -> tuple[int, int, bytes]:
     raise IndexError(row)
-
-
-def _is_storable(data: bytes, codec: str) -> bool:
-    if b"\0" in data:
-        return False
-    try:
-        return data.isascii() or data.decode(codec) is not None
-    except UnicodeDecodeError:
-        return False
-
-
-def _not_storable(data: bytes, codec: str) -> str:
-    if b"\0" in data:
-        return "a NUL character, which PostgreSQL cannot store"
-    return f"bytes that are not {codec}"
 
 
 class _PieceInMaking:

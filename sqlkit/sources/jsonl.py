@@ -35,14 +35,9 @@ from sqlkit.errors import SourceError
 from sqlkit.sources import json_array, json_rows
 from sqlkit.sources.base import CopyFormat, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.json_rows import BLOCK, ROWS, BadLine, RowMaker
+from sqlkit.sources.repertoire import NOT_IN_ENCODING, UNTRANSLATABLE, BadRecord, Repertoire
 from sqlkit.sources.screen import Screening, Sieve, line_ends
-from sqlkit.sources.singly import (
-    MALFORMED,
-    NOT_IN_ENCODING,
-    BadRecord,
-    TextRows,
-    readable,
-)
+from sqlkit.sources.singly import MALFORMED, TextRows
 from sqlkit.sources.stored import ByteStream, StoredFile, StoredSource
 
 WHOLE_COLUMN = "line"
@@ -51,7 +46,7 @@ WHOLE_COLUMN = "line"
 WHOLE = CopyFormat(format="csv", delimiter="\x02", quote="\x01", escape="\x01", null="\x03")
 """How COPY reads whole lines: by characters that no JSON text holds."""
 
-SQLSTATES = {"SK117": "22P05", "SK107": NOT_IN_ENCODING}
+SQLSTATES = {"SK117": UNTRANSLATABLE, "SK107": NOT_IN_ENCODING}
 """How a reject calls what is wrong with a line; anything else is malformed."""
 
 _TOGETHER = 64  # lines
@@ -104,7 +99,7 @@ class JsonLinesSource(StoredSource):
 
         Rows are always UTF-8, which PostgreSQL converts to `database_encoding` itself.
         """
-        stream = self.stored.open(encoding=self.encoding, resume=resume)
+        stream = self.stored.open(encoding=self.encoding, resume=resume, is_strict=False)
         try:
             return JsonLinesReader(
                 stream,
@@ -138,6 +133,7 @@ class JsonLinesReader:
         self._stream = stream
         # Rows are in UTF-8, and the database may have no such character.
         self._is_converted = database_encoding.upper() != "UTF8"
+        self._repertoire = Repertoire(database_encoding, encoding=stream.source_codec, is_json=True)
         self._name = stream.name
         self.progress = stream.progress
         self._whole = whole
@@ -238,7 +234,7 @@ class JsonLinesReader:
             try:
                 json_rows.members(lines[index], index)
             except BadLine as error:
-                raise self._bad_line(error) from None
+                raise self._stream.fault or self._bad_line(error) from None
         return tuple(keys)
 
     def sample(self, rows: int) -> list[tuple[str | None, ...]]:
@@ -281,6 +277,7 @@ class JsonLinesReader:
             make = whole_lines
         else:
             make = RowMaker(wanted, ignored, self.columns).rows
+        self._stream.be_strict()
         return self._pieces(make, piece_bytes)
 
     def single_records(
@@ -290,7 +287,7 @@ class JsonLinesReader:
         ignored: frozenset[str] | None = None,
     ) -> Iterator[Piece]:
         """The same pieces with the lines one by one, malformed ones too: see `singly`."""
-        rows = TextRows(self.single_format, len(wanted))
+        rows = TextRows(self.single_format, len(wanted), self._repertoire)
         maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
 
         def make(text: bytes) -> bytes:
@@ -323,8 +320,7 @@ class JsonLinesReader:
                     try:
                         yield rows.good(number, line, _rows_of([line], maker)[0])
                     except BadLine as error:
-                        bad = BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
-                        yield rows.bad(number, readable(line, "utf-8"), bad)
+                        yield rows.bad(number, line, self._bad_record(line, error))
 
     def screenings(
         self,
@@ -334,7 +330,7 @@ class JsonLinesReader:
         sieve: Sieve,
     ) -> Iterator[Screening]:
         """The same pieces, without the lines that are malformed: see `screen`."""
-        texts = TextRows(self.single_format, len(wanted))
+        texts = TextRows(self.single_format, len(wanted), self._repertoire)
         maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
         records: list[tuple[int, bytes]] = []  # of the piece in the making: line and text
         singles: list[bytes] = []
@@ -347,9 +343,8 @@ class JsonLinesReader:
             refused = dict(bad)
             for index, line in enumerate(lines):
                 if error := refused.get(index):
-                    record = BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
-                    raw = readable(line, "utf-8")
-                    singles.append(texts.bad(self._line + index, raw, record))
+                    record = self._bad_record(line, error)
+                    singles.append(texts.bad(self._line + index, line, record))
                 elif line.strip(_BLANK):
                     records.append((self._line + index, line))
             return made
@@ -367,10 +362,18 @@ class JsonLinesReader:
                 doubtful,
                 b"".join(singles),
                 cache(partial(line_ends, piece.data, b"\n")),
-                partial(_placed, placed),
+                partial(self._placed, placed),
             )
             records.clear()
             singles.clear()
+
+    def _bad_record(self, line: bytes, error: BadLine) -> BadRecord:
+        fault = self._repertoire.fault(line) if error.code == "SK107" else None
+        return fault or BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
+
+    def _placed(self, records: list[tuple[int, bytes]], row: int) -> tuple[int, int, bytes]:
+        line, raw = records[row]
+        return line, line, self._repertoire.shown(raw)
 
     def _pieces(
         self,
@@ -479,11 +482,6 @@ class JsonLinesReader:
             code="SK113",
             hint="Is this a file of JSON lines? A JSON array is made one by: jq -c '.[]' FILE",
         )
-
-
-def _placed(records: list[tuple[int, bytes]], row: int) -> tuple[int, int, bytes]:
-    line, raw = records[row]
-    return line, line, raw
 
 
 def _sound_rows(

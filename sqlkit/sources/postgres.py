@@ -127,7 +127,7 @@ class PostgresSource:
                 self._connect()
             except psycopg.Error as error:
                 raise self._known(error) from None
-        return PostgresReader(self, resume)
+        return PostgresReader(self, resume, database_encoding)
 
     def _connect(self) -> None:
         connection = psycopg.connect(
@@ -263,8 +263,10 @@ class PostgresReader(BlockReader[Made]):
 
     copy_format = TEXT
 
-    def __init__(self, source: PostgresSource, resume: ResumePoint | None) -> None:
-        super().__init__(resume)
+    def __init__(
+        self, source: PostgresSource, resume: ResumePoint | None, database_encoding: str
+    ) -> None:
+        super().__init__(resume, database_encoding)
         self._source = source
         self.columns = source.columns
         self.column_types = source.types
@@ -291,7 +293,9 @@ class PostgresReader(BlockReader[Made]):
 
     def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
         columns = list(zip(*rows_of(TEXT, block.content.data), strict=True))
-        return b"".join(single_rows(encode_columns(columns, wanted), block.line, wanted))
+        return b"".join(
+            single_rows(encode_columns(columns, wanted), block.line, wanted, self.repertoire)
+        )
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, _NOTHING)

@@ -128,7 +128,7 @@ class RowsSource:
             self.shape = Shape(self.first, self.columns, self.name)
             self.columns = self.shape.columns
             self.declares_columns = self.shape.is_complete
-        return RowsReader(self, resume)
+        return RowsReader(self, resume, database_encoding)
 
     def prepare(self) -> None:
         """An async iterable is gone through in the loop that this is called in, if it is in one."""
@@ -240,8 +240,10 @@ def rows(
 class RowsReader(BlockReader[Made]):
     """Rows from Python, opened (see `base.Reader`)."""
 
-    def __init__(self, source: RowsSource, resume: ResumePoint | None) -> None:
-        super().__init__(resume)
+    def __init__(
+        self, source: RowsSource, resume: ResumePoint | None, database_encoding: str
+    ) -> None:
+        super().__init__(resume, database_encoding)
         assert source.shape is not None
         self._source = source
         self.columns = source.columns
@@ -281,7 +283,7 @@ class RowsReader(BlockReader[Made]):
 
     def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
         made = block.content
-        return b"".join(single_rows(made.data, block.line, wanted, made.bad))
+        return b"".join(single_rows(made.data, block.line, wanted, self.repertoire, made.bad))
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, _NOTHING)

@@ -9,34 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from sqlkit.sources.base import CopyFormat
+from sqlkit.sources.repertoire import BadRecord, Repertoire
 
 MALFORMED = "22P04"  # bad_copy_file_format
-NOT_IN_ENCODING = "22021"  # character_not_in_repertoire
 
 _ESCAPES = {b"\\": rb"\\", b"\t": rb"\t", b"\n": rb"\n", b"\r": rb"\r"}
 
 
-@dataclass(frozen=True)
-class BadRecord:
-    """Why a record is no row."""
-
-    sqlstate: str
-    message: str
-
-
-def readable(raw: bytes, codec: str) -> bytes:
-    """Raw text as PostgreSQL can keep it: what is not in the encoding, and NUL, as \\xNN."""
-    text = raw.decode(codec, "backslashreplace") if not raw.isascii() else raw.decode("ascii")
-    return text.replace("\0", r"\x00").encode(codec)
-
-
 class TextRows:
-    """Writes rows in COPY's text format."""
+    """Writes rows in COPY's text format, of text that `repertoire` judges."""
 
-    def __init__(self, format: CopyFormat, columns: int) -> None:
+    def __init__(self, format: CopyFormat, columns: int, repertoire: Repertoire) -> None:
+        self._repertoire = repertoire
         delimiter = format.delimiter.encode()
         self._null = format.null.encode()
         self._escaped = re.compile(rb"[\\\t\n\r%b]" % re.escape(delimiter))
@@ -46,13 +32,20 @@ class TextRows:
         self._bad = delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", *nulls]) + b"\n"
 
     def good(self, line: int, raw: bytes, row: bytes) -> bytes:
-        """A record whose fields are a row already, without its newline."""
-        return self._good % (line, line, self._text(raw), row)
+        """A record whose fields are a row already, without its newline.
+
+        Not everything in the raw text need be in the row; and an escape of one is a character of
+        the other.
+        """
+        if not row.isascii() and (bad := self._repertoire.fault(row)):
+            return self.bad(line, raw, bad)
+        return self._good % (line, line, self._text(self._repertoire.shown(raw)), row)
 
     def bad(self, line: int, raw: bytes, record: BadRecord) -> bytes:
         """A record that is no row."""
-        message = self._text(record.message.encode("utf-8", "backslashreplace"))
-        return self._bad % (line, line, self._text(raw), record.sqlstate.encode(), message)
+        message = self._text(self._repertoire.shown(record.message.encode("utf-8", "replace")))
+        shown = self._text(self._repertoire.shown(raw))
+        return self._bad % (line, line, shown, record.sqlstate.encode(), message)
 
     def _text(self, value: bytes) -> bytes:
         if value == self._null:
@@ -64,11 +57,12 @@ class TextRows:
 class DelimitedRows:
     """Writes rows in the dialect of the source, so that its records may stand as they are."""
 
-    def __init__(self, format: CopyFormat, columns: int, codec: str) -> None:
+    def __init__(self, format: CopyFormat, columns: int, repertoire: Repertoire) -> None:
+        codec = repertoire.codec
         self._delimiter = format.delimiter.encode()
         self._quote = format.quote.encode()
         self._escape = format.escape.encode()
-        self._codec = codec
+        self._repertoire = repertoire
         null = format.null.encode(codec)
         self._good = self._delimiter.join([b"%d", b"%d", b"%b", null, null, b"%b"]) + b"%b"
         self._bad = self._delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", *[null] * columns])
@@ -82,9 +76,9 @@ class DelimitedRows:
         text = self._bad % (
             first,
             last,
-            self._quoted(readable(raw, self._codec)),
+            self._quoted(self._repertoire.shown(raw)),
             self._quoted(record.sqlstate.encode()),
-            self._quoted(record.message.encode(self._codec, "backslashreplace")),
+            self._quoted(record.message.encode(self._repertoire.codec, "backslashreplace")),
         )
         return text + end
 

@@ -236,8 +236,12 @@ class ByteStream:
         encoding: str | None,
         passes: frozenset[str],
         resume: ResumePoint | None,
+        is_strict: bool = True,
     ) -> None:
         self.name = name
+        self.source_codec = "utf-8"  # what the file is in
+        self._transcoded: Transcoded | None = None
+        self._is_strict = is_strict
         self.progress = Progress()
         self.position = 0
         self._resume = resume
@@ -271,9 +275,25 @@ class ByteStream:
             refuse_foreign(head, self.name)
         codec, skipped = choose_codec(head, encoding, self.name)
         head = head[skipped:]
+        self.source_codec = codec
         if codec in passes:
             return Headed(head, binary), codec
-        return Transcoded(binary, head, codec, skipped, self.name), "utf-8"
+        self._transcoded = Transcoded(
+            binary, head, codec, skipped, self.name, is_strict=self._is_strict
+        )
+        return self._transcoded, "utf-8"
+
+    @property
+    def fault(self) -> SourceError | None:
+        """The first bytes that were not in the encoding, where these are no error yet."""
+        return None if self._transcoded is None else self._transcoded.fault
+
+    def be_strict(self) -> None:
+        """From now on, bytes that are not in the encoding are an error; those read already too."""
+        if self.fault is not None:
+            raise self.fault
+        if self._transcoded is not None:
+            self._transcoded.is_strict = True
 
     def read(self, size: int = CHUNK) -> bytes:
         """About `size` bytes (never more than four times as many); empty only at the end.
@@ -411,15 +431,24 @@ class StoredFile:
         encoding: str | None = None,
         passes: frozenset[str] = frozenset({"utf-8"}),
         resume: ResumePoint | None = None,
+        is_strict: bool = True,
     ) -> ByteStream:
         """Open for reading from the beginning.
 
         `encoding` is a Python codec; None means what the byte order mark says, else UTF-8.
         `passes` are the codecs (by `codec_name`) whose bytes are handed out untouched and not
-        validated; any other is transcoded to UTF-8 strictly. With `resume`, call
-        `skip_to_resume` before anything is made of the bytes.
+        validated; any other is transcoded to UTF-8: strictly, or until `be_strict` is called with
+        what does not belong marked (`repertoire.MARKED`). With `resume`, call `skip_to_resume`
+        before anything is made of the bytes.
         """
-        return ByteStream(self.name, self._open(), encoding=encoding, passes=passes, resume=resume)
+        return ByteStream(
+            self.name,
+            self._open(),
+            encoding=encoding,
+            passes=passes,
+            resume=resume,
+            is_strict=is_strict,
+        )
 
     def peek(self) -> bytes:
         """The first decoded bytes as far as cheaply had, not transcoded, to recognise a format.

@@ -10,6 +10,7 @@ import codecs
 
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.archive import Binary
+from sqlkit.sources.repertoire import MARKED
 
 _BYTE_ORDER_MARKS = (  # longest first: that of UTF-16 begins that of UTF-32
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -61,9 +62,17 @@ def choose_codec(head: bytes, encoding: str | None, name: str) -> tuple[str, int
 
 
 class Transcoded:
-    """Text of another encoding as UTF-8; a byte that does not belong is an error."""
+    """Text of another encoding as UTF-8.
 
-    def __init__(self, binary: Binary, head: bytes, codec: str, skipped: int, name: str) -> None:
+    A byte that does not belong is an error, `fault`: raised where it `is_strict`, else kept as it
+    is marked (see `repertoire.MARKED`), so that its record can be told.
+    """
+
+    def __init__(
+        self, binary: Binary, head: bytes, codec: str, skipped: int, name: str, *, is_strict: bool
+    ) -> None:
+        self.is_strict = is_strict
+        self.fault: SourceError | None = None
         self._binary = binary
         self._head = head
         self._codec = codec
@@ -78,11 +87,18 @@ class Transcoded:
             data = self._head or self._binary.read(size)
             self._head = b""
             self._ended = not data
+            state = self._decoder.getstate()
             try:
                 text = self._decoder.decode(data, final=self._ended)
-                encoded = text.encode()
+                encoded = text.encode("utf-8", "strict" if self.fault is None else "surrogatepass")
             except UnicodeError as error:
-                raise self._error(error, len(data)) from error
+                self.fault = self._error(error, len(data))
+                if self.is_strict or not isinstance(error, UnicodeDecodeError):
+                    raise self.fault from error
+                self._decoder = codecs.getincrementaldecoder(self._codec)(MARKED)
+                self._decoder.setstate(state)
+                text = self._decoder.decode(data, final=self._ended)
+                encoded = text.encode("utf-8", "surrogatepass")
             self._offset += len(data)
             self._line += encoded.count(b"\n")
             if encoded:

@@ -23,7 +23,8 @@ import msgspec
 from sqlkit.errors import SourceError, SqlkitError
 from sqlkit.sources.base import CopyFormat, WantedColumn
 from sqlkit.sources.copied import text_fields, unescaped
-from sqlkit.sources.singly import BadRecord, TextRows
+from sqlkit.sources.repertoire import UNTRANSLATABLE, BadRecord, Repertoire
+from sqlkit.sources.singly import TextRows
 
 FIELD = "\x1f"
 NULL = "\x1e"
@@ -31,7 +32,6 @@ ROWS = CopyFormat(format="text", delimiter=FIELD, null=NULL)
 """How COPY reads these rows (quote and escape do not apply to the text format)."""
 
 INVALID = "22023"  # invalid_parameter_value: what is no row, or no value that PostgreSQL knows
-UNTRANSLATABLE = "22P05"  # a NUL, or half a surrogate pair
 
 _ESCAPES = str.maketrans(
     {"\\": r"\\", "\n": r"\n", "\r": r"\r", FIELD: "\\\x1f", NULL: r"\x1e"},
@@ -201,14 +201,18 @@ def encode_rows(
 
 
 def single_rows(
-    data: bytes, first_line: int, wanted: Sequence[WantedColumn], bad: Sequence[BadRow] = ()
+    data: bytes,
+    first_line: int,
+    wanted: Sequence[WantedColumn],
+    repertoire: Repertoire,
+    bad: Sequence[BadRow] = (),
 ) -> Iterator[bytes]:
     """Rows that `encode_columns` made as a stage of text takes them (see `singly`).
 
     The raw text of a row is a JSON object, so that rejects are exported and replayed as JSON lines.
     `bad` are those that are no rows, by their lines, between which the others stand in order.
     """
-    rows = TextRows(ROWS, len(wanted))
+    rows = TextRows(ROWS, len(wanted), repertoire)
     left = iter(bad)
     next_bad = next(left, None)
     line = first_line

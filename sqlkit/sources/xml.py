@@ -136,7 +136,7 @@ class XmlSource(StoredSource):
                 raise SourceError("the content differs", source=self.name, code="SK103")
         stream = self.stored.open(encoding=self.encoding or _declared_encoding(self.stored.peek()))
         try:
-            return XmlReader(stream, self.record, self.feed, resume, digest)
+            return XmlReader(stream, self.record, self.feed, resume, digest, database_encoding)
         except BaseException:
             stream.close()
             raise
@@ -173,8 +173,9 @@ class XmlReader(BlockReader[Chunk]):
         feed: Feed | None,
         resume: ResumePoint | None,
         digest: str,
+        database_encoding: str,
     ) -> None:
-        super().__init__(resume)
+        super().__init__(resume, database_encoding)
         self._stream = stream
         self._name = stream.name
         self.progress = stream.progress
@@ -260,7 +261,7 @@ class XmlReader(BlockReader[Chunk]):
 
     def _single_rows(self, block: Block[Chunk], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = encode_rows(self._columns(block.content, wanted), wanted, block.line)
-        return b"".join(single_rows(data, block.line, wanted, bad))
+        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, self._digest)

@@ -189,7 +189,7 @@ class MysqlSource:
                 source=self.name,
                 code="SK103",
             )
-        return MysqlReader(self, resume)
+        return MysqlReader(self, resume, database_encoding)
 
     @property
     def is_by_key(self) -> bool:
@@ -279,8 +279,10 @@ Content = tuple[Sequence[Row], Row | None]
 class MysqlReader(BlockReader["Made | Content"]):
     """A table or query, opened (see `base.Reader`)."""
 
-    def __init__(self, source: MysqlSource, resume: ResumePoint | None) -> None:
-        super().__init__(resume)
+    def __init__(
+        self, source: MysqlSource, resume: ResumePoint | None, database_encoding: str
+    ) -> None:
+        super().__init__(resume, database_encoding)
         self._source = source
         self._encoder: Encoder | None = None
         self._last: Row | None = None
@@ -383,7 +385,7 @@ class MysqlReader(BlockReader["Made | Content"]):
 
     def _single_rows(self, block: Block[Made | Content], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = self._made(block)
-        return b"".join(single_rows(data, block.line, wanted, bad))
+        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         if self._source.is_by_key:

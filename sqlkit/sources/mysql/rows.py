@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 
 from sqlkit.sources.base import WantedColumn
 from sqlkit.sources.mysql.session import Column, Row
-from sqlkit.sources.text_rows import FIELD, NULL, UNTRANSLATABLE, BadRow, BadValue
+from sqlkit.sources.repertoire import UNTRANSLATABLE
+from sqlkit.sources.text_rows import FIELD, NULL, BadRow, BadValue
 
 TINY, SHORT, LONG, FLOAT, DOUBLE, NULL_TYPE, TIMESTAMP, LONGLONG, INT24, DATE, TIME = range(1, 12)
 DATETIME, YEAR, NEWDATE, VARCHAR, BIT = range(12, 17)
