@@ -303,6 +303,35 @@ async def note_version(connection: AsyncConnection[Any], source_id: int, version
     await _value(connection, "select sqlkit.note_version(%s, %s)", source_id, version)
 
 
+async def find_watermark(
+    connection: AsyncConnection[Any], target: str, source: str, column: str
+) -> str | None:
+    """How far a source has been loaded into a target, by a column of it; None if it never was."""
+    return await _value(  # type: ignore[no-any-return]
+        connection, "select sqlkit.find_watermark(%s::regclass, %s, %s)", target, source, column
+    )
+
+
+async def note_watermark(
+    connection: AsyncConnection[Any],
+    source_id: int,
+    source: str,
+    column: str,
+    since: str | None,
+    value: str,
+) -> None:
+    """Says where the watermark of a source is to stand when all of it is loaded."""
+    await _value(
+        connection,
+        "select sqlkit.note_watermark(%s, %s, %s, %s, %s)",
+        source_id,
+        source,
+        column,
+        since,
+        value,
+    )
+
+
 async def source_state(connection: AsyncConnection[Any], source_id: int) -> SourceState | None:
     """How far a source has come that was opened before; None if that was rolled back."""
     cursor = connection.cursor(row_factory=tuple_row)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sqlkit.model import MaintenanceStep, Repaired
     from sqlkit.rejects_async import RejectFile
     from sqlkit.results import RowCounts
+    from sqlkit.sources.newer import Overlap
     from sqlkit.sources.rows import RowsLike
 
 PathLike = str | os.PathLike[str]
@@ -95,6 +96,8 @@ class AsyncClient:
         reject_share: float | None = None,
         retry_for: float = RETRY_FOR,
         conflicts: str | None = None,
+        since: str | None = None,
+        since_overlap: Overlap | None = None,
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
     ) -> LoadResult:
@@ -150,6 +153,14 @@ class AsyncClient:
         and refused if nothing is left. The latter two need policies other than fill, and take the
         careful way.
 
+        `since` names a column of another database's table or query that grows with each change:
+        only rows are fetched that have at least its greatest value of the last load, which the
+        ledger keeps for each source and target and moves with the last row. `since_overlap` (a
+        timedelta, or a number where the column is one) goes back from there, for transactions that
+        were open then; it and rows of just that value come again, and are unchanged. Under append
+        and error, which could not tell, only greater values are, and there must be no nulls. With
+        `again`, everything is fetched.
+
         Errors that pass by themselves (a lost connection, a failover, a deadlock, a lock timeout, a
         full disk and their like, told by SQLSTATE) are waited for and the load goes on where the
         ledger says, on new connections: for `retry_for` seconds without progress, 0 for not at all.
@@ -186,6 +197,8 @@ class AsyncClient:
             reject_share=reject_share,
             retry_for=retry_for,
             conflicts=conflicts,
+            since=since,
+            since_overlap=since_overlap,
         )
         options.check()
         found = await run_async(

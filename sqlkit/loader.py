@@ -60,6 +60,7 @@ from sqlkit.sources.base import (
     ScreeningReader,
     Source,
 )
+from sqlkit.sources.newer import NewerSource
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
@@ -254,6 +255,8 @@ class Loader:
         self._encoding = calls.server_encoding(main)
         check_table_name(into)
         name = calls.find_table(main, into)
+        if options.since is not None:
+            self._ask_newer(main, name, sources, options.since)
         if name is None:
             if not options.create:
                 raise SqlkitError(
@@ -301,6 +304,30 @@ class Loader:
                 self._load_sources(main, ways, sources)
             ways.drop_stages(main)
             return self._close_run(main, sources)
+
+    def _ask_newer(
+        self, main: Connection[Any], name: str | None, sources: Sequence[Source], column: str
+    ) -> None:
+        """Have each source leave out what the ledger says was loaded of it."""
+        for source in sources:
+            if not isinstance(source, NewerSource):
+                raise UsageError(
+                    f"{source.name}: only a table or query of a database is asked for newer rows",
+                    hint="A file is skipped that was loaded before: leave --since out.",
+                )
+            stands = None
+            if name is not None:
+                stands = calls.find_watermark(main, name, source.identity, column)
+            source.ask(self._options.newer(stands))
+
+    def _note_watermark(self, main: Connection[Any], source: Source, state: SourceState) -> None:
+        """Have the watermark moved by the transaction that writes the last row."""
+        if isinstance(source, NewerSource) and source.newer is not None:
+            newer, greatest = source.newer, source.greatest
+            if greatest is not None:
+                calls.note_watermark(
+                    main, state.source_id, source.identity, newer.column, newer.stands, greatest
+                )
 
     def _open_run(self, main: Connection[Any]) -> None:
         """Open the run, or take it up again where an earlier attempt has opened it."""
@@ -567,6 +594,8 @@ class Loader:
                 resume=_begins(state) if state.next_offset else None,
             )
         )
+        if self._options.since is not None:
+            self._note_watermark(main, source, state)
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:

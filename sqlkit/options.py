@@ -11,6 +11,7 @@ from sqlkit.transient import RETRY_FOR
 
 if TYPE_CHECKING:
     from sqlkit.sources.base import Source
+    from sqlkit.sources.newer import Newer, Overlap
 
 STRATEGIES = ("auto", "insert", "copy", "stage", "parallel")
 """How rows get to the server: what fits best, plain INSERTs into a stage, one stream of COPY,
@@ -48,6 +49,8 @@ class LoadOptions:
     reject_share: float | None = None
     retry_for: float = RETRY_FOR
     conflicts: str | None = None
+    since: str | None = None
+    since_overlap: Overlap | None = None
 
     @property
     def holds_to_rules(self) -> bool:
@@ -113,6 +116,16 @@ class LoadOptions:
                 code="SK805",
                 hint="Use another policy, or --conflicts report.",
             )
+        if self.since_overlap and self.since is None:
+            raise UsageError(
+                "an overlap goes back from a watermark, and there is none",
+                hint="Name its column: --since updated_at",
+            )
+        if self.since_overlap and self.policy in ("append", "error"):
+            raise UsageError(
+                f"policy {self.policy} would take the rows of an overlap for new ones",
+                hint="Use a policy that compares, such as update, or leave --since-overlap out.",
+            )
         if self.conflicts == "report" and self.dry_run:
             raise UsageError(
                 "a dry run records no conflicts",
@@ -137,6 +150,19 @@ class LoadOptions:
             return 1
         return max(2, self.workers) if self.strategy == "parallel" else self.workers
 
+    def newer(self, stands: str | None) -> Newer:
+        """What a source is asked for that was loaded as far as `stands`."""
+        from sqlkit.sources.newer import Newer
+
+        assert self.since is not None
+        return Newer(
+            self.since,
+            stands,
+            overlap=self.since_overlap,
+            strictly=self.policy in ("append", "error"),
+            everything=self.again,
+        )
+
     def as_recorded(self) -> dict[str, Any]:
         """What the ledger keeps of them: those that were given."""
         found: dict[str, Any] = {
@@ -154,6 +180,8 @@ class LoadOptions:
             "reject_limit": self.reject_limit,
             "reject_share": self.reject_share,
             "conflicts": self.conflicts,
+            "since": self.since,
+            "since_overlap": str(self.since_overlap) if self.since_overlap else None,
         }
         return {name: value for name, value in found.items() if value}
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+from decimal import Decimal
+
 from sqlkit.errors import UsageError
 
 
@@ -17,7 +21,7 @@ def parse_limit(text: str) -> tuple[int | None, float | None]:
         ) from None
 
 
-_TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_seconds(text: str) -> float:
@@ -31,6 +35,13 @@ def parse_seconds(text: str) -> float:
     if not 0 <= found < float("inf"):
         raise UsageError(f"{text!r} is not a time", hint="Write it as 90, 30s, 15m or 2h.")
     return found
+
+
+def parse_overlap(text: str) -> timedelta | Decimal:
+    """How far to go back: a time, as 90s, 15m, 2h or 3d, or a number without a unit."""
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return Decimal(text.strip())
+    return timedelta(seconds=parse_seconds(text))
 
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="75d24dddb67e83816656621cb03a3c96913c0d753cc6532ce1771476af4d17ce",
+        sha256="fc413673f8cd138e4c02a6ef51a02d69f0de041d8d8177a08630e464cf1fcf2b",
     )
 
 

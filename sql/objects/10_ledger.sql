@@ -270,14 +270,16 @@ begin
     set fingerprint = null
     where s.target = sqlkit._table_name(p_target) and s.fingerprint is not null;
     get diagnostics v_rows = row_count;
+    delete from sqlkit.watermark as w
+    where w.target = sqlkit._table_name(p_target);
     return v_rows;
 end;
 $forget_sources$;
 
 comment on function sqlkit.forget_sources(regclass) is
 'Makes all sources of a target unknown, so that each is loaded again from its beginning, and returns how many they
-were: for a table that was emptied or made anew under the same name. The ledger keeps what was loaded.
-Writes: sqlkit.source.';
+were: for a table that was emptied or made anew under the same name. The ledger keeps what was loaded. Its watermarks
+are forgotten too. Writes: sqlkit.source, sqlkit.watermark.';
 
 
 create or replace function sqlkit.describe_source(p_source_id bigint, p_layout jsonb)
@@ -352,6 +354,9 @@ begin
             state = case when (p_range).is_last then 'loaded' else 'loading' end,
             loaded_at = case when (p_range).is_last then clock_timestamp() end
         where source_id = p_source_id;
+        if (p_range).is_last then
+            perform sqlkit._move_watermark(p_source_id);
+        end if;
     end if;
     insert into sqlkit.batch (
         run_id, source_id, start_offset, end_offset, first_line, last_line,
@@ -375,10 +380,11 @@ comment on function sqlkit.record_batch(
     bigint, bigint, sqlkit.source_range, sqlkit.row_counts, double precision, double precision,
     double precision, bigint
 ) is
-'Records a batch and moves its source on, in the transaction that wrote the batch''s rows. Rows that were
-staged by hand have no source. Writes: sqlkit.batch, sqlkit.source. Locks: the source''s row until commit.
-Raises: SK402 if the source does not stand where the range starts (another process loaded this part),
-23514 if the counts do not add up.';
+'Records a batch and moves its source on, in the transaction that wrote the batch''s rows, and with the last of them
+its watermark (see note_watermark). Rows that were staged by hand have no source. Writes: sqlkit.batch, sqlkit.source,
+sqlkit.watermark. Locks: the rows of source and watermark until commit.
+Raises: SK402 if the source does not stand where the range starts (another process loaded this part), SK411 if its
+watermark was moved by another load, 23514 if the counts do not add up.';
 
 
 create or replace view sqlkit.run_summary as

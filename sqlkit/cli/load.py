@@ -10,7 +10,7 @@ import typer
 
 from sqlkit.cli.progress import ProgressLine, human_bytes, printable
 from sqlkit.errors import UsageError
-from sqlkit.units import parse_bytes, parse_limit, parse_seconds
+from sqlkit.units import parse_bytes, parse_limit, parse_overlap, parse_seconds
 
 if TYPE_CHECKING:
     from sqlkit.results import LoadResult, Seconds
@@ -91,6 +91,17 @@ def load(
     query: Annotated[
         str | None,
         typer.Option(metavar="SQL", help="Of a database: the rows of this query."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Of a database: only rows from this column's greatest value of the last load on.",
+        ),
+    ] = None,
+    since_overlap: Annotated[
+        str | None,
+        typer.Option(metavar="TIME|N", help="So far before it, for late commits: 10m, or 1000."),
     ] = None,
     invalid: Annotated[
         str,
@@ -198,6 +209,8 @@ def load(
             reject_share=share,
             retry_for=parse_seconds(retry_for),
             conflicts=conflicts,
+            since=since,
+            since_overlap=None if since_overlap is None else parse_overlap(since_overlap),
             progress=line.show,
             on_wait=lambda wait: line.note(f"waiting: {wait}"),
         )

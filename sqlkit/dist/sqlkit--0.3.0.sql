@@ -725,6 +725,42 @@ comment on column sqlkit.source.manner is
 'what was asked for that decides which rows and columns are written, and how: policy, key, order, columns, map, format
 and dialect; null where nobody said so (before 0.3.0): then it counts as loaded in any way';
 
+-- changes/0071_watermark.sql
+
+-- Incremental loads: how far each table or query of another database has been fetched.
+
+create table sqlkit.watermark (
+    target text,
+    source text,
+    column_name text,
+    value text not null,
+    moved_at timestamptz not null default clock_timestamp(),
+    constraint watermark_pkey primary key (target, source, column_name)
+);
+
+comment on table sqlkit.watermark is
+'How far a source has been loaded into a target, by a column that grows: moved in the transaction that writes the
+last of the rows. See sqlkit.set_watermark().';
+comment on column sqlkit.watermark.target is 'schema.table, quoted as SQL wants it';
+comment on column sqlkit.watermark.source is
+'what it is asked: the address with its table, or with the SHA-256 of the query; never holds a secret';
+comment on column sqlkit.watermark.value is 'the greatest value that was there when the source was read, as it writes it';
+
+create table sqlkit.source_watermark (
+    source_id bigint,
+    source text not null,
+    column_name text not null,
+    since text,
+    value text not null,
+    constraint source_watermark_pkey primary key (source_id),
+    constraint source_watermark_source_id_fkey foreign key (source_id) references sqlkit.source (source_id)
+    on delete cascade
+);
+
+comment on table sqlkit.source_watermark is
+'Where the watermark stood when a source was read, and where it is to stand when all of it is loaded.';
+comment on column sqlkit.source_watermark.since is 'null: there was none';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -1053,14 +1089,16 @@ begin
     set fingerprint = null
     where s.target = sqlkit._table_name(p_target) and s.fingerprint is not null;
     get diagnostics v_rows = row_count;
+    delete from sqlkit.watermark as w
+    where w.target = sqlkit._table_name(p_target);
     return v_rows;
 end;
 $forget_sources$;
 
 comment on function sqlkit.forget_sources(regclass) is
 'Makes all sources of a target unknown, so that each is loaded again from its beginning, and returns how many they
-were: for a table that was emptied or made anew under the same name. The ledger keeps what was loaded.
-Writes: sqlkit.source.';
+were: for a table that was emptied or made anew under the same name. The ledger keeps what was loaded. Its watermarks
+are forgotten too. Writes: sqlkit.source, sqlkit.watermark.';
 
 
 create or replace function sqlkit.describe_source(p_source_id bigint, p_layout jsonb)
@@ -1135,6 +1173,9 @@ begin
             state = case when (p_range).is_last then 'loaded' else 'loading' end,
             loaded_at = case when (p_range).is_last then clock_timestamp() end
         where source_id = p_source_id;
+        if (p_range).is_last then
+            perform sqlkit._move_watermark(p_source_id);
+        end if;
     end if;
     insert into sqlkit.batch (
         run_id, source_id, start_offset, end_offset, first_line, last_line,
@@ -1158,10 +1199,11 @@ comment on function sqlkit.record_batch(
     bigint, bigint, sqlkit.source_range, sqlkit.row_counts, double precision, double precision,
     double precision, bigint
 ) is
-'Records a batch and moves its source on, in the transaction that wrote the batch''s rows. Rows that were
-staged by hand have no source. Writes: sqlkit.batch, sqlkit.source. Locks: the source''s row until commit.
-Raises: SK402 if the source does not stand where the range starts (another process loaded this part),
-23514 if the counts do not add up.';
+'Records a batch and moves its source on, in the transaction that wrote the batch''s rows, and with the last of them
+its watermark (see note_watermark). Rows that were staged by hand have no source. Writes: sqlkit.batch, sqlkit.source,
+sqlkit.watermark. Locks: the rows of source and watermark until commit.
+Raises: SK402 if the source does not stand where the range starts (another process loaded this part), SK411 if its
+watermark was moved by another load, 23514 if the counts do not add up.';
 
 
 create or replace view sqlkit.run_summary as
@@ -1215,6 +1257,124 @@ left join (
 ) as b on b.run_id = r.run_id;
 
 comment on view sqlkit.run_summary is 'Runs with the counters and timings of their batches added up.';
+
+-- objects/12_watermark.sql
+
+-- Watermarks: how far a source that is loaded again and again has been loaded.
+
+create or replace function sqlkit.find_watermark(p_target regclass, p_source text, p_column text)
+returns text
+language sql
+stable
+return (
+    select w.value
+    from sqlkit.watermark as w
+    where w.target = sqlkit._table_name(p_target) and w.source = p_source and w.column_name = p_column
+);
+
+comment on function sqlkit.find_watermark(regclass, text, text) is
+'How far a source has been loaded into a target, by a column of the source; null if it never was.';
+
+
+create or replace function sqlkit.set_watermark(
+    p_target regclass,
+    p_source text,
+    p_column text,
+    p_value text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $set_watermark$
+begin
+    if p_value is null then
+        delete from sqlkit.watermark as w
+        where w.target = sqlkit._table_name(p_target) and w.source = p_source and w.column_name = p_column;
+        return;
+    end if;
+    insert into sqlkit.watermark (target, source, column_name, value)
+    values (sqlkit._table_name(p_target), p_source, p_column, p_value)
+    on conflict on constraint watermark_pkey do update
+    set value = excluded.value, moved_at = excluded.moved_at;
+end;
+$set_watermark$;
+
+comment on function sqlkit.set_watermark(regclass, text, text, text) is
+'Says by hand how far a source has been loaded: the next load fetches what has at least that value. Null: all of it.
+Writes: sqlkit.watermark. Locks: its row, until commit.';
+
+
+create or replace function sqlkit.note_watermark(
+    p_source_id bigint,
+    p_source text,
+    p_column text,
+    p_since text,
+    p_value text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $note_watermark$
+begin
+    insert into sqlkit.source_watermark (source_id, source, column_name, since, value)
+    values (p_source_id, p_source, p_column, p_since, p_value)
+    on conflict on constraint source_watermark_pkey do update
+    set since = excluded.since, value = excluded.value;
+end;
+$note_watermark$;
+
+comment on function sqlkit.note_watermark(bigint, text, text, text, text) is
+'Says where the watermark of a source is to stand when all of it is loaded: record_batch() moves it with the last
+rows, provided that it still stands at p_since (null: there is none). Writes: sqlkit.source_watermark.
+Raises: 23503 for a source that there is not.';
+
+
+create or replace function sqlkit._move_watermark(p_source_id bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $move_watermark$
+declare
+    v_target text;
+    v_moved sqlkit.source_watermark;
+begin
+    select m.*
+    into v_moved
+    from sqlkit.source_watermark as m
+    where m.source_id = p_source_id;
+    if not found then
+        return;
+    end if;
+    select s.target
+    into v_target
+    from sqlkit.source as s
+    where s.source_id = p_source_id;
+    if v_moved.since is null then
+        insert into sqlkit.watermark (target, source, column_name, value)
+        values (v_target, v_moved.source, v_moved.column_name, v_moved.value)
+        on conflict on constraint watermark_pkey do nothing;
+    else
+        update sqlkit.watermark as w
+        set value = v_moved.value, moved_at = clock_timestamp()
+        where w.target = v_target
+            and w.source = v_moved.source
+            and w.column_name = v_moved.column_name
+            and w.value = v_moved.since;
+    end if;
+    if not found then
+        raise exception using
+            errcode = 'SK411',
+            message = 'the watermark was moved by somebody else',
+            detail = format('Column %s of %s: it stood at %s.', v_moved.column_name, v_moved.source,
+                coalesce(v_moved.since, 'nothing')),
+            hint = 'Load again: what is newer than it is now is fetched.';
+    end if;
+end;
+$move_watermark$;
+
+comment on function sqlkit._move_watermark(bigint) is
+'Moves the watermark of a source of which all is loaded, if one was noted. Writes: sqlkit.watermark. Locks: its row,
+until commit. Raises: SK411 if it does not stand where it stood when the source was read.';
 
 -- objects/20_stage.sql
 
@@ -13114,6 +13274,8 @@ begin
             ('sqlkit_reader', 'select', 'table', 'run'),
             ('sqlkit_reader', 'select', 'table', 'source'),
             ('sqlkit_reader', 'select', 'table', 'source_version'),
+            ('sqlkit_reader', 'select', 'table', 'watermark'),
+            ('sqlkit_reader', 'select', 'table', 'source_watermark'),
             ('sqlkit_reader', 'select', 'table', 'batch'),
             ('sqlkit_reader', 'select', 'table', 'stage'),
             ('sqlkit_reader', 'select', 'table', 'run_summary'),
@@ -13164,6 +13326,8 @@ begin
             ('sqlkit_loader', 'select', 'table', 'run'),
             ('sqlkit_loader', 'select', 'table', 'source'),
             ('sqlkit_loader', 'select', 'table', 'source_version'),
+            ('sqlkit_loader', 'select', 'table', 'watermark'),
+            ('sqlkit_loader', 'select', 'table', 'source_watermark'),
             ('sqlkit_loader', 'select', 'table', 'batch'),
             ('sqlkit_loader', 'select', 'table', 'stage'),
             ('sqlkit_loader', 'select', 'table', 'run_summary'),
@@ -13219,6 +13383,8 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'run'),
             ('sqlkit_loader', 'insert', 'table', 'source'),
             ('sqlkit_loader', 'insert', 'table', 'source_version'),
+            ('sqlkit_loader', 'insert', 'table', 'watermark'),
+            ('sqlkit_loader', 'insert', 'table', 'source_watermark'),
             ('sqlkit_loader', 'insert', 'table', 'batch'),
             ('sqlkit_loader', 'insert', 'table', 'stage'),
             ('sqlkit_loader', 'insert', 'table', 'reject'),
@@ -13231,6 +13397,8 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'trimmed_row'),
             ('sqlkit_loader', 'update', 'table', 'run'),
             ('sqlkit_loader', 'update', 'table', 'source'),
+            ('sqlkit_loader', 'update', 'table', 'watermark'),
+            ('sqlkit_loader', 'update', 'table', 'source_watermark'),
             ('sqlkit_loader', 'update', 'table', 'stage'),
             ('sqlkit_loader', 'update', 'table', 'reject'),
             ('sqlkit_loader', 'update', 'table', 'baseline'),
@@ -13241,6 +13409,7 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'stage'),
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
+            ('sqlkit_loader', 'delete', 'table', 'watermark'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_build_index'),
@@ -13320,6 +13489,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', '_minutes'),
             ('sqlkit_loader', 'execute', 'routine', '_mirror'),
+            ('sqlkit_loader', 'execute', 'routine', '_move_watermark'),
             ('sqlkit_loader', 'execute', 'routine', '_note_change'),
             ('sqlkit_loader', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_note_choice'),
@@ -13408,6 +13578,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'find_policy_key'),
             ('sqlkit_loader', 'execute', 'routine', 'find_source'),
             ('sqlkit_loader', 'execute', 'routine', 'find_version'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_watermark'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_maintenance'),
@@ -13430,6 +13601,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'note_memory'),
             ('sqlkit_loader', 'execute', 'routine', 'note_version'),
+            ('sqlkit_loader', 'execute', 'routine', 'note_watermark'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
@@ -13443,6 +13615,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'screen_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'screen_text'),
             ('sqlkit_loader', 'execute', 'routine', 'set_baseline'),
+            ('sqlkit_loader', 'execute', 'routine', 'set_watermark'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'size_load'),
@@ -13456,6 +13629,8 @@ begin
             ('sqlkit_admin', 'select', 'table', 'run'),
             ('sqlkit_admin', 'select', 'table', 'source'),
             ('sqlkit_admin', 'select', 'table', 'source_version'),
+            ('sqlkit_admin', 'select', 'table', 'watermark'),
+            ('sqlkit_admin', 'select', 'table', 'source_watermark'),
             ('sqlkit_admin', 'select', 'table', 'batch'),
             ('sqlkit_admin', 'select', 'table', 'stage'),
             ('sqlkit_admin', 'select', 'table', 'run_summary'),
@@ -13511,6 +13686,8 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'run'),
             ('sqlkit_admin', 'insert', 'table', 'source'),
             ('sqlkit_admin', 'insert', 'table', 'source_version'),
+            ('sqlkit_admin', 'insert', 'table', 'watermark'),
+            ('sqlkit_admin', 'insert', 'table', 'source_watermark'),
             ('sqlkit_admin', 'insert', 'table', 'batch'),
             ('sqlkit_admin', 'insert', 'table', 'stage'),
             ('sqlkit_admin', 'insert', 'table', 'reject'),
@@ -13523,6 +13700,8 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'trimmed_row'),
             ('sqlkit_admin', 'update', 'table', 'run'),
             ('sqlkit_admin', 'update', 'table', 'source'),
+            ('sqlkit_admin', 'update', 'table', 'watermark'),
+            ('sqlkit_admin', 'update', 'table', 'source_watermark'),
             ('sqlkit_admin', 'update', 'table', 'stage'),
             ('sqlkit_admin', 'update', 'table', 'reject'),
             ('sqlkit_admin', 'update', 'table', 'baseline'),
@@ -13533,6 +13712,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'stage'),
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
+            ('sqlkit_admin', 'delete', 'table', 'watermark'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_build_index'),
@@ -13612,6 +13792,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', '_minutes'),
             ('sqlkit_admin', 'execute', 'routine', '_mirror'),
+            ('sqlkit_admin', 'execute', 'routine', '_move_watermark'),
             ('sqlkit_admin', 'execute', 'routine', '_note_change'),
             ('sqlkit_admin', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_note_choice'),
@@ -13700,6 +13881,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'find_policy_key'),
             ('sqlkit_admin', 'execute', 'routine', 'find_source'),
             ('sqlkit_admin', 'execute', 'routine', 'find_version'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_watermark'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_maintenance'),
@@ -13722,6 +13904,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'note_memory'),
             ('sqlkit_admin', 'execute', 'routine', 'note_version'),
+            ('sqlkit_admin', 'execute', 'routine', 'note_watermark'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
@@ -13735,6 +13918,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'screen_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'screen_text'),
             ('sqlkit_admin', 'execute', 'routine', 'set_baseline'),
+            ('sqlkit_admin', 'execute', 'routine', 'set_watermark'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'settle_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'size_load'),
@@ -13801,6 +13985,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'slow_batch'),
             ('sqlkit_admin', 'delete', 'table', 'source'),
             ('sqlkit_admin', 'delete', 'table', 'source_version'),
+            ('sqlkit_admin', 'delete', 'table', 'source_watermark'),
             ('sqlkit_admin', 'delete', 'table', 'storage'),
             ('sqlkit_admin', 'delete', 'table', 'transform'),
             ('sqlkit_admin', 'delete', 'table', 'trimmed_row'),

@@ -2,7 +2,8 @@
 
 DuckDB gives Arrow itself, SQLite by its ADBC driver. What is not wanted is left out by the query.
 
-Errors (`SourceError`): SK101 the database refuses; SK102 there is no such file.
+Errors (`SourceError`): SK101 the database refuses; SK102 there is no such file; SK125 a column by
+which newer rows are not known.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ except ImportError:
 
 from sqlkit.sources.addresses import shortened
 from sqlkit.sources.arrow import ArrowStreamSource
+from sqlkit.sources.newer import Newer, identity_of
+
+_NUMBERS = re.compile(r"integer|real|U?[A-Z]*INT(EGER)?|DECIMAL.*|DOUBLE|FLOAT")
+"""What SQLite and DuckDB call types of numbers."""
 
 
-def source_of(text: str, query: str | None, *, null_invalid: bool = False) -> ArrowStreamSource:
+def source_of(text: str, query: str | None, *, null_invalid: bool = False) -> QuerySource:
     """The source that an address names: duckdb:///folder/file#schema.table. Raises UsageError."""
     scheme, _, rest = text.partition("://")
     path, _, table = rest.partition("#")
@@ -44,9 +49,34 @@ def source_of(text: str, query: str | None, *, null_invalid: bool = False) -> Ar
         )
     asked = f"select * from {_quoted(table)}" if query is None else query  # noqa: S608 - quoted
     shown = f"{name}#{table}" if query is None else f"{name}: {shortened(query)}"
-    found = ArrowStreamSource(_Question(scheme, path, asked, shown), name=shown)
-    found.is_live = True
-    return found
+    identity = identity_of(name if query is not None else shown, query)
+    return QuerySource(_Question(scheme, path, asked, shown), shown, identity)
+
+
+class QuerySource(ArrowStreamSource):
+    """A table or query of a database, whose answer is read once. Use it for one load."""
+
+    is_live = True
+
+    def __init__(self, question: _Question, name: str, identity: str) -> None:
+        super().__init__(question, name=name)
+        self.identity = identity
+        self._question = question
+
+    @property
+    def newer(self) -> Newer | None:
+        """What it was asked for."""
+        return self._question.newer
+
+    @property
+    def greatest(self) -> str | None:
+        """The greatest value of the column asked for, once it was opened."""
+        return self._question.greatest
+
+    def ask(self, newer: Newer) -> None:
+        """Ask only for newer rows, unless they were asked for already."""
+        if "_batches" not in self.__dict__:
+            self._question.newer = newer
 
 
 class _Question:
@@ -58,6 +88,8 @@ class _Question:
         self._query = query
         self._name = name
         self._opened = contextlib.ExitStack()
+        self.newer: Newer | None = None
+        self.greatest: str | None = None
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         schema, batches = self._telling()
@@ -72,6 +104,9 @@ class _Question:
                 f"{self._scheme}:// needs {missing.name}",
                 hint=f"pip install 'sqlkit[{self._scheme}]'",
             ) from None
+        except (SourceError, UsageError):
+            self._opened.close()
+            raise
         except Exception as error:  # noqa: BLE001  (every driver has its own)
             self._opened.close()
             raise SourceError(
@@ -89,9 +124,12 @@ class _Question:
 
         connection = self._opened.enter_context(duckdb.connect(self._path, read_only=True))
         connection.execute("set preserve_insertion_order = true")
-        found: Any = connection.execute(self._query)
+        # As a relation it is read as a stream; what `execute` gives is in memory first.
+        found: Any = connection.sql(self._newer_rows(connection.cursor()))
+        if found is None:
+            raise SourceError("the query has no rows to give", source=self._name)
         # Its name since DuckDB 1.4, and before.
-        read = getattr(found, "to_arrow_reader", None) or found.fetch_record_batch
+        read = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
         return read(100_000)
 
     def _sqlite(self) -> Any:
@@ -100,8 +138,40 @@ class _Question:
         uri = f"file:{quote(str(Path(self._path).absolute()))}?mode=ro"
         connection = self._opened.enter_context(dbapi.connect(uri))
         cursor = self._opened.enter_context(connection.cursor())
-        cursor.execute(self._query)
+        # One transaction, so that what is read is what was asked for its greatest value.
+        cursor.execute(self._newer_rows(cursor))
         return cursor.fetch_record_batch()
+
+    def _newer_rows(self, cursor: Any) -> str:
+        """The query, as far as its rows are asked for."""
+        newer = self.newer
+        if newer is None:
+            return self._query
+        rows = f"(\n{self._query.strip().rstrip(';')}\n) as sqlkit_query"
+
+        def ask(what: str) -> Any:
+            cursor.execute(f"select {what}")
+            return cursor
+
+        described = ask(f"* from {rows} limit 0").description
+        newer.check([column[0] for column in described], self._name)
+        column = _quoted_name(newer.column)
+        if newer.strictly and ask(f"1 from {rows} where {column} is null limit 1").fetchone():
+            raise newer.refuse_null(self._name)
+        kind, text, value = ask(
+            f"typeof(max({column})), cast(max({column}) as varchar), "
+            f"{f'max({column})' if self._scheme == 'sqlite' else 'null'} from {rows}"
+        ).fetchone()
+        # SQLite writes but fifteen digits.
+        self.greatest = repr(value) if isinstance(value, float) else text
+        condition = newer.condition(
+            column,
+            self._name,
+            is_number=_NUMBERS.fullmatch(kind) is not None,
+            literal=lambda value: "'" + value.replace("'", "''") + "'",
+        )
+        where = "" if condition is None else f" where {condition}"
+        return f"select * from {rows}{where}"  # noqa: S608 - quoted, and the caller's query
 
     def close(self) -> None:
         """Nothing more is asked for."""
@@ -115,6 +185,11 @@ def _quoted(table: str) -> str:
             raise UsageError(f"{table} is no name of a table", hint='Write "a"."b".')
         return table
     return ".".join(f'"{part}"' for part in table.split("."))
+
+
+def _quoted_name(column: str) -> str:
+    doubled = column.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _first_line(error: Exception) -> str:

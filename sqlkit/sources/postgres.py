@@ -8,7 +8,8 @@ does the next run after this one was killed (`is_live`, see `base.Source`).
 Only columns that are wanted are asked for.
 
 Errors (`SourceError`): SK101 the server refuses; SK102 no such table; SK111 a name that two columns
-have; 08006 (`LostSourceError`) the connection was lost.
+have; SK125 a column by which newer rows are not known; 08006 (`LostSourceError`) the connection was
+lost.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sqlkit.sources.addresses import shortened
 from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.copied import rows_of
+from sqlkit.sources.newer import Newer, identity_of
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import encode_columns, single_rows
 
@@ -40,6 +42,7 @@ TEXT = CopyFormat(format="text", delimiter="\t", null="\\N")
 
 _NOTHING = hashlib.sha256().hexdigest()
 _BLOCK = 1 << 20
+_NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double")
 _SETTINGS = {
     # As the target's types read it, whatever is set for the role.
     "datestyle": "ISO, MDY",
@@ -89,6 +92,9 @@ class PostgresSource:
     def __init__(self, dsn: str, name: str, table: str | None, query: str | None) -> None:
         said = name if table is None else f"{name}#{table}"
         self.name = said if query is None else f"{said}: {shortened(query)}"
+        self.identity = identity_of(said, query)
+        self.newer: Newer | None = None
+        self.greatest: str | None = None
         self.columns: tuple[str, ...] = ()
         self.types: Mapping[str, str] = {}
         self._dsn = dsn
@@ -183,6 +189,32 @@ class PostgresSource:
             name: type_ if is_known else "text"
             for name, (type_, is_known) in zip(self.columns, found, strict=True)
         }
+        self._where: sql.Composable = sql.SQL("")
+        if self.newer is not None:
+            self._where = self._newer_rows(connection, self.newer)
+
+    def ask(self, newer: Newer) -> None:
+        """Ask only for newer rows, from the next snapshot on."""
+        if self._connection is None or self._is_lost:
+            self.newer = newer
+
+    def _newer_rows(self, connection: psycopg.Connection[Any], newer: Newer) -> sql.Composable:
+        newer.check(self.columns, self.name)
+        column = sql.Identifier(newer.column)
+        if newer.strictly:
+            asked = sql.SQL("select 1 from {} where {} is null limit 1").format(self._from, column)
+            if connection.execute(asked).fetchone() is not None:
+                raise newer.refuse_null(self.name)
+        asked = sql.SQL("select max({})::text from {}").format(column, self._from)
+        row = connection.execute(asked).fetchone()
+        self.greatest = None if row is None else row[0]
+        condition = newer.condition(
+            column.as_string(connection),
+            self.name,
+            is_number=self.types[newer.column].startswith(_NUMBERS),
+            literal=lambda value: sql.Literal(value).as_string(connection),
+        )
+        return sql.SQL("" if condition is None else f" where {condition}")
 
     def spooled(self, wanted: Sequence[WantedColumn]) -> Spool:
         """The rows, in blocks, each read once."""
@@ -193,8 +225,8 @@ class PostgresSource:
 
     def _chunks(self, names: Sequence[str]) -> Iterator[Made]:
         assert self._connection is not None
-        statement = sql.SQL("copy (select {} from {}) to stdout (encoding 'UTF8')").format(
-            sql.SQL(", ").join(map(sql.Identifier, names)), self._from
+        statement = sql.SQL("copy (select {} from {}{}) to stdout (encoding 'UTF8')").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), self._from, self._where
         )
         try:
             with self._connection.cursor().copy(statement) as copy:

@@ -1,7 +1,7 @@
 -- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
 -- What needs more than a target has a file odd_identifiers.sql of its own.
 begin;
-select plan(207);
+select plan(216);
 
 create function pg_temp.go_all_the_way(p_name name)
 returns setof text
@@ -46,6 +46,10 @@ begin
     );
     perform sqlkit.note_version(v_source_id, p_name);
     return next is(sqlkit.find_version(v_target, p_name), p_name::text, p_name || ': find_version');
+
+    perform sqlkit.note_watermark(v_source_id, p_name, v_key, v_other, p_name);
+    perform sqlkit.set_watermark(v_target, p_name, v_key, v_other);
+    return next is(sqlkit.find_watermark(v_target, p_name, v_key), v_other::text, p_name || ': watermarks');
 
     v_indexes := sqlkit.begin_first_load(v_target);
     execute pg_catalog.format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);

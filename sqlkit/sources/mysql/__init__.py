@@ -29,9 +29,10 @@ from sqlkit.sources.base import NewTable, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.mysql.adapter import Naming, make_table
 from sqlkit.sources.mysql.address import EXAMPLE, Address, parse_address
-from sqlkit.sources.mysql.catalog import Key, Table, column_type, look_up
-from sqlkit.sources.mysql.rows import Encoder
-from sqlkit.sources.mysql.session import Column, Row, Session
+from sqlkit.sources.mysql.catalog import Key, Table, column_type, look_up, quoted
+from sqlkit.sources.mysql.rows import FLOAT, NUMBERS, Encoder
+from sqlkit.sources.mysql.session import Column, Row, Session, text
+from sqlkit.sources.newer import Newer, identity_of
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import BadRow, single_rows
 
@@ -83,6 +84,9 @@ class MysqlSource:
                 hint=f"{EXAMPLE}, or {EXAMPLE.split('#')[0]} and --query 'select ...'",
             )
         self.name = address.name if query is None else f"{address.name}: {shortened(query)}"
+        self.identity = identity_of(address.name, query)
+        self.newer: Newer | None = None
+        self.greatest: str | None = None
         self.query = query
         self.null_invalid = null_invalid
         self.table: Table | None = None
@@ -97,6 +101,7 @@ class MysqlSource:
         self._was_connected = session is not None
         self._spool: Spool | None = None
         self._first: Sequence[Row] = []  # of a query, fetched to see what they are
+        self._where = ""
         self._is_over = False
         self._begin_anew()
 
@@ -142,10 +147,42 @@ class MysqlSource:
                 raise
         return self._session
 
+    def ask(self, newer: Newer) -> None:
+        """Ask only for newer rows, from the next snapshot on."""
+        if self._session is None or self._is_lost:
+            self.newer = newer
+
+    def _newer_rows(self, rows: str) -> str:
+        """The condition for what is asked of a table or a query, with WHERE; empty for all."""
+        session, newer = self._session, self.newer
+        if session is None or newer is None:
+            return ""
+        self.columns = session.description(f"select * from {rows} limit 0")
+        newer.check([column.name for column in self.columns], self.name)
+        kind = next(column.type for column in self.columns if column.name == newer.column)
+        column = quoted(newer.column)
+        if newer.strictly and session.ask(f"select 1 from {rows} where {column} is null limit 1"):
+            raise newer.refuse_null(self.name)
+        # A float is written with six digits, which are not all it has.
+        exact = f"max({column} + 0e0)" if kind == FLOAT else f"max({column})"
+        [(value,)] = session.ask(f"select {exact} from {rows}")
+        self.greatest = None if value is None else text(value)
+        condition = newer.condition(
+            column,
+            self.name,
+            is_number=kind in NUMBERS,
+            literal=lambda value: session.literal(value.encode()),
+        )
+        return "" if condition is None else f" where {condition}"
+
     def _look(self) -> None:
         assert self._session is not None
         if self.query is not None:
-            self.columns = self._session.description(self.query)
+            asked = self.query
+            if self.newer is not None:
+                rows = f"(\n{asked.strip().rstrip(';')}\n) as sqlkit_query"
+                asked = f"select * from {rows}{self._newer_rows(rows)}"
+            self.columns = self._session.description(asked)
             names = [column.name for column in self.columns]
             if len(set(names)) < len(names):
                 raise SourceError(
@@ -163,18 +200,19 @@ class MysqlSource:
             return
         assert self._address.table is not None
         self.table = look_up(self._session, self._address.database, self._address.table)
+        self._where = self._newer_rows(self.table.quoted)
         self.columns = self._session.description(
             f"select {self.table.selected(self.table.names)} from {self.table.quoted} limit 0"
         )
         for column, known in zip(self.columns, self.table.columns, strict=True):
             column.takes_empty = known.kind == "enum" and "" in known.labels
         self.types = self.table.types
-        if self.table.key is None:
+        if not self.is_by_key:
             self._session.description(self._whole_table(self.table.names))
 
     def _whole_table(self, names: Sequence[str]) -> str:
         assert self.table is not None
-        return f"select {self.table.selected(names)} from {self.table.quoted}"
+        return f"select {self.table.selected(names)} from {self.table.quoted}{self._where}"
 
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
@@ -193,8 +231,8 @@ class MysqlSource:
 
     @property
     def is_by_key(self) -> bool:
-        """Whether it is read by ranges of a key."""
-        return self.table is not None and self.table.key is not None
+        """Whether it is read by ranges of a key; not where a few rows are asked for by another."""
+        return self.table is not None and self.table.key is not None and not self._where
 
     def spooled(self, wanted: Sequence[WantedColumn]) -> Spool:
         """The rows of a query or of a table without key, each read once."""
