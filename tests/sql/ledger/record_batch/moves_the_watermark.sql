@@ -6,12 +6,12 @@ create function pg_temp.record(p_source bigint, p_from bigint, p_to bigint, p_is
 returns bigint
 language sql
 begin atomic
-select sqlkit.record_batch(
-    (select max(run_id) from sqlkit.run),
-    p_source,
-    row(p_from, p_to, 1, 2, 0, null, p_is_last)::sqlkit.source_range,
-    row(0, 0, 0, 0, 0, 0, 0)::sqlkit.row_counts
-);
+    select sqlkit.record_batch(
+        (select max(run_id) from sqlkit.run),
+        p_source,
+        row(p_from, p_to, 1, 2, 0, null, p_is_last)::sqlkit.source_range,
+        row(0, 0, 0, 0, 0, 0, 0)::sqlkit.row_counts
+    );
 end;
 select sqlkit.start_run('load', 'item') as run \gset
 select source_id as first from sqlkit.open_source('item', 's', 'mysql', null, 'hash 1') \gset
@@ -32,7 +32,10 @@ select throws_ok(
 );
 select is(sqlkit.find_watermark('item', 's', 'at'), '5', 'the second does not move it');
 select is(
-    (select state from sqlkit.source where source_id = :second), 'loading', 'and is not loaded'
+    (
+        select state from sqlkit.source
+        where source_id = :second
+    ), 'loading', 'and is not loaded'
 );
 
 select sqlkit.note_watermark(:second, 's', 'at', '5', '7');
