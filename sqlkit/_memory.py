@@ -8,6 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def forget_peak() -> bool:
+    """Have `peak_memory` count from now on; False where the system does not do that.
+
+    Linux does, see proc(5), clear_refs.
+    """
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return True
+    return False
+
+
 def peak_memory() -> int:
     """The most bytes that this process has had in memory so far.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,21 @@ class SourceRange:
     stored_offset: int
     stored_sha256: str
     is_last: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two tables, see ``sqlkit.compare_tables()``."""
+
+    rows_left: int
+    rows_right: int
+    only_left: int
+    only_right: int
+    different: int
+    columns: Mapping[str, int]  # in how many rows each differs
+    examples: tuple[Mapping[str, Any], ...]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.only_left or self.only_right or self.different)

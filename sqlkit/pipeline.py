@@ -270,21 +270,34 @@ async def _do_table(project: Project, name: str, *, again: bool, full_refresh: b
     try:
         for hook in project.tables[name].before:
             await _do_hook(project, name, hook)
-        async with aconnect(_dsn(project, project.connection_of(name))) as client:
-            result = await _do_rows(client, project, name, again=again, full_refresh=full_refresh)
+        async with aconnect(dsn_of(project, project.connection_of(name))) as client:
+            result = await do_rows(client, project, name, again=again, full_refresh=full_refresh)
         report = replace(report, result=result, exit_code=3 if result.rows.rejected else 0)
         for hook in project.tables[name].after:
             await _do_hook(project, name, hook)
     except Exception as error:  # noqa: BLE001 - the other tables go on
-        known = _as_known(error)
+        known = as_known(error)
         report = replace(report, state="failed", error=known, exit_code=known.exit_code)
     return replace(report, seconds=time.monotonic() - started)
 
 
-async def _do_rows(
-    client: AsyncClient, project: Project, name: str, *, again: bool, full_refresh: bool
+async def do_rows(
+    client: AsyncClient,
+    project: Project,
+    name: str,
+    *,
+    again: bool = False,
+    full_refresh: bool = False,
+    into: str | None = None,
+    strategy: str | None = None,
 ) -> Result:
-    table, target = project.tables[name], project.target_of(name)
+    """Load, refresh or transform what belongs to a table of the project.
+
+    `into` another one than its target, by another `strategy` than the file says; `insert` is then
+    the plain reference way.
+    """
+    table, target = project.tables[name], into or project.target_of(name)
+    is_plain = strategy == "insert" if strategy else not table.performance.enabled
     if table.transform is not None:
         return await client.transform(
             project.target_of(table.transform.source),
@@ -302,7 +315,7 @@ async def _do_rows(
             target,
             table.source or (),
             query=table.query,
-            strategy=table.refresh.strategy,
+            strategy=strategy or table.refresh.strategy,
             scope=table.refresh.scope,
             key=table.key,
             delete_share=table.refresh.max_delete.share,
@@ -331,8 +344,8 @@ async def _do_rows(
         feed=table.feed,
         raw=table.raw,
         create=table.create,
-        workers=table.workers if table.performance.enabled else 1,
-        strategy=table.performance.strategy if table.performance.enabled else "insert",
+        workers=1 if is_plain else table.workers,
+        strategy="insert" if is_plain else strategy or table.performance.strategy,
         indexes=table.indexes,
         batch_bytes=table.batch_bytes,
         atomic=table.atomic,
@@ -363,17 +376,19 @@ def render(
     )
 
 
-def _dsn(project: Project, alias: str | None) -> str:
+def dsn_of(project: Project, alias: str | None) -> str:
+    """The connection string of a connection; that of the server found, where none is named."""
     return find_dsn() if alias is None else project.connections[alias].conninfo()
 
 
 async def connect_to(project: Project, alias: str | None) -> AsyncConnection[Any]:
     """A connection of the project, in autocommit. Raises psycopg.Error."""
-    dsn = _dsn(project, alias)
+    dsn = dsn_of(project, alias)
     return await AsyncConnection.connect(dsn, **connection_options(dsn))
 
 
-def _as_known(error: Exception) -> SqlkitError:
+def as_known(error: Exception) -> SqlkitError:
+    """Whatever went wrong, as an error of sqlkit's."""
     if isinstance(error, SqlkitError):
         return error
     if isinstance(error, psycopg.Error):
@@ -433,7 +448,7 @@ async def tell_failure(project: Project, report: RunReport) -> list[SqlkitError]
         try:
             await _command(project.on_failure.command, environment=told, input=text)
         except (SqlkitError, OSError) as error:
-            problems.append(_as_known(error))
+            problems.append(as_known(error))
     if project.on_failure.webhook is not None:
         try:
             await asyncio.to_thread(_post, project.on_failure.webhook, text)

@@ -43,6 +43,8 @@ COMMANDS = {
     "config": Command("project", "config", "Check the project's file; its schema for editors."),
     "plan": Command("project", "plan", "Say what run would do, and change nothing."),
     "run": Command("project", "run", "Load the tables of a project, in their order."),
+    "verify": Command("comparing", "verify", "Compare tables of a project with their sources."),
+    "bench": Command("comparing", "bench", "Try a table's strategies side by side on copies."),
     "sql": Command("sql", "app", "Render, lint and test the templates of a project."),
     "load": Command("load", "load", "Load files into a table."),
     "copy-db": Command("copy_db", "copy_db", "Copy a database of MySQL or MariaDB into a schema."),
