@@ -21,6 +21,7 @@ from psycopg.rows import tuple_row
 from sqlkit.errors import SqlkitError
 from sqlkit.model import (
     Column,
+    Comparison,
     MaintenanceStep,
     Repaired,
     Session,
@@ -217,7 +218,7 @@ def start_run(
     connection: Connection[Any],
     kind: str,
     target: str,
-    policy: str,
+    policy: str | None,
     key: list[str] | None,
     options: dict[str, Any],
     client: str,
@@ -421,6 +422,77 @@ def merge_batch(
         reject_share,
     )
     return RowCounts(*row)
+
+
+def copy_table(connection: Connection[Any], table: str, run_id: int, with_rows: bool) -> str:
+    """Makes a copy of a table in the stages of a run; its name as schema.table, quoted."""
+    oid: int = _value(
+        connection, "select sqlkit.copy_table(%s::regclass, %s, %s)::oid", table, run_id, with_rows
+    )
+    found: str = _value(connection, "select sqlkit._table_name(%s::oid::regclass)", oid)
+    return found
+
+
+def compare_tables(
+    connection: Connection[Any],
+    left: str,
+    right: str,
+    key: list[str] | None,
+    columns: list[str] | None,
+    limit: int,
+) -> Comparison:
+    """Whether two tables hold the same. Raises SK204."""
+    row = _row(
+        connection,
+        "select c.rows_left, c.rows_right, c.only_left, c.only_right, c.different, "
+        "c.columns_different::text, c.examples::text "
+        "from sqlkit.compare_tables(%s::regclass, %s::regclass, %s::name[], %s::name[], %s) as c",
+        left,
+        right,
+        key,
+        columns,
+        limit,
+    )
+    return Comparison(
+        rows_left=row[0],
+        rows_right=row[1],
+        only_left=row[2],
+        only_right=row[3],
+        different=row[4],
+        columns=json.loads(row[5]),
+        examples=tuple(json.loads(row[6])),
+    )
+
+
+def sums_of(connection: Connection[Any], query: str) -> list[int]:
+    """The numbers that a query of sqlkit's own gives, where nothing else is found by its names.
+
+    Call it in a transaction.
+    """
+    connection.execute("select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)")
+    return [int(value) for value in _row(connection, query)]
+
+
+def merge_query(
+    connection: Connection[Any],
+    target: str,
+    query: str,
+    run_id: int,
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+) -> None:
+    """Merges the rows of a query into a table, in the transaction that the connection is in."""
+    stage = stage_query(connection, target, query, run_id)
+    _value(
+        connection,
+        "select sqlkit.merge_stage(%s::regclass, %s, %s::name[], %s::name)",
+        stage,
+        policy,
+        key,
+        order_by,
+    )
+    drop_stage(connection, stage)
 
 
 def stage_query(connection: Connection[Any], target: str, query: str, run_id: int | None) -> str:

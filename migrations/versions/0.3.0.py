@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="fc413673f8cd138e4c02a6ef51a02d69f0de041d8d8177a08630e464cf1fcf2b",
+        sha256="512c3859f4a48f7110f3478a53075c685f0eb59e87729e7f0eeef0ce48e3fbec",
     )
 
 
