@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlkit.retry_async import acall_with_retry
     from sqlkit.sources.base import Dialect
     from sqlkit.sources.rows import rows
-    from sqlkit.transient import Waiting
+    from sqlkit.transient import LockWaiting, Waiting
 
 _HOME = {
     "AsyncClient": "sqlkit.client_async",
@@ -40,6 +40,7 @@ _HOME = {
     "Dialect": "sqlkit.sources.base",
     "LoadProgress": "sqlkit.results",
     "LoadResult": "sqlkit.results",
+    "LockWaiting": "sqlkit.transient",
     "MaintenanceOptions": "sqlkit.maintenance_plan",
     "MaintenanceOutcome": "sqlkit.maintenance_plan",
     "MaintenanceStep": "sqlkit.model",
@@ -65,6 +66,7 @@ __all__ = [
     "Dialect",
     "LoadProgress",
     "LoadResult",
+    "LockWaiting",
     "MaintenanceOptions",
     "MaintenanceOutcome",
     "MaintenanceStep",

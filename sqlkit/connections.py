@@ -45,6 +45,10 @@ class Connections(Protocol):
         """True: no proxy stands between, that would hide the end of a server process."""
 
     @property
+    def backends(self) -> list[int]:
+        """The server processes at the other end; none where a proxy hides them."""
+
+    @property
     def max_streams(self) -> int:
         """How many streams can have a connection each."""
 
@@ -89,6 +93,10 @@ class _Sessions:
         else:
             self.are_direct = False
 
+    @property
+    def backends(self) -> list[int]:
+        return [session.backend_pid for session in self._known] if self.are_direct else []
+
     def lose(self) -> None:
         """All connections were given up."""
         self._lost += self._known
@@ -122,6 +130,10 @@ class OwnConnections:
     @property
     def is_direct(self) -> bool:
         return self._sessions.are_direct
+
+    @property
+    def backends(self) -> list[int]:
+        return self._sessions.backends
 
     def main(self) -> Connection[Any]:
         if self._main is None or self._main.closed:
@@ -224,6 +236,10 @@ class PooledConnections:
     def is_direct(self) -> bool:
         return self._sessions.are_direct
 
+    @property
+    def backends(self) -> list[int]:
+        return self._sessions.backends
+
     def main(self) -> Connection[Any]:
         if self._MAIN not in self._taken:
             self._sessions.end_lost(self._take(self._MAIN))
@@ -284,6 +300,10 @@ class CallersConnection:
     is_direct = False  # for all we know
     max_streams = 1
 
+    @property
+    def backends(self) -> list[int]:
+        return []
+
     def main(self) -> Connection[Any]:
         return self._connection
 
@@ -316,6 +336,10 @@ class OneConnection:
     @property
     def is_direct(self) -> bool:
         return self._connections.is_direct
+
+    @property
+    def backends(self) -> list[int]:
+        return self._connections.backends
 
     def main(self) -> Connection[Any]:
         return self._connections.main()

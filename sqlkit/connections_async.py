@@ -43,6 +43,10 @@ class AsyncConnections(Protocol):
         """True: no proxy stands between, that would hide the end of a server process."""
 
     @property
+    def backends(self) -> list[int]:
+        """The server processes at the other end; none where a proxy hides them."""
+
+    @property
     def max_streams(self) -> int:
         """How many streams can have a connection each."""
 
@@ -87,6 +91,10 @@ class _AsyncSessions:
         else:
             self.are_direct = False
 
+    @property
+    def backends(self) -> list[int]:
+        return [session.backend_pid for session in self._known] if self.are_direct else []
+
     def lose(self) -> None:
         """All connections were given up."""
         self._lost += self._known
@@ -120,6 +128,10 @@ class AsyncOwnConnections:
     @property
     def is_direct(self) -> bool:
         return self._sessions.are_direct
+
+    @property
+    def backends(self) -> list[int]:
+        return self._sessions.backends
 
     async def main(self) -> AsyncConnection[Any]:
         if self._main is None or self._main.closed:
@@ -222,6 +234,10 @@ class AsyncPooledConnections:
     def is_direct(self) -> bool:
         return self._sessions.are_direct
 
+    @property
+    def backends(self) -> list[int]:
+        return self._sessions.backends
+
     async def main(self) -> AsyncConnection[Any]:
         if self._MAIN not in self._taken:
             await self._sessions.end_lost(await self._take(self._MAIN))
@@ -282,6 +298,10 @@ class AsyncCallersConnection:
     is_direct = False  # for all we know
     max_streams = 1
 
+    @property
+    def backends(self) -> list[int]:
+        return []
+
     async def main(self) -> AsyncConnection[Any]:
         return self._connection
 
@@ -314,6 +334,10 @@ class AsyncOneConnection:
     @property
     def is_direct(self) -> bool:
         return self._connections.is_direct
+
+    @property
+    def backends(self) -> list[int]:
+        return self._connections.backends
 
     async def main(self) -> AsyncConnection[Any]:
         return await self._connections.main()

@@ -38,6 +38,7 @@ from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat_async import heartbeat_async
 from sqlkit.infer import check_table_name, new_table
+from sqlkit.lock_watch_async import AsyncLockWatch
 from sqlkit.model import SourceState
 from sqlkit.options import LoadOptions
 from sqlkit.results import (
@@ -61,7 +62,14 @@ from sqlkit.sources.base import (
 from sqlkit.sources.newer import NewerSource
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
-from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
+from sqlkit.transient import (
+    LEAST_LOCK_WAIT,
+    REASONS,
+    Patience,
+    WaitCallback,
+    Waiting,
+    reason_to_wait,
+)
 from sqlkit.ways_async import LOCK_TIMEOUT, TOLD, AsyncWays
 
 BATCH_TAKEN = "SK402"
@@ -115,6 +123,11 @@ class AsyncLoader:
         self._started = time.monotonic()
         self._tally = Tally()
         self._teller = Teller(progress, self._tally)
+        # How long a lock is waited for, unless the server's own lock_timeout says it.
+        self._longest = max(options.retry_for, LEAST_LOCK_WAIT)
+        self._lock_timeout: str | None = None
+        self._attempted = self._started
+        self._locks = AsyncLockWatch(connections, self._teller.silent_for, self._longest, on_wait)
         self._key: list[str] | None = None
         self._run_id = 0
         self._is_whole = False
@@ -162,6 +175,8 @@ class AsyncLoader:
             await self._end_badly(error)
             undone = await self._undo_create()
             known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if isinstance(known, SqlkitError) and known.code == "55P03" and self._locks.seen:
+                known.detail = str(self._locks.seen)
             if undone and isinstance(known, SqlkitError):
                 known.detail = "\n".join(filter(None, (known.detail, undone)))
                 if isinstance(known, RejectLimitError) or may_be_rows(known.code):
@@ -187,10 +202,16 @@ class AsyncLoader:
                 self._source_ids.pop(position, None)
 
     async def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
+        self._attempted = time.monotonic()
         self._main = main = await self._connections.main()
         try:
             check_compatible(*await calls.version(main))
-            async with self._outermost(main):
+            if (
+                not self._connections.is_callers
+                and await calls.setting(main, "lock_timeout") == "0"
+            ):
+                self._lock_timeout = str(min(int(self._longest * 1000), 2**31 - 1))
+            async with self._outermost(main), self._locks.on():
                 return await self._load(main, sources, into)
         finally:
             if self._ways is not None:
@@ -204,6 +225,9 @@ class AsyncLoader:
         if self._tally.batches > self._batches_before and not self._options.atomic:
             self._batches_before = self._tally.batches
             self._patience.progressed()
+        in_vain = time.monotonic() - self._attempted
+        if _code(error) == "55P03" and self._lock_timeout is not None and in_vain >= self._longest:
+            self._patience.spend(self._longest)
         reason = reason_to_wait(error)
         if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
             reason = await self._is_cut_off(error)
@@ -274,9 +298,13 @@ class AsyncLoader:
         elif options.create and sources[0].is_live and not options.raw:
             # Perhaps made by a run that was killed before its end.
             self._after = (await self._made_for(sources[0], into)).after
-        self._target = await calls.describe_target(main, name)
         key = None if options.key is None else list(options.key)
-        self._key = await calls.find_policy_key(main, name, options.policy, key)
+        async with main.transaction():
+            # Both look into the table, which somebody may have for himself.
+            if self._lock_timeout is not None:
+                await calls.set_local(main, "lock_timeout", self._lock_timeout)
+            self._target = await calls.describe_target(main, name)
+            self._key = await calls.find_policy_key(main, name, options.policy, key)
         if options.policy == "history":
             self._target = await calls.without_period(main, self._target, self._key)
         sizes = [source.size for source in sources]
@@ -295,6 +323,7 @@ class AsyncLoader:
             self._tally,
             self._teller,
             is_whole=self._is_whole,
+            lock_timeout=self._lock_timeout,
         )
         async with heartbeat_async(self._connections, self._run_id):
             if options.atomic:

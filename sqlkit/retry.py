@@ -73,8 +73,13 @@ def call_with_retry(
 
 def pause(wait: Waiting, on_wait: WaitCallback | None) -> None:
     """Tell of a wait, and wait."""
+    tell_wait(wait, on_wait)
+    sleep(wait.seconds)
+
+
+def tell_wait(wait: Waiting, on_wait: WaitCallback | None) -> None:
+    """Tell of a wait."""
     if on_wait is None:
         _log.warning("%s", wait)
     else:
         on_wait(wait)
-    sleep(wait.seconds)

@@ -71,8 +71,13 @@ async def acall_with_retry(
 
 async def pause_async(wait: Waiting, on_wait: WaitCallback | None) -> None:
     """Tell of a wait, and wait."""
+    tell_wait(wait, on_wait)
+    await sleep_async(wait.seconds)
+
+
+def tell_wait(wait: Waiting, on_wait: WaitCallback | None) -> None:
+    """Tell of a wait."""
     if on_wait is None:
         _log.warning("%s", wait)
     else:
         on_wait(wait)
-    await sleep_async(wait.seconds)

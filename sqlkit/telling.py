@@ -85,10 +85,15 @@ class Teller:
         self.rows_total: int | None = None
         self._progress = progress
         self._tally = tally
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
+
+    def silent_for(self) -> float:
+        """Seconds since a piece was told of."""
+        return time.monotonic() - self._told
 
     def tell(self, source: Source, reader: Reader, piece: Piece, phase: str) -> None:
         """A piece was copied, or merged with all before it."""
+        self._told = time.monotonic()
         self._tally.note(source, reader, piece if phase == "copy" else None)
         if self._progress is not None:
             self._progress(

@@ -24,6 +24,9 @@ LONGEST_WAIT = 30.0
 UNREACHED_FOR = 10.0
 """Seconds for a server that has never answered: longer, if it says that it is starting."""
 
+LEAST_LOCK_WAIT = 10.0
+"""Seconds for which a lock is waited for even where nothing else is."""
+
 SOURCE_LOST = "the way to the source was lost"
 CONNECTION_LOST = "the connection was lost"
 
@@ -116,6 +119,22 @@ class Waiting:
         return f"{told}; attempt {self.attempt + 1} in {self.seconds:.1f} s"
 
 
+@dataclass(frozen=True)
+class LockWaiting(Waiting):
+    """A wait for a lock, which goes on by itself: it is `left` seconds until it is given up."""
+
+    waits_for: str  # the table, or the kind of lock
+    pids: tuple[int, ...]  # of the sessions that hold it
+    holders: tuple[str, ...]  # what is known of them
+    waited: float  # seconds so far
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason} on {self.waits_for}: {'; '.join(self.holders)}. "
+            f"For {self.waited:.0f} s; given up in {self.left:.0f} s"
+        )
+
+
 WaitCallback = Callable[[Waiting], None]
 
 
@@ -155,6 +174,10 @@ class Patience:
         if self._since is not None:
             self._spent += self._clock() - self._since
             self._since = None
+
+    def spend(self, seconds: float) -> None:
+        """So long it was waited already, in the server."""
+        self._spent += seconds
 
     def wait_for(self, error: BaseException, reason: str | None = None) -> Waiting | None:
         """The wait that an error asks for; None if it does not pass, or the budget is spent.

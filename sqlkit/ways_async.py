@@ -127,6 +127,7 @@ class AsyncWays:
         teller: Teller,
         *,
         is_whole: bool,
+        lock_timeout: str | None,
     ) -> None:
         self._connections = connections
         self._options = options
@@ -136,6 +137,7 @@ class AsyncWays:
         self._tally = tally
         self._teller = teller
         self._is_whole = is_whole  # all is part of one transaction, which others cannot look into
+        self._lock_timeout = lock_timeout  # None leaves it as it is
         self._streams = min(options.streams, connections.max_streams)
         self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
         self._useless_stages: list[str] = []
@@ -204,6 +206,8 @@ class AsyncWays:
         async with main.transaction():
             if not self._is_whole:
                 await calls.set_local(main, "synchronous_commit", "off")
+            if self._lock_timeout is not None:
+                await calls.set_local(main, "lock_timeout", self._lock_timeout)
             if self._options.raw and opened is not None:
                 await calls.tell_origin(main, opened.source.name, self._run_id)
             if self._options.dry_run or self._options.indexes != "auto":
@@ -647,9 +651,10 @@ class AsyncWays:
         run_id = None if options.dry_run or options.atomic else self._run_id
         started = time.monotonic()
         await calls.describe_source(main, opened.source_id, opened.reader.layout)
-        stage = await calls.create_text_stage(
-            main, self._target.name, list(opened.plan.staged), run_id
-        )
+        async with self._batch_transaction(main):
+            stage = await calls.create_text_stage(
+                main, self._target.name, list(opened.plan.staged), run_id
+            )
         try:
             await self._collect(main, stage, opened.plan, "text")
             statement = copy_statement(
