@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import astuple, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from psycopg import Connection, sql
@@ -30,6 +31,7 @@ from sqlkit.model import (
     Target,
 )
 from sqlkit.results import RowCounts
+from sqlkit.transient import REASONS, LockWaiting
 
 # Composite values, attribute by attribute.
 _RANGE = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.source_range"
@@ -1328,6 +1330,51 @@ def attach_run(connection: Connection[Any], run_id: int) -> bool:
 def touch_run(connection: Connection[Any], run_id: int) -> None:
     """Says that the program behind a run is alive."""
     _value(connection, "select sqlkit.touch_run(%s)", run_id)
+
+
+def lock_waiting(
+    connection: Connection[Any], backends: list[int], longest: float
+) -> LockWaiting | None:
+    """What these sessions wait for that others hold, the longest wait of them; None if nothing."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute("select pid, waits_for, seconds, blocked_by from sqlkit.waiting_lock")
+    found = [
+        (seconds or 0.0, waits_for, others)
+        for pid, waits_for, seconds, blocked_by in cursor.fetchall()
+        if pid in backends and (others := sorted(set(blocked_by).difference(backends)))
+    ]
+    if not found:
+        return None
+    seconds, waits_for, others = max(found, key=itemgetter(0))
+    cursor.execute(
+        "select pid, usename, application_name, state, xact_start from pg_catalog.pg_stat_activity"
+    )
+    known = {row[0]: row[1:] for row in cursor.fetchall()}
+    return LockWaiting(
+        reason=REASONS["55P03"],
+        code=None,
+        attempt=0,
+        seconds=0.0,
+        left=max(0.0, longest - seconds),
+        waits_for=waits_for,
+        pids=tuple(others),
+        holders=tuple(_holder(pid, *known.get(pid, (None,) * 4)) for pid in others),
+        waited=seconds,
+    )
+
+
+def _holder(
+    pid: int, user: str | None, program: str | None, state: str | None, since: datetime | None
+) -> str:
+    """A session in words, as far as we may see what it is."""
+    if pid == 0:
+        return "a prepared transaction"
+    told = [f"process {pid}"]
+    if user:
+        told.append(f"{program} of {user}" if program else f"of {user}")
+    if state and since:
+        told.append(f"{state} since {since:%Y-%m-%d %H:%M:%S%z}")
+    return ", ".join(told)
 
 
 def is_running(connection: Connection[Any], run_id: int) -> bool:

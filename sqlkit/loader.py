@@ -40,6 +40,7 @@ from sqlkit.connections import Connections, OneConnection
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat import heartbeat
 from sqlkit.infer import check_table_name, new_table
+from sqlkit.lock_watch import LockWatch
 from sqlkit.model import SourceState
 from sqlkit.options import LoadOptions
 from sqlkit.results import (
@@ -63,7 +64,14 @@ from sqlkit.sources.base import (
 from sqlkit.sources.newer import NewerSource
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
-from sqlkit.transient import REASONS, Patience, WaitCallback, Waiting, reason_to_wait
+from sqlkit.transient import (
+    LEAST_LOCK_WAIT,
+    REASONS,
+    Patience,
+    WaitCallback,
+    Waiting,
+    reason_to_wait,
+)
 from sqlkit.ways import LOCK_TIMEOUT, TOLD, Ways
 
 BATCH_TAKEN = "SK402"
@@ -117,6 +125,11 @@ class Loader:
         self._started = time.monotonic()
         self._tally = Tally()
         self._teller = Teller(progress, self._tally)
+        # How long a lock is waited for, unless the server's own lock_timeout says it.
+        self._longest = max(options.retry_for, LEAST_LOCK_WAIT)
+        self._lock_timeout: str | None = None
+        self._attempted = self._started
+        self._locks = LockWatch(connections, self._teller.silent_for, self._longest, on_wait)
         self._key: list[str] | None = None
         self._run_id = 0
         self._is_whole = False
@@ -164,6 +177,8 @@ class Loader:
             self._end_badly(error)
             undone = self._undo_create()
             known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if isinstance(known, SqlkitError) and known.code == "55P03" and self._locks.seen:
+                known.detail = str(self._locks.seen)
             if undone and isinstance(known, SqlkitError):
                 known.detail = "\n".join(filter(None, (known.detail, undone)))
                 if isinstance(known, RejectLimitError) or may_be_rows(known.code):
@@ -189,10 +204,13 @@ class Loader:
                 self._source_ids.pop(position, None)
 
     def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
+        self._attempted = time.monotonic()
         self._main = main = self._connections.main()
         try:
             check_compatible(*calls.version(main))
-            with self._outermost(main):
+            if not self._connections.is_callers and calls.setting(main, "lock_timeout") == "0":
+                self._lock_timeout = str(min(int(self._longest * 1000), 2**31 - 1))
+            with self._outermost(main), self._locks.on():
                 return self._load(main, sources, into)
         finally:
             if self._ways is not None:
@@ -206,6 +224,9 @@ class Loader:
         if self._tally.batches > self._batches_before and not self._options.atomic:
             self._batches_before = self._tally.batches
             self._patience.progressed()
+        in_vain = time.monotonic() - self._attempted
+        if _code(error) == "55P03" and self._lock_timeout is not None and in_vain >= self._longest:
+            self._patience.spend(self._longest)
         reason = reason_to_wait(error)
         if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
             reason = self._is_cut_off(error)
@@ -274,9 +295,13 @@ class Loader:
         elif options.create and sources[0].is_live and not options.raw:
             # Perhaps made by a run that was killed before its end.
             self._after = (self._made_for(sources[0], into)).after
-        self._target = calls.describe_target(main, name)
         key = None if options.key is None else list(options.key)
-        self._key = calls.find_policy_key(main, name, options.policy, key)
+        with main.transaction():
+            # Both look into the table, which somebody may have for himself.
+            if self._lock_timeout is not None:
+                calls.set_local(main, "lock_timeout", self._lock_timeout)
+            self._target = calls.describe_target(main, name)
+            self._key = calls.find_policy_key(main, name, options.policy, key)
         if options.policy == "history":
             self._target = calls.without_period(main, self._target, self._key)
         sizes = [source.size for source in sources]
@@ -295,6 +320,7 @@ class Loader:
             self._tally,
             self._teller,
             is_whole=self._is_whole,
+            lock_timeout=self._lock_timeout,
         )
         with heartbeat(self._connections, self._run_id):
             if options.atomic:
