@@ -6,6 +6,9 @@ an opening or closing one wherever it stands and drops it, so that ``5" pipe`` a
 is data elsewhere, as spreadsheets and Python's csv read it. Text in which both readings agree,
 which is nearly all there is, is left alone; the fields where they differ are quoted properly.
 
+A quote that is opened on one line and closed on another, but not where a field ends there, was
+never closed, or not meant to open a field: what it has swallowed are records of their own.
+
 The fast way looks at the parity of quote characters and never at a single record; whether it may
 be trusted is itself checked at C speed. Only where it may not, or where the escape character is
 not the quote, a regular expression walks over the text.
@@ -71,10 +74,13 @@ class Grammar:
         else:
             if self._doubled:
                 inner = rb"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q)
+                of_line = rb"[^%b%b]*+(?:%b%b[^%b%b]*+)*+" % (q, eol, q, q, q, eol)
             else:
                 inner = rb"[^%b%b]*+(?:%b.[^%b%b]*+)*+" % (q, e, e, q, e)
+                of_line = rb"[^%b%b%b]*+(?:%b[^%b][^%b%b%b]*+)*+" % (q, e, eol, e, eol, q, e, eol)
             quoted = rb"%b%b%b" % (q, inner, q)
-            field = rb"(?:%b%b|(?!%b)%b)" % (quoted, after, q, unquoted)
+            in_line = rb"%b%b%b%b" % (q, of_line, q, after)
+            field = rb"(?:%b%b|%b|(?!%b)%b)" % (quoted, follow, in_line, q, unquoted)
             clean = rb"%b%b|%b" % (quoted, follow, clean)
         record = rb"%b(?:%b%b)*+" % (field, d, field)
 
@@ -155,6 +161,11 @@ class Grammar:
                         raise BrokenQuotes(start, f"a quote is opened and {closed}")
                     return
                 position = self._end(self._after, text, quoted.end())
+                is_open = position == len(text) and not final  # what follows may end the field
+                if position > quoted.end() and not is_open and self.eol in quoted.group():
+                    raise BrokenQuotes(
+                        start, "a quote is opened, and closed within a field of another line"
+                    )
                 # right at the end, the second of two quotes may be yet to come
                 if text.startswith(self.quote, position):
                     raise BrokenQuotes(

@@ -160,6 +160,40 @@ def test_a_quote_that_is_never_closed_costs_one_line(
     assert ids == ([1, 2, 3, 8, 9],)
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_bytes": 10}, {"policy": "append", "workers": 3}])
+@pytest.mark.parametrize(
+    ("opened", "closing", "name"),
+    [
+        ('7,"open,1,,,,,,', '9,5" pipe,1,,,,,,', '5" pipe'),
+        ('7,a,"1,,,,,,', '9,"b",1,,,,,,', "b"),
+        ('7,a,1,,,,,"open,', '"9","b","1",,,,,,', "b"),
+    ],
+)
+def test_a_quote_that_another_one_closes_swallows_no_lines(
+    opened: str,
+    closing: str,
+    name: str,
+    options: dict[str, Any],
+    make: Make,
+    part: str,
+    connection: psycopg.Connection,
+    dsn: str,
+) -> None:
+    path = make("parts.csv", [*ABOVE, opened, "8,a,1,,,,,,", closing, "10,c,1,,,,,,"])
+    with api.connect(dsn) as client:
+        if not options:
+            with pytest.raises(api.RejectLimitError) as caught:
+                client.load(path, into=part)
+            assert f"{path}, line 5: a quote is opened" in (caught.value.detail or "")
+        result = client.load(path, into=part, reject_limit=1, **options)
+    assert (result.rows.inserted, result.rows.rejected) == (6, 1)
+    ((_, first, last, raw, _, code, message),) = rejects_of(connection, result.run_id)
+    assert (first, last, raw, code) == (5, 5, opened, "22P04")
+    assert "a quote is opened" in str(message)
+    found = connection.execute("select id, name from part where id > 6 order by id").fetchall()
+    assert found == [(8, "a"), (9, name), (10, "c")]
+
+
 @pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("policy", ["update", "append"])
 def test_all_of_them_at_once(

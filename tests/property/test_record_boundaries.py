@@ -88,18 +88,24 @@ def test_pieces_are_the_body_untouched_and_hold_whole_records(
 
 
 def refused(body: str) -> bool:
-    """A quote that is never closed, or one after the closing quote of its field: a character at a
-    time, as independent of regular expressions as can be."""
+    """A quote that is never closed, or one after the closing quote of its field, or anything after
+    it where that was opened on another line: a character at a time, as independent of regular
+    expressions as can be."""
     state = "start"
+    lines = 0
     for c in body:
         if state == "inside":
+            lines += c == "\n"
             state = "closing" if c == '"' else "inside"
         elif c in ",\n":
             state = "start"
         elif state == "start":
             state = "inside" if c == '"' else "plain"
+            lines = 0
         elif state == "closing":
             state = "inside" if c == '"' else "after"
+            if lines and state == "after":
+                return True
         elif state == "after" and c == '"':
             return True
     return state == "inside"

@@ -228,7 +228,7 @@ def test_text_after_a_quoted_field_belongs_to_it(path: Path, piece_bytes: int) -
 @SIZES
 def test_quotes_that_make_no_sense_name_the_line(path: Path, piece_bytes: int) -> None:
     path.write_bytes(b'a,b\n1,2\n3,"open\n5,6\n7,"x"\n')
-    with pytest.raises(SourceError, match="goes on with another quote") as caught:
+    with pytest.raises(SourceError, match="closed within a field of another line") as caught:
         read(path, piece_bytes)
     assert (caught.value.code, caught.value.line) == ("SK112", 3)
     assert (caught.value.detail or "").startswith('3,"open\n5,6')
