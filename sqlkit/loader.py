@@ -622,6 +622,7 @@ class Loader:
         )
         if self._options.since is not None:
             self._note_watermark(main, source, state)
+        self._tally.opened(source, reader, state.next_offset)
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:

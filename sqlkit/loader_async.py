@@ -633,6 +633,7 @@ class AsyncLoader:
         )
         if self._options.since is not None:
             await self._note_watermark(main, source, state)
+        self._tally.opened(source, reader, state.next_offset)
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:

@@ -20,6 +20,7 @@ class _Read:
     bytes_decoded: int = 0
     first_line: int | None = None
     last_line: int = 0
+    decoded_at: dict[int, int] = field(default_factory=dict)  # bytes, by where pieces end
 
     @property
     def lines(self) -> int:
@@ -64,9 +65,16 @@ class Tally:
         read.bytes_stored = max(read.bytes_stored, reader.progress.stored_bytes)
         read.bytes_decoded = max(read.bytes_decoded, reader.progress.decoded_bytes)
         if copied is not None:
+            read.decoded_at[copied.end] = copied.decoded_bytes
             first = copied.first_line
             read.first_line = first if read.first_line is None else min(first, read.first_line)
             read.last_line = max(read.last_line, copied.last_line)
+
+    def opened(self, source: Source, reader: Reader, offset: int) -> None:
+        """A source is read from there on, perhaps not for the first time."""
+        read = self._read.get(id(source))
+        if read is not None and reader.progress.is_of_rest:
+            reader.progress.decoded_bytes = read.decoded_at.get(offset, 0)
 
     def add(self, counts: RowCounts, decode: float, copy: float, merge: float) -> None:
         """A batch is in the target: what became of its rows, and the seconds it took."""

@@ -44,7 +44,7 @@ from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.spool import Made, Spool, used_before
 from sqlkit.sources.stored import StoredFile, StoredSource
-from sqlkit.sources.text_rows import ROWS, BadRow, encode_rows, single_rows
+from sqlkit.sources.text_rows import ROWS, BadRow, encode_rows
 
 BINARY = CopyFormat(format="binary")
 _NOTHING = hashlib.sha256().hexdigest()
@@ -363,7 +363,7 @@ class ArrowReader(BlockReader[pa.RecordBatch]):
 
     def _single_rows(self, block: Block[pa.RecordBatch], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = text_rows(block.content, block.line, wanted)
-        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
+        return self._singly(data, block, wanted, bad)
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return self._point(offset, line)

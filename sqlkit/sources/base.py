@@ -77,6 +77,7 @@ class Piece:
     end: int
     resume: ResumePoint  # the point right after this piece
     seconds: float = 0.0  # spent reading and decoding it
+    decoded_bytes: int = 0  # up to its end, of a reader that counts from where it was opened
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Progress:
     stored_bytes: int = 0  # read from the file, the archive or the network
     decoded_bytes: int = 0
     seconds: float = 0.0  # spent reading and decoding
+    is_of_rest: bool = False  # it counts from where it was opened, not from the first byte
 
 
 class Reader(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
 from sqlkit.sources.repertoire import Repertoire
-from sqlkit.sources.text_rows import ROWS
+from sqlkit.sources.text_rows import ROWS, BadRow, single_rows
 
 T = TypeVar("T")
 
@@ -40,7 +40,8 @@ class BlockReader(Generic[T]):
         self.repertoire = Repertoire(database_encoding, is_json=True)
         self._start = resume.offset if resume is not None else 0
         self._line = resume.line if resume is not None else 1
-        self.progress = Progress()
+        self.progress = Progress(is_of_rest=True)
+        self._single_bytes: int | None = None
         self.is_at_end = False
 
     @property
@@ -64,6 +65,17 @@ class BlockReader(Generic[T]):
     def _single_rows(self, block: Block[T], wanted: tuple[WantedColumn, ...]) -> bytes:
         """The rows of a block for a stage of text, bad ones too: see `text_rows.single_rows`."""
         raise NotImplementedError
+
+    def _singly(
+        self,
+        data: bytes,
+        block: Block[T],
+        wanted: tuple[WantedColumn, ...],
+        bad: Sequence[BadRow] = (),
+    ) -> bytes:
+        """What `_single_rows` gives, of the rows of a block and of those that are none."""
+        self._single_bytes = len(data)
+        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         raise NotImplementedError
@@ -96,7 +108,7 @@ class BlockReader(Generic[T]):
         began = time.perf_counter()
         parts: list[bytes] = []
         first: Block[T] | None = None
-        size = 0
+        size = made_size = 0
 
         def piece(first: Block[T], last: Block[T]) -> Piece:
             seconds = time.perf_counter() - began
@@ -111,18 +123,21 @@ class BlockReader(Generic[T]):
                 end=last.end,
                 resume=self._resume_at(last.end, line),
                 seconds=seconds,
+                decoded_bytes=self.progress.decoded_bytes,
             )
 
         last: Block[T] | None = None
         for block in self._blocks(wanted, ignored, piece_bytes):
             data = make(block, wanted)
             parts.append(data)
-            size += len(data)
+            # Taken singly, rows have their raw text too; they are not more for that.
+            size += len(data) if self._single_bytes is None else self._single_bytes
+            made_size += len(data)
             first, last = first or block, block
-            if size >= piece_bytes:
+            if made_size >= piece_bytes:
                 yield piece(first, last)
                 began = time.perf_counter()
-                parts, first, size = [], None, 0
+                parts, first, size, made_size = [], None, 0, 0
         self.is_at_end = True
         if first is not None and last is not None:
             yield piece(first, last)

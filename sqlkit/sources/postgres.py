@@ -33,7 +33,7 @@ from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.copied import rows_of
 from sqlkit.sources.newer import Newer, identity_of
 from sqlkit.sources.spool import Made, Spool
-from sqlkit.sources.text_rows import encode_columns, single_rows
+from sqlkit.sources.text_rows import encode_columns
 
 EXAMPLE = "postgresql://user@host/database#schema.table"
 
@@ -325,9 +325,7 @@ class PostgresReader(BlockReader[Made]):
 
     def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
         columns = list(zip(*rows_of(TEXT, block.content.data), strict=True))
-        return b"".join(
-            single_rows(encode_columns(columns, wanted), block.line, wanted, self.repertoire)
-        )
+        return self._singly(encode_columns(columns, wanted), block, wanted)
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, _NOTHING)

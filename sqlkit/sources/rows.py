@@ -43,7 +43,6 @@ from sqlkit.sources.text_rows import (
     BadValue,
     encode_columns,
     fields_of,
-    single_rows,
 )
 
 FIRST_ROWS = 100
@@ -283,7 +282,7 @@ class RowsReader(BlockReader[Made]):
 
     def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
         made = block.content
-        return b"".join(single_rows(made.data, block.line, wanted, self.repertoire, made.bad))
+        return self._singly(made.data, block, wanted, made.bad)
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, _NOTHING)

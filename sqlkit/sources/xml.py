@@ -43,7 +43,7 @@ from sqlkit.sources.base import ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.feeds import FEEDS, Feed
 from sqlkit.sources.stored import ByteStream, StoredFile, StoredSource
-from sqlkit.sources.text_rows import encode_rows, fields_of, single_rows, to_json
+from sqlkit.sources.text_rows import encode_rows, fields_of, to_json
 
 MAX_DEPTH = 256
 MAX_RECORD = 64 << 20
@@ -261,7 +261,7 @@ class XmlReader(BlockReader[Chunk]):
 
     def _single_rows(self, block: Block[Chunk], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = encode_rows(self._columns(block.content, wanted), wanted, block.line)
-        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
+        return self._singly(data, block, wanted, bad)
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, self._digest)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from sqlkit import migrate
+from sqlkit import SqlkitError, migrate
 from sqlkit.server import Cluster, free_port, server_user
 from tests.chaos.proxy import Proxy
 from tests.servers import MAJORS, SETTINGS, Missing, Server, Session, transaction_pooler
@@ -84,7 +84,22 @@ class Site:
                 if time.monotonic() > until:
                     log = _cluster(self.server).log.read_text(errors="replace")
                     raise RuntimeError(f"the server is gone: {error}\n{log[-4000:]}") from error
+                self.supervise()
                 time.sleep(0.1)
+
+    def supervise(self) -> None:
+        """Start the server if it is down, as whatever supervises a service does.
+
+        PostgreSQL may stop in the recovery from a crash: where a transaction that had made an
+        unlogged table was rolled back a moment before, and the log tells only of the making, it
+        finds an empty file in its way ("could not create file ...: File exists"). It removes that
+        when it is started once more.
+        """
+        cluster = _cluster(self.server)
+        if not cluster.running:
+            with contextlib.suppress(SqlkitError):
+                return cluster.start(self.server.port)
+            cluster.start(self.server.port)
 
 
 class Pair(Site):

@@ -281,6 +281,10 @@ def crash_process(trial: Trial) -> bool:
         if sessions := trial.sessions():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(trial.chance.choice(sessions), signal.SIGKILL)
+            # While it recovers, it may end.
+            for _ in range(10):
+                time.sleep(0.05)
+                trial.site.supervise()
             return True
     return False
 
@@ -292,7 +296,7 @@ def restart_server(trial: Trial) -> bool:
     assert cluster is not None
     cluster.stop("immediate")
     time.sleep(trial.chance.uniform(0, 1))
-    cluster.start(trial.site.server.port)
+    trial.site.supervise()
     return True
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,7 +17,7 @@ from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
 import sqlkit as api
-from sqlkit import SqlkitError, UsageError, Waiting
+from sqlkit import LoadProgress, SqlkitError, UsageError, Waiting
 from sqlkit.server import free_port
 from sqlkit.transient import Patience, reason_to_wait
 from sqlkit.units import parse_seconds
@@ -379,3 +382,49 @@ def test_a_wrong_time_is_a_usage_error(sqlkit: RunSqlkit, files: list[str], dsn:
     done = sqlkit("load", "0.csv", "--into", "target", "--dsn", dsn, "--retry-for", "soon")
     assert done.returncode == 2
     assert "is not a time" in done.stderr
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_bytes": 5_000}, {"policy": "append"}], ids=str)
+@pytest.mark.parametrize("kind", ["csv.gz", "jsonl", "rows"])
+def test_bytes_count_once_however_often_they_are_read(
+    kind: str, options: dict[str, Any], database: Database, tmp_path: Path
+) -> None:
+    """Read again for rejects, and after connections that were lost."""
+    records = [(number, "x" if number % 400 == 77 else number) for number in range(10, 2_010)]
+    rows = [{"id": key, "value": value} for key, value in records]
+    text = "id,value\n" + "".join(f"{key},{value}\n" for key, value in records)
+    if kind == "jsonl":
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(gzip.compress(text.encode()) if kind.endswith("gz") else text.encode())
+    struck = iter((2, 5))
+    strike = next(struck)
+    told = 0
+
+    def progress(_: LoadProgress) -> None:
+        nonlocal told, strike
+        told += 1
+        if told == strike:
+            strike = next(struck, 0)
+            admin.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                " where datname = current_database() and application_name = 'sqlkit'"
+            )
+
+    with database.connect(user="postgres") as admin, api.connect(database.dsn) as client:
+        admin.execute("create table bytes (id integer primary key, value integer)")
+        admin.execute("grant all on bytes to public")
+        result = client.load(
+            (row for row in rows) if kind == "rows" else path,
+            into="bytes",
+            reject_limit=None,
+            progress=progress,
+            on_wait=lambda _: None,
+            **options,
+        )
+    assert (result.rows.read, result.rows.rejected) == (2_000, 5)
+    if kind == "rows":
+        # As COPY takes them, header and line ends of the other kind apart.
+        assert result.bytes.decoded == len(text) - len("id,value\n")
+    else:
+        assert (result.bytes.read, result.bytes.decoded) == (path.stat().st_size, len(text))

@@ -34,7 +34,7 @@ from sqlkit.sources.mysql.rows import FLOAT, NUMBERS, Encoder
 from sqlkit.sources.mysql.session import Column, Row, Session, text
 from sqlkit.sources.newer import Newer, identity_of
 from sqlkit.sources.spool import Made, Spool
-from sqlkit.sources.text_rows import BadRow, single_rows
+from sqlkit.sources.text_rows import BadRow
 
 __all__ = ["MysqlSource", "source_of"]
 
@@ -423,7 +423,7 @@ class MysqlReader(BlockReader["Made | Content"]):
 
     def _single_rows(self, block: Block[Made | Content], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = self._made(block)
-        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
+        return self._singly(data, block, wanted, bad)
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         if self._source.is_by_key:
