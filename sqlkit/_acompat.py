@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, TypeVar
 
 if TYPE_CHECKING:  # only where the extra is installed
@@ -45,6 +46,22 @@ async def run_async(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that blocks."""
     return function(*args, **kwargs)
+
+
+async def outcome_async(future: Future[T]) -> T:
+    """Wait for what another thread or process returns, or raises."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CancelledError from None  # the work was cancelled, and not the waiting
+
+
+def outcome(future: Future[T]) -> T:
+    """Wait for what another thread or process returns, or raises."""
+    return future.result()
 
 
 class AsyncSignal:

@@ -174,13 +174,19 @@ class Screen:
 
 
 @dataclass
-class OpenSource:
-    """A source that is being read."""
+class KnownSource:
+    """A source, as the ledger and the target know it."""
 
     source: Source
     source_id: int
     reader: Reader
     plan: ColumnPlan
+
+
+@dataclass
+class OpenSource(KnownSource):
+    """A source that is being read."""
+
     feed: Feed
     screen: Screen | None = None
     probe: Screen | None = None  # for a look at the first rows, where none is screened for that

@@ -33,6 +33,8 @@ from sqlkit.transient import RETRY_FOR, WaitCallback
 
 # What only some calls need is imported by them: a small load is to begin at once.
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from psycopg_pool import AsyncConnectionPool
 
     from sqlkit.foreign import ForeignServer
@@ -81,10 +83,12 @@ class AsyncClient:
         record: str | None = None,
         feed: str | None = None,
         query: str | None = None,
+        where: str | None = None,
         null_invalid: bool = False,
         raw: bool = False,
         create: bool = False,
         workers: int = 2,
+        executor: Executor | str | None = None,
         use_copy: bool = True,
         strategy: str = "auto",
         indexes: str = "auto",
@@ -110,9 +114,10 @@ class AsyncClient:
         Arrow and their like. Rows are taken in another thread, each once; `sqlkit.rows` gives them
         a name and a total. `into` is the table, as SQL names it. An address of a database
         (mysql://user@host/database#table) is a table of it, or, without the table, where `query` is
-        asked. `policy` says what happens to a row whose key exists: append, ignore, update, newer
-        (by the column `order_by`), fill, error or history (versions that begin at `order_by`, or
-        now); the `key` is the primary key unless it names the columns of another unique index.
+        asked; not of MySQL, `where` is a condition for its rows, which it is asked itself. `policy`
+        says what happens to a row whose key exists: append, ignore, update, newer (by the column
+        `order_by`), fill, error or history (versions that begin at `order_by`, or now); the `key`
+        is the primary key unless it names the columns of another unique index.
 
         `format` (csv, tsv, jsonl, xml, parquet, arrow) and `dialect` are found out from the files
         where they are not given. `columns` names the columns of a file without header, or those to
@@ -133,10 +138,15 @@ class AsyncClient:
 
         `indexes` that neither keys nor constraints need are built after the rows where that pays
         and holds up nobody (auto), always (rebuild), or never (keep).
-        `workers` streams COPY at once. The `strategy` says how rows get there, with the same
-        result: auto as it fits the source and the table; insert by plain INSERTs of many rows (as
-        without `use_copy`), to be compared with; copy by one stream; stage never straight into the
-        table; parallel by two streams at least. `batch_bytes` (decoded) are committed at a
+        `workers` streams COPY at once. With an `executor` (any ``concurrent.futures.Executor``,
+        "processes", or "dask://host:port") so many workers read sources, and ranges of Parquet
+        files, each by itself, and COPY them; what they have staged is merged here, in order, so
+        that the result is the same. They connect to the database themselves, and find its password
+        in their own environment, unless they are processes of this machine. The `strategy` says how
+        rows get there, with the same result: auto as it fits the source and the table; insert by
+        plain INSERTs of many rows (as without `use_copy`), to be compared with; copy by one stream;
+        stage never straight into the table; parallel by two streams at least. `batch_bytes`
+        (decoded) are committed at a
         time; by default as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all
         sources are committed together; with `dry_run`, everything is done and rolled back. A source
         that was loaded before is skipped, unless `again`.
@@ -213,12 +223,13 @@ class AsyncClient:
                 feed,
                 query,
                 null_invalid,
+                where,
             )
         )
         for source in found:
             if hasattr(source, "prepare"):
                 source.prepare()
-        loader = AsyncLoader(self._connections, options, progress, on_wait)
+        loader = AsyncLoader(self._connections, options, progress, on_wait, executor)
         try:
             with self._alone():
                 result = await loader.load(found, into)
@@ -745,6 +756,7 @@ def as_sources(
     feed: str | None = None,
     query: str | None = None,
     null_invalid: bool = False,
+    where: str | None = None,
 ) -> list[Source]:
     """What `AsyncClient.load` is given, as sources. Raises UsageError and SourceError."""
     if isinstance(sources, str | os.PathLike) or _is_source(sources):
@@ -779,6 +791,7 @@ def as_sources(
                 record=record,
                 feed=feed,
                 query=query,
+                where=where,
                 null_invalid=null_invalid,
             )
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SqlkitError(Exception):
     """Base of every error that sqlkit raises on purpose.
@@ -27,6 +29,17 @@ class SqlkitError(Exception):
         self.code = code or self.default_code
         self.detail = detail
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[SqlkitError], args: tuple[Any, ...], said: dict[str, Any]) -> Any:
+    """An error that came from another process."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(said)
+    return error
 
 
 class UsageError(SqlkitError):

@@ -18,6 +18,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -29,12 +30,14 @@ from psycopg.pq import TransactionStatus
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncTask, Prefetch, run_async
 from sqlkit._memory import peak_memory
+from sqlkit.apart_async import AsyncApart
 from sqlkit.batches_async import AsyncFeed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns, plan_raw
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
-from sqlkit.connections_async import AsyncConnections, AsyncOneConnection
+from sqlkit.connections_async import AsyncConnections, AsyncOneConnection, AsyncOwnConnections
+from sqlkit.crew import Crew, check_executor
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat_async import heartbeat_async
 from sqlkit.infer import check_table_name, new_table
@@ -110,8 +113,19 @@ class AsyncLoader:
         options: LoadOptions,
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
+        executor: Executor | str | None = None,
     ) -> None:
         options.check()
+        check_executor(executor)
+        if executor is not None and not isinstance(connections, AsyncOwnConnections):
+            raise UsageError(
+                "the workers of an executor connect to the database by its address",
+                hint="Give connect() a connection string, and no connection or pool.",
+            )
+        # What cannot be seen from outside, or is looked at row by row, is done here.
+        is_here = options.dry_run or options.holds_to_rules or not options.may_copy
+        self._executor = None if is_here else executor
+        self._crew: Crew | None = None
         if options.dry_run:
             # All in its one transaction, so that not even a stage can be left behind.
             connections = AsyncOneConnection(connections)
@@ -157,6 +171,8 @@ class AsyncLoader:
             # Read while the server is connected.
             self._first = AsyncTask(partial(run_async, self._fetch, sources[0]))
         try:
+            if self._executor is not None:
+                self._crew = await run_async(Crew, self._executor, self._streams)
             while True:
                 try:
                     return await self._attempt(sources, into)
@@ -190,6 +206,8 @@ class AsyncLoader:
                 ) from error
             raise
         finally:
+            if self._crew is not None:
+                self._crew.close()
             if self._first is not None:
                 self._first.abandon()
             await self._connections.release()
@@ -332,6 +350,9 @@ class AsyncLoader:
             else:
                 await self._load_sources(main, ways, sources)
             await ways.drop_stages(main)
+            if self._crew is not None:
+                # Also what was staged twice, since the first answer was lost.
+                await calls.drop_stages(main, self._run_id)
             return await self._close_run(main, sources)
 
     async def _ask_newer(
@@ -438,8 +459,29 @@ class AsyncLoader:
     async def _load_sources(
         self, main: AsyncConnection[Any], ways: AsyncWays, sources: Sequence[Source]
     ) -> None:
-        for position, source in enumerate(sources):
-            await self._load_source(main, ways, position, source)
+        if self._crew is None:
+            for position, source in enumerate(sources):
+                await self._load_source(main, ways, position, source)
+            return
+        apart = AsyncApart(
+            main,
+            ways,
+            self._crew,
+            sources,
+            target=self._target.name,
+            run_id=self._run_id,
+            encoding=self._encoding,
+            state_of=partial(self._state_of, main),
+            plan_of=self._checked_plan,
+            alone=partial(self._load_source, main, ways),
+            let_go=partial(self._let_go, main),
+        )
+        await apart.load()
+
+    def _checked_plan(self, source: Source, reader: Reader) -> ColumnPlan:
+        plan = self._plan(source, reader)
+        self._check_plan(source, plan)
+        return plan
 
     async def _end_badly(self, error: BaseException) -> None:
         """Note the failure in the ledger, if the server is there to be told."""
@@ -523,33 +565,13 @@ class AsyncLoader:
     async def _load_source(
         self, main: AsyncConnection[Any], ways: AsyncWays, position: int, source: Source
     ) -> None:
-        if position not in self._fingerprints:
-            self._fingerprints[position] = await self._fingerprint(main, position, source)
-        # What an earlier attempt has begun is to be continued, and not begun once more.
-        again = self._options.again and position not in self._source_ids
         # Rules are held against the rows of a batch as a whole, each with its line.
         least = Care.SINGLY if self._options.holds_to_rules else Care.NONE
         care = least
         while True:
-            # Without a fingerprint there is no other way to know what was begun.
-            state = (
-                await calls.source_state(main, self._source_ids[position])
-                if position in self._source_ids and not source.repeatable
-                else None
-            ) or await calls.open_source(
-                main,
-                self._target.name,
-                source.name,
-                source.format,
-                source.size,
-                self._fingerprints[position],
-                again,
-                self._options.manner(source),
-            )
-            self._source_ids[position] = state.source_id
+            state = await self._state_of(main, position, source)
             if state.state == "loaded":
                 break
-            again = False
             self._begun = source
             try:
                 async with self._opened(main, ways, source, state, care) as opened:
@@ -573,10 +595,40 @@ class AsyncLoader:
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
 
+        await self._let_go(main, state.source_id, source)
+
+    async def _let_go(self, main: AsyncConnection[Any], source_id: int, source: Source) -> None:
+        """A source is loaded to its end."""
         version = source.version()
         if version is not None:
-            await calls.note_version(main, state.source_id, version)
+            await calls.note_version(main, source_id, version)
         await run_async(source.release)
+
+    async def _state_of(
+        self, main: AsyncConnection[Any], position: int, source: Source
+    ) -> SourceState:
+        """How far a source has come, which is made known to the ledger."""
+        if position not in self._fingerprints:
+            self._fingerprints[position] = await self._fingerprint(main, position, source)
+        # What this load has begun is to be continued, and not begun once more.
+        again = self._options.again and position not in self._source_ids
+        # Without a fingerprint there is no other way to know what was begun.
+        state = (
+            await calls.source_state(main, self._source_ids[position])
+            if position in self._source_ids and not source.repeatable
+            else None
+        ) or await calls.open_source(
+            main,
+            self._target.name,
+            source.name,
+            source.format,
+            source.size,
+            self._fingerprints[position],
+            again,
+            self._options.manner(source),
+        )
+        self._source_ids[position] = state.source_id
+        return state
 
     async def _fingerprint(
         self, main: AsyncConnection[Any], position: int, source: Source
@@ -637,8 +689,7 @@ class AsyncLoader:
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
-            plan = self._plan(source, reader)
-            self._check_plan(source, plan)
+            plan = self._checked_plan(source, reader)
             screen = probe = None
             if isinstance(reader, ScreeningReader) and care != Care.SINGLY and self._may_screen():
                 sieve, screen = await plan_screen_async(

@@ -29,7 +29,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import Event, Lock, Task
-from sqlkit.batches import Batch, OpenSource, Screen, Taken
+from sqlkit.batches import Batch, KnownSource, OpenSource, Screen, Taken
 from sqlkit.care import LIMIT_PASSED
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy
@@ -193,7 +193,7 @@ class Ways:
 
     @contextmanager
     def _batch_transaction(
-        self, main: Connection[Any], opened: OpenSource | None = None
+        self, main: Connection[Any], opened: KnownSource | None = None
     ) -> Iterator[None]:
         """The transaction of a batch. It may be lost in a crash: then the ledger says so.
 
@@ -452,7 +452,7 @@ class Ways:
     def _add(self, batch: Batch, counts: RowCounts, seconds_merge: float) -> None:
         self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, seconds_merge)
 
-    def _keep_rejects(self, connection: Connection[Any], opened: OpenSource, batch: Batch) -> None:
+    def _keep_rejects(self, connection: Connection[Any], opened: KnownSource, batch: Batch) -> None:
         """Record what was kept away from a batch, in its transaction."""
         for chunk in batch.rejects.chunks():
             calls.keep_rejects(
@@ -460,7 +460,7 @@ class Ways:
             )
         batch.rejects.close()
 
-    def _forget(self, opened: OpenSource, batch: Batch) -> None:
+    def _forget(self, opened: KnownSource, batch: Batch) -> None:
         """A batch is committed: it will not be read again, unless it is but part of a whole."""
         if not (self._options.atomic or self._is_whole):
             opened.source.forget(batch.ends.offset)
@@ -591,7 +591,7 @@ class Ways:
             names = list(plan.names.values())
             calls.collect_raw(connection, stage, names, list(plan.staged), type)
 
-    def _merge(self, main: Connection[Any], opened: OpenSource, batch: Batch) -> None:
+    def _merge(self, main: Connection[Any], opened: KnownSource, batch: Batch) -> None:
         started = time.monotonic()
         if batch.is_empty:
             with self._stage(main, opened.plan, batch, 0) as stage:
@@ -621,6 +621,24 @@ class Ways:
         self._forget(opened, batch)
         if batch.last is not None:
             self._teller.tell(opened.source, opened.reader, batch.last, "merge")
+
+    # Staged by others ------------------------------------------------------------------------
+
+    def begin_batch(self, source: Source, begins: ResumePoint) -> Batch:
+        """A batch whose stages are filled by workers."""
+        batch = Batch(self._batch_number, self._batch_bytes(source), begins)
+        self._batch_number += 1
+        return batch
+
+    def tell_copied(self, opened: KnownSource, piece: Piece) -> None:
+        """A worker has staged what ends with a piece."""
+        self._teller.tell(opened.source, opened.reader, piece, "copy")
+
+    def merge_staged(self, main: Connection[Any], opened: KnownSource, batch: Batch) -> None:
+        """Merge what workers have staged, and record it; their stages are dropped."""
+        self._useless_stages += batch.stages
+        self._merge(main, opened, batch)
+        self.drop_stages(main)
 
     def load_singly(self, main: Connection[Any], opened: OpenSource, begins: ResumePoint) -> bool:
         """Load the next batch through a stage of text; True if rows of it were refused.

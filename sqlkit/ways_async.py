@@ -27,7 +27,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncTask
-from sqlkit.batches_async import Batch, OpenSource, Screen, Taken
+from sqlkit.batches_async import Batch, KnownSource, OpenSource, Screen, Taken
 from sqlkit.care import LIMIT_PASSED
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy
@@ -197,7 +197,7 @@ class AsyncWays:
 
     @asynccontextmanager
     async def _batch_transaction(
-        self, main: AsyncConnection[Any], opened: OpenSource | None = None
+        self, main: AsyncConnection[Any], opened: KnownSource | None = None
     ) -> AsyncIterator[None]:
         """The transaction of a batch. It may be lost in a crash: then the ledger says so.
 
@@ -461,7 +461,7 @@ class AsyncWays:
         self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, seconds_merge)
 
     async def _keep_rejects(
-        self, connection: AsyncConnection[Any], opened: OpenSource, batch: Batch
+        self, connection: AsyncConnection[Any], opened: KnownSource, batch: Batch
     ) -> None:
         """Record what was kept away from a batch, in its transaction."""
         for chunk in batch.rejects.chunks():
@@ -470,7 +470,7 @@ class AsyncWays:
             )
         batch.rejects.close()
 
-    def _forget(self, opened: OpenSource, batch: Batch) -> None:
+    def _forget(self, opened: KnownSource, batch: Batch) -> None:
         """A batch is committed: it will not be read again, unless it is but part of a whole."""
         if not (self._options.atomic or self._is_whole):
             opened.source.forget(batch.ends.offset)
@@ -605,7 +605,7 @@ class AsyncWays:
             names = list(plan.names.values())
             await calls.collect_raw(connection, stage, names, list(plan.staged), type)
 
-    async def _merge(self, main: AsyncConnection[Any], opened: OpenSource, batch: Batch) -> None:
+    async def _merge(self, main: AsyncConnection[Any], opened: KnownSource, batch: Batch) -> None:
         started = time.monotonic()
         if batch.is_empty:
             async with self._stage(main, opened.plan, batch, 0) as stage:
@@ -635,6 +635,26 @@ class AsyncWays:
         self._forget(opened, batch)
         if batch.last is not None:
             self._teller.tell(opened.source, opened.reader, batch.last, "merge")
+
+    # Staged by others ------------------------------------------------------------------------
+
+    def begin_batch(self, source: Source, begins: ResumePoint) -> Batch:
+        """A batch whose stages are filled by workers."""
+        batch = Batch(self._batch_number, self._batch_bytes(source), begins)
+        self._batch_number += 1
+        return batch
+
+    def tell_copied(self, opened: KnownSource, piece: Piece) -> None:
+        """A worker has staged what ends with a piece."""
+        self._teller.tell(opened.source, opened.reader, piece, "copy")
+
+    async def merge_staged(
+        self, main: AsyncConnection[Any], opened: KnownSource, batch: Batch
+    ) -> None:
+        """Merge what workers have staged, and record it; their stages are dropped."""
+        self._useless_stages += batch.stages
+        await self._merge(main, opened, batch)
+        await self.drop_stages(main)
 
     async def load_singly(
         self, main: AsyncConnection[Any], opened: OpenSource, begins: ResumePoint

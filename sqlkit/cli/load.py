@@ -22,7 +22,7 @@ def load(
         typer.Argument(
             metavar="SOURCE...",
             help="Files, patterns, - for standard input; https://, s3://, abfs://, gs://; "
-            "mysql://, postgresql://, duckdb://, sqlite:// with #table.",
+            "mysql://, postgresql://, duckdb://, sqlite://, adbc+...://, dbapi+...:// with #table.",
         ),
     ],
     into: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table to load into.")],
@@ -103,6 +103,10 @@ def load(
         str | None,
         typer.Option(metavar="TIME|N", help="So far before it, for late commits: 10m, or 1000."),
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="Of a database: only rows for which this holds."),
+    ] = None,
     invalid: Annotated[
         str,
         typer.Option(
@@ -112,6 +116,12 @@ def load(
     ] = "refuse",
     create: Annotated[bool, typer.Option(help="Make the table from inferred types.")] = False,
     workers: Annotated[int, typer.Option(help="Streams of COPY at once.")] = 2,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Who reads sources and COPYs: processes, or dask://host:port."
+        ),
+    ] = None,
     strategy: Annotated[
         str, typer.Option(help="How rows get there: auto, insert, copy, stage or parallel.")
     ] = "auto",
@@ -196,9 +206,11 @@ def load(
             record=record,
             feed=feed,
             query=query,
+            where=where,
             null_invalid=invalid == "null",
             create=create,
             workers=workers,
+            executor=executor,
             strategy=strategy,
             indexes=indexes,
             batch_bytes=None if batch_bytes is None else parse_bytes(batch_bytes),

@@ -18,6 +18,7 @@ that cannot be read from here, SK118 a value that cannot be loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import uuid
@@ -49,6 +50,9 @@ from sqlkit.sources.text_rows import ROWS, BadRow, encode_rows
 BINARY = CopyFormat(format="binary")
 _NOTHING = hashlib.sha256().hexdigest()
 _MOST_ROWS = 1 << 17
+LEAST_PART = 4 << 20
+"""Bytes, before compression, of row groups that are worth a worker of their own."""
+
 _TYPMOD = re.compile(r"\(.*?\)")
 
 Convert = Callable[[pa.Array], pa.Array]
@@ -416,13 +420,48 @@ class ArrowFileSource(StoredSource):
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
     ) -> ArrowReader:
         """Open it; with `resume`, continue there or raise SourceError where the content differs."""
+        return self._open(database_encoding, resume, None)
+
+    def open_until(
+        self, *, database_encoding: str, resume: ResumePoint | None, until: int
+    ) -> ArrowReader:
+        """As `open`, of the row groups before the row `until`."""
+        return self._open(database_encoding, resume, until)
+
+    def cuts(self, parts: int) -> list[ResumePoint]:
+        """Where row groups of a Parquet file begin, for about so many parts (see `parts`)."""
+        if self.format != "parquet":
+            return []
+        digest = self._fingerprint or self.fingerprint()
+        path = self.stored.local_path
+        opened = _ParquetFile(path)
+        with contextlib.closing(opened):
+            metadata = opened.file.metadata
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        enough = max(LEAST_PART, sum(group.total_byte_size for group in groups) // parts)
+        found: list[ResumePoint] = []
+        row = size = 0
+        for group in groups:
+            if size >= enough:
+                found.append(ResumePoint(row, row + 1, Path(path).stat().st_size, digest))
+                size = 0
+            row += group.num_rows
+            size += group.total_byte_size
+        return found
+
+    def _open(
+        self, database_encoding: str, resume: ResumePoint | None, until: int | None
+    ) -> ArrowReader:
         digest = self._fingerprint or self.fingerprint()
         path = self.stored.local_path
         size = Path(path).stat().st_size
         if resume is not None and (resume.stored_offset, resume.stored_sha256) != (size, digest):
             raise SourceError("the content differs", source=self.name, code="SK103")
         try:
-            batches = (_ParquetFile if self.format == "parquet" else _ArrowFile)(path)
+            if self.format == "parquet":
+                batches: _ParquetFile | _ArrowFile = _ParquetFile(path, until)
+            else:
+                batches = _ArrowFile(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(
                 f"is no {self.format} file, or a corrupt one: {error}",
@@ -450,15 +489,18 @@ def _slices(
 
 
 class _ParquetFile:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, until: int | None = None) -> None:
         import pyarrow.parquet as pq
 
         self.file = pq.ParquetFile(path, pre_buffer=False)
         self.schema = self.file.schema_arrow
+        self._until = until  # row; with it, a row group begins
 
     def blocks(self, offset: int, most_rows: int) -> Iterator[Block[pa.RecordBatch]]:
         row = 0
         for number in range(self.file.num_row_groups):
+            if row == self._until:
+                return
             rows = self.file.metadata.row_group(number).num_rows
             if row + rows > offset:
                 at = row

@@ -15,6 +15,7 @@ import glob
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,7 @@ from sqlkit.sources.addresses import natural, scheme_of
 from sqlkit.sources.archive import COMPRESSION_SUFFIXES
 from sqlkit.sources.base import Dialect, Source
 from sqlkit.sources.delimited import DelimitedSource, check_dialect
-from sqlkit.sources.stored import StoredFile, open_regular
+from sqlkit.sources.stored import StoredFile, StoredSource, open_regular
 
 FORMATS = ("csv", "tsv", "jsonl", "xml", "parquet", "arrow")
 
@@ -52,6 +53,8 @@ _DATABASES = {
     "sqlite": "sqlkit.sources.arrow_query",
 }
 """Schemes of addresses of databases, and the modules that read from them (`source_of`)."""
+_BY_DRIVER = re.compile(r"adbc(\+.*)?|dbapi\+.*")
+"""Schemes of what is read by any driver, by `sqlkit.sources.queries`."""
 
 _JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
 _XML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[?!A-Za-z]|\xff\xfe<\0|\xfe\xff\0<")
@@ -66,6 +69,7 @@ def find_sources(
     record: str | None = None,
     feed: str | None = None,
     query: str | None = None,
+    where: str | None = None,
     null_invalid: bool = False,
 ) -> list[Source]:
     """The sources that `specs` name: paths, patterns, addresses of objects and files, '-' for
@@ -77,12 +81,12 @@ def find_sources(
     looks like a pattern.
 
     The format is `format`, else what the name says (also before .gz and the like), else what the
-    content looks like. Every source is checked to be a file that can be opened, so that a load
-    does not begin where a later file is missing; nothing more is read, except for the beginning
-    of files whose name says nothing. An address of a database names a table, or `query` is what is
-    asked there; with `null_invalid`, what PostgreSQL has no value for becomes null. `record` names
-    the element of XML that is a row, `feed` a mapping of XML that is known (see `feeds`). With
-    `whole`, files are JSON lines, each delivered whole.
+    content looks like. Every source is checked to be a file that can be opened, so that a load does
+    not begin where a later file is missing; nothing more is read, except for the beginning of files
+    whose name says nothing. An address of a database names a table, or `query` is what is asked
+    there, for rows for which `where` holds; with `null_invalid`, what PostgreSQL has no value for
+    becomes null. `record` names the element of XML that is a row, `feed` a mapping of XML that is
+    known (see `feeds`). With `whole`, files are JSON lines, each delivered whole.
 
     Raises SourceError and UsageError, see above.
     """
@@ -110,12 +114,21 @@ def find_sources(
                 for spec in specs
                 for source in find_sources(
                     [spec], format=format, dialect=dialect, whole=whole, record=record, feed=feed,
-                    query=query, null_invalid=null_invalid,
+                    query=query, where=where, null_invalid=null_invalid,
                 )
             ]  # fmt: skip
-        module = import_module(_DATABASES[_database_of(specs[0])])
-        return [module.source_of(specs[0], query, null_invalid=null_invalid)]
-    if query is not None:
+        scheme = _database_of(specs[0])
+        module = import_module(_DATABASES.get(scheme, "sqlkit.sources.queries"))
+        source = module.source_of(specs[0], query, null_invalid=null_invalid)
+        if where is not None:
+            if not hasattr(source, "filter"):
+                raise UsageError(
+                    f"{scheme}:// is not asked for a condition",
+                    hint="Write it into the query: --query 'select ... where ...'",
+                )
+            source.filter(where)
+        return [source]
+    if query is not None or where is not None:
         raise UsageError(
             "only a database can be asked a query", hint="Name one: mysql://user@host/database"
         )
@@ -134,7 +147,8 @@ def find_sources(
 def _database_of(spec: str) -> str:
     """The scheme of an address of a database; empty if it is none."""
     scheme, found, _ = spec.partition("://")
-    return scheme if found and scheme in _DATABASES else ""
+    is_known = scheme in _DATABASES or _BY_DRIVER.fullmatch(scheme)
+    return scheme if found and is_known else ""
 
 
 def _in_archive(spec: str) -> tuple[str, str | None]:
@@ -240,6 +254,49 @@ def format_of(file: StoredFile) -> str:
     return "jsonl" if _JSON_START.match(head) else "csv"
 
 
+@dataclass(frozen=True)
+class FileDescription:
+    """A file, object or member of an archive, for another process (see `parts.Description`)."""
+
+    path: str  # absolute, or an address
+    member: str | None
+    name: str
+    format: str
+    dialect: Dialect
+    whole: bool
+    record: str | None
+    feed: str | None
+
+    def source(self) -> Source:
+        """The same source, if the same file is there."""
+        if scheme_of(self.path) is not None:
+            from sqlkit.sources.remote import find_remote
+
+            (remote,) = find_remote(self.path)
+            file = StoredFile(remote.name, remote=remote)
+            if self.member is not None:
+                file = file.member_of(self.member)
+        else:
+            open_regular(self.path).close()
+            file = StoredFile(self.path, member=self.member, name=self.name)
+        return _source(file, self.format, self.dialect, self.whole, self.record, self.feed)
+
+
+def _described(
+    file: StoredFile,
+    format: str,
+    dialect: Dialect,
+    whole: bool,
+    record: str | None,
+    feed: str | None,
+) -> FileDescription | None:
+    """None for what is read once, and for addresses that hold secrets."""
+    if file.is_stdin or (file.remote is not None and not file.remote.is_public):
+        return None
+    path = str(Path(file.path).absolute()) if file.remote is None else file.remote.name
+    return FileDescription(path, file.member, file.name, format, dialect, whole, record, feed)
+
+
 def _source(
     file: StoredFile,
     format: str | None,
@@ -249,6 +306,20 @@ def _source(
     feed: str | None,
 ) -> Source:
     chosen = format or format_of(file)
+    found = _read_as(file, chosen, dialect, whole, record, feed)
+    if isinstance(found, StoredSource):
+        found.described = _described(file, chosen, dialect, whole, record, feed)
+    return found
+
+
+def _read_as(
+    file: StoredFile,
+    chosen: str,
+    dialect: Dialect,
+    whole: bool,
+    record: str | None,
+    feed: str | None,
+) -> Source:
     if chosen == "xml":
         from sqlkit.sources.xml import XmlSource
 

@@ -161,6 +161,11 @@ class RemoteFile:
         self._kept: IO[bytes] | None = None  # unless there is no room
 
     @property
+    def is_public(self) -> bool:
+        """Whether the address is all there in its name: no password, query or fragment."""
+        return self.name == self._address
+
+    @property
     def size(self) -> int | None:
         """Bytes, where the store tells or they were counted."""
         return self._transfer.seen.size

@@ -54,6 +54,7 @@ from sqlkit.sources.base import Progress, ResumePoint
 from sqlkit.sources.text import Transcoded, choose_codec, codec_name
 
 if TYPE_CHECKING:
+    from sqlkit.parts import Description
     from sqlkit.sources.remote import RemoteFile
 
 __all__ = [
@@ -523,8 +524,15 @@ class StoredSource:
     identity: str = ""
     """What makes it another source than one of the same content."""
 
+    described: Description | None = None
+    """What another process needs to open it, where that can."""
+
     def __init__(self, stored: StoredFile) -> None:
         self.stored = stored
+
+    def description(self) -> Description | None:
+        """See `parts.DescribedSource`."""
+        return self.described
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
