@@ -20,6 +20,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -31,12 +32,14 @@ from psycopg.pq import TransactionStatus
 from sqlkit import calls as calls
 from sqlkit._acompat import Prefetch, Task, run
 from sqlkit._memory import peak_memory
+from sqlkit.apart import Apart
 from sqlkit.batches import Feed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
 from sqlkit.columns import ColumnError, ColumnPlan, plan_columns, plan_raw
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
-from sqlkit.connections import Connections, OneConnection
+from sqlkit.connections import Connections, OneConnection, OwnConnections
+from sqlkit.crew import Crew, check_executor
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat import heartbeat
 from sqlkit.infer import check_table_name, new_table
@@ -112,8 +115,19 @@ class Loader:
         options: LoadOptions,
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
+        executor: Executor | str | None = None,
     ) -> None:
         options.check()
+        check_executor(executor)
+        if executor is not None and not isinstance(connections, OwnConnections):
+            raise UsageError(
+                "the workers of an executor connect to the database by its address",
+                hint="Give connect() a connection string, and no connection or pool.",
+            )
+        # What cannot be seen from outside, or is looked at row by row, is done here.
+        is_here = options.dry_run or options.holds_to_rules or not options.may_copy
+        self._executor = None if is_here else executor
+        self._crew: Crew | None = None
         if options.dry_run:
             # All in its one transaction, so that not even a stage can be left behind.
             connections = OneConnection(connections)
@@ -159,6 +173,8 @@ class Loader:
             # Read while the server is connected.
             self._first = Task(partial(run, self._fetch, sources[0]))
         try:
+            if self._executor is not None:
+                self._crew = run(Crew, self._executor, self._streams)
             while True:
                 try:
                     return self._attempt(sources, into)
@@ -192,6 +208,8 @@ class Loader:
                 ) from error
             raise
         finally:
+            if self._crew is not None:
+                self._crew.close()
             if self._first is not None:
                 self._first.abandon()
             self._connections.release()
@@ -329,6 +347,9 @@ class Loader:
             else:
                 self._load_sources(main, ways, sources)
             ways.drop_stages(main)
+            if self._crew is not None:
+                # Also what was staged twice, since the first answer was lost.
+                calls.drop_stages(main, self._run_id)
             return self._close_run(main, sources)
 
     def _ask_newer(
@@ -429,8 +450,29 @@ class Loader:
         return result
 
     def _load_sources(self, main: Connection[Any], ways: Ways, sources: Sequence[Source]) -> None:
-        for position, source in enumerate(sources):
-            self._load_source(main, ways, position, source)
+        if self._crew is None:
+            for position, source in enumerate(sources):
+                self._load_source(main, ways, position, source)
+            return
+        apart = Apart(
+            main,
+            ways,
+            self._crew,
+            sources,
+            target=self._target.name,
+            run_id=self._run_id,
+            encoding=self._encoding,
+            state_of=partial(self._state_of, main),
+            plan_of=self._checked_plan,
+            alone=partial(self._load_source, main, ways),
+            let_go=partial(self._let_go, main),
+        )
+        apart.load()
+
+    def _checked_plan(self, source: Source, reader: Reader) -> ColumnPlan:
+        plan = self._plan(source, reader)
+        self._check_plan(source, plan)
+        return plan
 
     def _end_badly(self, error: BaseException) -> None:
         """Note the failure in the ledger, if the server is there to be told."""
@@ -514,33 +556,13 @@ class Loader:
     def _load_source(
         self, main: Connection[Any], ways: Ways, position: int, source: Source
     ) -> None:
-        if position not in self._fingerprints:
-            self._fingerprints[position] = self._fingerprint(main, position, source)
-        # What an earlier attempt has begun is to be continued, and not begun once more.
-        again = self._options.again and position not in self._source_ids
         # Rules are held against the rows of a batch as a whole, each with its line.
         least = Care.SINGLY if self._options.holds_to_rules else Care.NONE
         care = least
         while True:
-            # Without a fingerprint there is no other way to know what was begun.
-            state = (
-                calls.source_state(main, self._source_ids[position])
-                if position in self._source_ids and not source.repeatable
-                else None
-            ) or calls.open_source(
-                main,
-                self._target.name,
-                source.name,
-                source.format,
-                source.size,
-                self._fingerprints[position],
-                again,
-                self._options.manner(source),
-            )
-            self._source_ids[position] = state.source_id
+            state = self._state_of(main, position, source)
             if state.state == "loaded":
                 break
-            again = False
             self._begun = source
             try:
                 with self._opened(main, ways, source, state, care) as opened:
@@ -564,10 +586,38 @@ class Loader:
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")
 
+        self._let_go(main, state.source_id, source)
+
+    def _let_go(self, main: Connection[Any], source_id: int, source: Source) -> None:
+        """A source is loaded to its end."""
         version = source.version()
         if version is not None:
-            calls.note_version(main, state.source_id, version)
+            calls.note_version(main, source_id, version)
         run(source.release)
+
+    def _state_of(self, main: Connection[Any], position: int, source: Source) -> SourceState:
+        """How far a source has come, which is made known to the ledger."""
+        if position not in self._fingerprints:
+            self._fingerprints[position] = self._fingerprint(main, position, source)
+        # What this load has begun is to be continued, and not begun once more.
+        again = self._options.again and position not in self._source_ids
+        # Without a fingerprint there is no other way to know what was begun.
+        state = (
+            calls.source_state(main, self._source_ids[position])
+            if position in self._source_ids and not source.repeatable
+            else None
+        ) or calls.open_source(
+            main,
+            self._target.name,
+            source.name,
+            source.format,
+            source.size,
+            self._fingerprints[position],
+            again,
+            self._options.manner(source),
+        )
+        self._source_ids[position] = state.source_id
+        return state
 
     def _fingerprint(self, main: Connection[Any], position: int, source: Source) -> str | None:
         """What the ledger knows a source by; it is read for that unless its version is known."""
@@ -626,8 +676,7 @@ class Loader:
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
-            plan = self._plan(source, reader)
-            self._check_plan(source, plan)
+            plan = self._checked_plan(source, reader)
             screen = probe = None
             if isinstance(reader, ScreeningReader) and care != Care.SINGLY and self._may_screen():
                 sieve, screen = plan_screen(
