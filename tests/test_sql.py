@@ -1,4 +1,6 @@
-"""Runs the SQL tests: every file below tests/sql, by pg_prove, each in a transaction of its own.
+"""Runs the SQL tests: every file below tests/sql, by pg_prove, a topic at a time.
+
+Each file is a transaction of its own, so those of a topic share a database.
 
 By hand, against a database that has sqlkit and pgTAP::
 
@@ -27,9 +29,25 @@ FILES = sorted(
 )
 
 
+NEEDS = re.compile(r"^-- needs: (\w+)$", re.MULTILINE)
+
+
+def _groups() -> dict[str, list[Path]]:
+    """The files of each topic, that one call of pg_prove runs; by itself a file that needs an
+    extension that servers may lack."""
+    groups: dict[str, list[Path]] = {}
+    for file in FILES:
+        needs = NEEDS.search((ROOT / file).read_text())
+        groups.setdefault(str(file) if needs else file.parts[0], []).append(file)
+    return groups
+
+
+GROUPS = _groups()
+
+
 def _lacks(server: Server, file: Path) -> str | None:
     """The extension that a file needs, as it says by ``-- needs: name``, and the server lacks."""
-    found = re.search(r"^-- needs: (\w+)$", (ROOT / file).read_text(), re.MULTILINE)
+    found = NEEDS.search((ROOT / file).read_text())
     if found is None:
         return None
     with psycopg.connect(server.dsn()) as connection:
@@ -38,23 +56,30 @@ def _lacks(server: Server, file: Path) -> str | None:
 
 
 @pytest.mark.oldest_and_newest
-@pytest.mark.parametrize("file", FILES, ids=str)
+@pytest.mark.parametrize("group", GROUPS)
 def test_sql(
-    file: Path, server: Server, pgtap_database: Database, user: str, tmp_path: Path
+    group: str, server: Server, pgtap_database: Database, user: str, tmp_path: Path
 ) -> None:
     prove = shutil.which("pg_prove")
     if prove is None:
         missing("pg_prove is not installed: tests/install-services.sh installs it on Debian")
-    if lacking := _lacks(server, file):
-        missing(f"PostgreSQL {server.major} has no {lacking} here")
-    script = ROOT / file
+    files = GROUPS[group]
+    for file in files:
+        if lacking := _lacks(server, file):
+            missing(f"PostgreSQL {server.major} has no {lacking} here")
+    scripts = [ROOT / file for file in files]
     if user == loader_role.NAME:
-        # A session of a loader begins with other people's tables in pg_temp.
-        script = tmp_path / "in_hostile_surroundings.sql"
-        script.write_text(f"{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
-    output = run_prove(prove, pgtap_database, "--verbose", script)
-    planned, ran = _planned(output), _ran(output)
-    assert planned == ran > 0, f"planned {planned} tests, ran {ran}\n{output}"
+        scripts = [_in_hostile_surroundings(file, tmp_path) for file in files]
+    output = run_prove(prove, pgtap_database, *scripts)
+    assert f"Files={len(files)}, Tests={sum(map(_planned, files))}, " in output, output
+
+
+def _in_hostile_surroundings(file: Path, folder: Path) -> Path:
+    """A script that runs a file as a session of a loader begins: with other people's tables in
+    pg_temp."""
+    script = folder / "-".join(file.parts)
+    script.write_text(f"{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
+    return script
 
 
 @pytest.mark.between
@@ -94,13 +119,9 @@ def run_prove(prove: str, database: Database, *arguments: str | Path) -> str:
     return output
 
 
-def _planned(output: str) -> int:
-    found = re.search(r"^1\.\.(\d+)$", output, re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
-def _ran(output: str) -> int:
-    found = re.search(r"^Files=1, Tests=(\d+),", output, re.MULTILINE)
+def _planned(file: Path) -> int:
+    """How many tests a file says that it has."""
+    found = re.search(r"^select plan\((\d+)\);", (ROOT / file).read_text(), re.MULTILINE)
     return int(found[1]) if found else 0
 
 
