@@ -45,15 +45,24 @@ def settled(connection: psycopg.Connection, table: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def json_suite() -> dict[str, bytes]:
-    """The cases of JSONTestSuite that fit a line, by name."""
+def all_json() -> dict[str, bytes]:
+    """The cases of JSONTestSuite, by name."""
     found = {}
     with tarfile.open(real_data("malformed", "json", "JSONTestSuite-test_parsing.tar.gz")) as tar:
         for member in tar.getmembers():
-            file = tar.extractfile(member) if member.isfile() else None
-            content = b"" if file is None else file.read()
-            if content.strip() and b"\n" not in content and b"\r" not in content:
-                found[Path(member.name).name] = content
+            if (file := tar.extractfile(member)) is not None:
+                found[Path(member.name).name] = file.read()
+    return found
+
+
+def fits_line(content: bytes) -> bool:
+    return bool(content.strip()) and b"\n" not in content and b"\r" not in content
+
+
+@pytest.fixture(scope="module")
+def json_suite(all_json: dict[str, bytes]) -> dict[str, bytes]:
+    """Those that fit a line."""
+    found = {name: content for name, content in all_json.items() if fits_line(content)}
     assert len(found) > 250
     return found
 
@@ -96,6 +105,38 @@ def test_json_that_is_none(
     for name in refused:
         if name.startswith("y_") and (is_whole or json_suite[name].lstrip().startswith(b"{")):
             assert b"u0000" in json_suite[name], name
+
+
+def test_json_that_fits_no_line(
+    all_json: dict[str, bytes], tmp_path: Path, connection: psycopg.Connection, dsn: str
+) -> None:
+    """The others, each a file of its own: rows, rejects, or a message that names it."""
+    connection.execute("create table doc (a text, line jsonb)")
+    cases = {name: content for name, content in all_json.items() if not fits_line(content)}
+    assert len(cases) > 10
+    # An array is read as a whole, and may end anywhere; as lines, everything else is.
+    cases |= {name: text for name, text in all_json.items() if text.lstrip()[:1] == b"["}
+    messages = 0
+    with api.connect(dsn) as client:
+        for name, content in cases.items():
+            path = tmp_path / name
+            path.write_bytes(content)
+            try:
+                result = client.load(
+                    path,
+                    into="doc",
+                    format="jsonl",
+                    policy="append",
+                    leave_out=["*"],
+                    reject_limit=None,
+                )
+                assert result.rows.read == result.rows.inserted + result.rows.rejected
+            except api.SqlkitError as error:
+                messages += 1
+                assert name in str(error), error
+                assert error.hint, name
+    assert 0 < messages < len(cases)
+    settled(connection, "doc")
 
 
 @pytest.mark.parametrize("kind", ["cut in a record", "cut in a quote", "cut archive", "a byte"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -289,6 +290,47 @@ def test_json_lines(tmp_path: Path, part: str, connection: psycopg.Connection, d
         (2699, records[7], "name", "23502"),
     ]
     assert connection.execute("select id from part order by id").fetchall() == [(1,), (8,)]
+
+
+@pytest.mark.oldest_and_newest
+@pytest.mark.parametrize("policy", ["update", "append"])
+def test_all_of_them_at_once_in_json(
+    policy: str, tmp_path: Path, part: str, connection: psycopg.Connection, dsn: str
+) -> None:
+    """The same rows in JSON, between good ones; of the malformed ones, what JSON has for them."""
+    names = HEADER.strip().split(",")
+    bad: list[tuple[str, str | None, str]] = [
+        ('{"id": 7, "name": "a"', None, "22P04"),
+        ('{"id": 7, "name": "a",}', None, "22P04"),
+        ('[7, "a"]', None, "22P04"),
+        ('{"id": 7, "name": "\udcff"}', None, "22021"),
+        ('{"id": 7, "name": "\\u0000"}', None, "22P05"),
+    ]
+    for row in BAD.values():
+        if row.code not in ("22P04", "22021"):
+            (fields,) = csv.reader([row.record], strict=True) if row.lines == 1 else [[]]
+            if fields:
+                record = {name: value or None for name, value in zip(names, fields, strict=True)}
+                bad.append((json.dumps(record), row.column, row.code))
+    lines = [json.dumps(dict(zip(names, next(csv.reader([text])), strict=True))) for text in ABOVE]
+    lines = [line.replace('""', "null") for line in lines]
+    for number, (text, *_) in enumerate(bad, start=10):
+        text = text.replace('"id": "7"', f'"id": "{number + 100}"')
+        lines += [text, f'{{"id": {number}, "name": "good"}}']
+    path = tmp_path / "parts.jsonl"
+    path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"))
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError) as raised:
+            client.load(path, into=part, policy=policy, reject_limit=len(bad) - 1)
+        assert str(raised.value).startswith(f"{len(bad)} rows were refused")
+        assert connection.execute("select count(*) from part").fetchone() == (0,)
+        result = client.load(path, into=part, policy=policy, reject_limit=len(bad))
+    assert (result.rows.inserted, result.rows.rejected) == (3 + len(bad), len(bad))
+    found = [
+        (line, column, code)
+        for _, line, _, _, column, code, _ in rejects_of(connection, result.run_id)
+    ]
+    assert found == [(4 + 2 * number, column, code) for number, (_, column, code) in enumerate(bad)]
 
 
 def test_standard_input(
