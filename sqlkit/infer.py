@@ -23,6 +23,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BOOLEAN = re.compile(r"true|false|t|f", re.IGNORECASE)
 _IDENTIFIER = r'([^\W\d][\w$]*|"([^"\0]|"")+")'
 _TABLE_NAME = re.compile(rf"({_IDENTIFIER}\.)?{_IDENTIFIER}")
+LONGEST_NAME = 63  # bytes
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
@@ -136,6 +137,7 @@ def infer_table(
         if name in left_out or (chosen and name not in chosen):
             continue
         column = renamed.get(name, name)
+        check_length(column)
         names.append(column)
         type_name = (types or {}).get(name) or infer_type(row[position] for row in sample)
         lines.append(f"    {quoted(column)} {type_name}")
@@ -149,12 +151,23 @@ def infer_table(
     return f"create table {into} (\n" + ",\n".join(lines) + "\n)"
 
 
-def check_table_name(into: str) -> None:
+def check_table_name(into: object) -> None:
     """Raises UsageError unless it is a table as SQL names it, with or without schema."""
-    if not _TABLE_NAME.fullmatch(into):
+    if not isinstance(into, str) or not _TABLE_NAME.fullmatch(into):
         raise UsageError(
             f"{into!r} is not the name of a table",
             hint="Write schema.table; a name with other than lower-case letters goes in quotes.",
+        )
+    for part in re.findall(r'"(?:[^"]|"")+"|[^".]+', into):
+        check_length(part[1:-1].replace('""', '"') if part.startswith('"') else part)
+
+
+def check_length(name: str) -> None:
+    """Raises UsageError for a name that PostgreSQL would cut, to one that another may have."""
+    if len(name.encode()) > LONGEST_NAME:
+        raise UsageError(
+            f"the name {name} has {len(name.encode())} bytes, and PostgreSQL keeps {LONGEST_NAME}",
+            hint="Choose a shorter one; a column gets it by --map 'NAME=shorter'.",
         )
 
 

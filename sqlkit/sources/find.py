@@ -12,6 +12,7 @@ SK001  (UsageError) an unknown format, standard input named twice
 from __future__ import annotations
 
 import glob
+import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
@@ -160,6 +161,14 @@ def _in_archive(spec: str) -> tuple[str, str | None]:
 def _paths(spec: str) -> list[str]:
     if spec == "-" or not glob.has_magic(spec) or _exists(spec) or scheme_of(spec) is not None:
         return [spec]
+    if hidden := _unreadable(spec):
+        raise SourceError(
+            "this pattern leads into a folder that cannot be read",
+            source=spec,
+            code="SK102",
+            detail=hidden,
+            hint="Ask for the right to read it, or name the folders that are meant.",
+        )
     found = sorted(glob.glob(spec, recursive=True), key=natural)  # noqa: PTH207  (keeps the spelling)
     files = [path for path in found if not Path(path).is_dir()]
     if files:
@@ -171,6 +180,18 @@ def _paths(spec: str) -> list[str]:
         code="SK102",
         hint=f"Relative patterns start from {Path.cwd()}; '**' matches folders of any depth.",
     )
+
+
+def _unreadable(spec: str) -> str | None:
+    """A folder that a pattern leads into and that cannot be looked into: glob passes it over."""
+    parts = spec.split("/")
+    for number, part in enumerate(parts):
+        folder = "/".join((*parts[:number], "")) or "./"
+        needed = os.R_OK | os.X_OK if glob.has_magic(part) else os.X_OK
+        for path in glob.iglob(folder, recursive=True):  # noqa: PTH207  (keeps the spelling)
+            if not os.access(path, needed):
+                return path
+    return None
 
 
 def _exists(path: str) -> bool:

@@ -169,11 +169,26 @@ def test_a_directory(refused: Refused, tmp_path: Path) -> None:
     assert "folder/*.csv" in told
 
 
+@pytest.mark.parametrize("pattern", ["", "**/*.csv", "*/secret.csv"])
 def test_an_unreadable_file(
-    target: str, write: Write, tmp_path: Path, dsn: str, connection: psycopg.Connection
+    pattern: str,
+    target: str,
+    write: Write,
+    tmp_path: Path,
+    dsn: str,
+    connection: psycopg.Connection,
 ) -> None:
     path = tmp_path / write("secret.csv", "id,name,price\n3,three,3\n")
-    path.chmod(0)
+    (tmp_path / "b").mkdir()
+    write("b/other.csv", "id,name,price\n4,four,4\n")
+    hidden = tmp_path / "a"
+    if pattern:
+        # Nothing passes over what may be in there.
+        hidden.mkdir()
+        path = path.rename(hidden / "secret.csv")
+        hidden.chmod(0)
+    else:
+        path.chmod(0)
     powerless: list[str] = []
     if os.geteuid() == 0:
         # Root reads everything, unless it is root in name only.
@@ -184,7 +199,7 @@ def test_an_unreadable_file(
     done = subprocess.run(
         [
             *(*powerless, sys.executable, "-m", "sqlkit.cli.app"),
-            *("load", str(path), "--into", target, "--dsn", dsn),
+            *("load", pattern or str(path), "--into", target, "--dsn", dsn),
         ],
         cwd=tmp_path,
         env=environment(),
@@ -192,8 +207,13 @@ def test_an_unreadable_file(
         text=True,
         check=False,
     )
+    hidden.chmod(0o700) if pattern else None
     assert done.returncode == 1
-    assert f"{path}: cannot be opened: Permission denied" in done.stderr
+    if pattern:
+        assert f"{pattern}: this pattern leads into a folder that cannot be read" in done.stderr
+        assert "detail: a/" in done.stderr
+    else:
+        assert f"{path}: cannot be opened: Permission denied" in done.stderr
     assert "hint: " in done.stderr
     assert "Traceback" not in done.stderr
     assert connection.execute("select count(*) from sqlkit.run").fetchone() == (0,)
@@ -584,6 +604,32 @@ def test_what_is_no_name_of_a_table(refused: Refused, write: Write, name: str) -
     path = write("good.csv", numbered(3))
     for more in ((), ("--create",)):
         refused(path, "--into", name, *more, run=None, exit_code=2)
+
+
+@pytest.mark.parametrize("into", [None, 5, "t" * 64, f'public."{"ש" * 32}"'])
+def test_what_cannot_be_a_table(into: Any, write: Write, tmp_path: Path, dsn: str) -> None:
+    path = tmp_path / write("a.csv", "id\n1\n")
+    with api.connect(dsn) as client, pytest.raises(api.UsageError, match="name"):
+        client.load(path, into=into, create=True, policy="append")
+
+
+def test_a_column_whose_name_would_be_cut(refused: Refused, write: Write) -> None:
+    long = "n" * 64
+    path = write("a.csv", f"id,{long}\n1,a\n")
+    arguments = (path, "--into", "longer", "--create", "--policy", "append")
+    told = refused(*arguments, exit_code=2, run=None)
+    assert f"the name {long} has 64 bytes" in told
+    assert "--map" in told
+
+
+def test_columns_with_names_that_rejects_need(
+    refused: Refused, write: Write, connection: psycopg.Connection
+) -> None:
+    connection.execute("create table odd (sqlkit_raw integer primary key, n integer)")
+    path = write("a.csv", "sqlkit_raw,n\n1,1\n2,x\n")
+    told = refused(path, "--into", "odd", "--reject-limit", "1", exit_code=2, code="SK001")
+    assert "column sqlkit_raw has a name that is kept" in told
+    refused.forget()
 
 
 def test_a_view(refused: Refused, write: Write, connection: psycopg.Connection) -> None:
