@@ -55,7 +55,7 @@ from sqlkit.results import (
     SourceResult,
 )
 from sqlkit.retry import pause
-from sqlkit.screening import plan_screen
+from sqlkit.screening import TEXT_COLUMNS, plan_screen
 from sqlkit.sources.base import (
     NewTable,
     Piece,
@@ -694,6 +694,12 @@ class Loader:
                 if self._options.policy == "update" and not screen.with_constraints:
                     probe = screen if screen.has_constraints else None
             if care != Care.NONE:
+                if reserved := set(TEXT_COLUMNS).intersection(plan.staged):
+                    raise UsageError(
+                        f"some rows are bad, and column {min(reserved)} has a name that is kept "
+                        "for telling them",
+                        hint="Rename the column, or leave it out: --leave-out NAME.",
+                    )
                 # Rejects are written as a file again in the way of their source.
                 calls.describe_source(main, state.source_id, reader.layout)
             if care == Care.NONE:
