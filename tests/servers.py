@@ -391,6 +391,7 @@ max_client_conn = 200
 auth_type = trust
 auth_file = {folder}/users
 auth_user = {SUPERUSER}
+server_login_retry = 1
 logfile = {folder}/log
 """
     )
