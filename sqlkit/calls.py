@@ -717,12 +717,14 @@ def refresh(
     delete_limit: int | None,
     key: list[str] | None,
     rows: int | None,
+    *,
+    tune: bool,
 ) -> tuple[str, RowCounts, int]:
     """Refreshes a target and commits: the strategy, what became of the rows, how many went."""
     row = _row(
         connection,
         "call sqlkit.refresh(%s::regclass, %s, %s::regclass, %s, %s::name[], %s, %s, %s::name[], "
-        "%s, %s)",
+        "%s, %s, p_tune => %s)",
         target,
         query,
         stage,
@@ -733,6 +735,7 @@ def refresh(
         key,
         run_id,
         rows,
+        tune,
     )
     return _refreshed(row)
 
@@ -892,6 +895,44 @@ def begin_first_load(connection: Connection[Any], target: str) -> str | None:
         connection, "select sqlkit.begin_first_load(%s::regclass)::text", target
     )
     return found
+
+
+def begin_tuning(
+    connection: Connection[Any], run_id: int, target: str, key: list[str] | None
+) -> None:
+    """Changes what helps a run for as long as it lasts, and notes that in the ledger."""
+    _value(
+        connection,
+        "select sqlkit.begin_tuning(%s, %s::regclass, %s::name[])",
+        run_id,
+        target,
+        key,
+    )
+
+
+def tune_transaction(connection: Connection[Any]) -> None:
+    """Gives the transaction more memory for sorts, hashes and indexes."""
+    _value(connection, "select sqlkit.tune_transaction()")
+
+
+def warm_key(
+    connection: Connection[Any], target: str, key: list[str] | None
+) -> list[tuple[str, int, float]]:
+    """Reads the index of a key into memory: its name, bytes, seconds."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select index_name::text, bytes, seconds from sqlkit.warm_key(%s::regclass, %s::name[])",
+        (target, key),
+    )
+    return cursor.fetchall()
+
+
+def note_reason(connection: Connection[Any], run_id: int, reason: str) -> None:
+    """Adds to what a run says about itself."""
+    connection.execute(
+        "update sqlkit.run set reasons = pg_catalog.array_append(reasons, %s) where run_id = %s",
+        (reason, run_id),
+    )
 
 
 def begin_rebuild(

@@ -733,12 +733,14 @@ async def refresh(
     delete_limit: int | None,
     key: list[str] | None,
     rows: int | None,
+    *,
+    tune: bool,
 ) -> tuple[str, RowCounts, int]:
     """Refreshes a target and commits: the strategy, what became of the rows, how many went."""
     row = await _row(
         connection,
         "call sqlkit.refresh(%s::regclass, %s, %s::regclass, %s, %s::name[], %s, %s, %s::name[], "
-        "%s, %s)",
+        "%s, %s, p_tune => %s)",
         target,
         query,
         stage,
@@ -749,6 +751,7 @@ async def refresh(
         key,
         run_id,
         rows,
+        tune,
     )
     return _refreshed(row)
 
@@ -908,6 +911,44 @@ async def begin_first_load(connection: AsyncConnection[Any], target: str) -> str
         connection, "select sqlkit.begin_first_load(%s::regclass)::text", target
     )
     return found
+
+
+async def begin_tuning(
+    connection: AsyncConnection[Any], run_id: int, target: str, key: list[str] | None
+) -> None:
+    """Changes what helps a run for as long as it lasts, and notes that in the ledger."""
+    await _value(
+        connection,
+        "select sqlkit.begin_tuning(%s, %s::regclass, %s::name[])",
+        run_id,
+        target,
+        key,
+    )
+
+
+async def tune_transaction(connection: AsyncConnection[Any]) -> None:
+    """Gives the transaction more memory for sorts, hashes and indexes."""
+    await _value(connection, "select sqlkit.tune_transaction()")
+
+
+async def warm_key(
+    connection: AsyncConnection[Any], target: str, key: list[str] | None
+) -> list[tuple[str, int, float]]:
+    """Reads the index of a key into memory: its name, bytes, seconds."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select index_name::text, bytes, seconds from sqlkit.warm_key(%s::regclass, %s::name[])",
+        (target, key),
+    )
+    return await cursor.fetchall()
+
+
+async def note_reason(connection: AsyncConnection[Any], run_id: int, reason: str) -> None:
+    """Adds to what a run says about itself."""
+    await connection.execute(
+        "update sqlkit.run set reasons = pg_catalog.array_append(reasons, %s) where run_id = %s",
+        (reason, run_id),
+    )
 
 
 async def begin_rebuild(

@@ -102,6 +102,8 @@ class AsyncClient:
         conflicts: str | None = None,
         since: str | None = None,
         since_overlap: Overlap | None = None,
+        tune: bool = False,
+        warm: bool = False,
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
     ) -> LoadResult:
@@ -171,6 +173,12 @@ class AsyncClient:
         and error, which could not tell, only greater values are, and there must be no nulls. With
         `again`, everything is fetched.
 
+        With `tune`, what helps is changed for as long as the run lasts: memory of its transactions,
+        and autovacuum of the table, which is off meanwhile, if it is the caller's own. The run puts
+        it back, or where it is killed the next one, or `repair`. `warm` reads the index of the key
+        into memory beforehand, by pg_prewarm. Neither for a dry run or on the caller's connection,
+        but for the memory. The result's `notes` tell of it, and of what is advised beyond.
+
         Errors that pass by themselves (a lost connection, a failover, a deadlock, a lock timeout, a
         full disk and their like, told by SQLSTATE) are waited for and the load goes on where the
         ledger says, on new connections: for `retry_for` seconds without progress, 0 for not at all.
@@ -209,6 +217,8 @@ class AsyncClient:
             conflicts=conflicts,
             since=since,
             since_overlap=since_overlap,
+            tune=tune,
+            warm=warm,
         )
         options.check()
         found = await run_async(
@@ -254,6 +264,7 @@ class AsyncClient:
         delete_share: float | None = 0.1,
         delete_limit: int | None = None,
         explain: bool = False,
+        tune: bool = False,
         format: str | None = None,
         dialect: Dialect | None = None,
         columns: Sequence[str] = (),
@@ -276,6 +287,8 @@ class AsyncClient:
         With a `scope`, columns of the target, only rows are deleted whose values there occur in the
         new content. Nothing is done if more rows would be deleted than `delete_share` (0 to 1) of
         those in scope, or than `delete_limit`.
+
+        With `tune`, what helps is changed for as long as the run lasts, as by `load`.
 
         Guarantees: the target changes in one transaction, which the ledger tells of; rows read are
         the sum of inserted, updated, unchanged, ignored and duplicates; the target has as many rows
@@ -301,6 +314,7 @@ class AsyncClient:
                 delete_share=delete_share,
                 delete_limit=delete_limit,
                 explain=explain,
+                tune=tune,
             ),
             LoadOptions(
                 columns=tuple(columns),
@@ -375,8 +389,9 @@ class AsyncClient:
         """Close the runs whose program is gone, and drop the stages of closed runs.
 
         Of one target, or of all. A program behind a proxy counts as gone when nothing was heard of
-        it for `grace`, an interval as PostgreSQL writes it (5 minutes). Every load does this for
-        its own target. Nothing else can be left behind: a batch is one transaction.
+        it for `grace`, an interval as PostgreSQL writes it (5 minutes). What `tune` has changed is
+        put back. Every load does this for its own target. Nothing else can be left behind: a batch
+        is one transaction.
         """
         try:
             main = await self._main()

@@ -331,6 +331,7 @@ class AsyncLoader:
         self._teller.rows_total = None if None in counts else sum(count or 0 for count in counts)
 
         await self._open_run(main)
+        await self._tune(main)
         self._patience.resumed()
         self._ways = ways = AsyncWays(
             self._connections,
@@ -405,6 +406,16 @@ class AsyncLoader:
             )
             await calls.attach_run(main, self._run_id)
 
+    async def _tune(self, main: AsyncConnection[Any]) -> None:
+        """Change what helps while the run lasts. Its end puts that back, whichever end it is."""
+        options = self._options
+        if options.tune and not self._is_whole:
+            await calls.begin_tuning(main, self._run_id, self._target.name, self._key)
+        if options.warm:
+            for name, size, seconds in await calls.warm_key(main, self._target.name, self._key):
+                note = f"warm: {size:,} bytes of {name} read into memory in {seconds:.2f} s"
+                await calls.note_reason(main, self._run_id, note)
+
     async def _close_run(self, main: AsyncConnection[Any], sources: Sequence[Source]) -> LoadResult:
         """Close the run as done. Its counters come from the ledger, however often it was cut."""
         options, tally = self._options, self._tally
@@ -447,6 +458,7 @@ class AsyncLoader:
                 fetch=tally.seconds_fetch,
             ),
             ddl=self._ddl,
+            notes=tuple(await calls.reasons_of(main, self._run_id)),
             rejects=tuple({name: reject[name] for name in TOLD_OF} for reject in rejects),
             trimmed=(
                 await calls.count_trimmed(main, self._run_id) if options.conflicts == "trim" else 0

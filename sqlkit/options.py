@@ -51,6 +51,8 @@ class LoadOptions:
     conflicts: str | None = None
     since: str | None = None
     since_overlap: Overlap | None = None
+    tune: bool = False
+    warm: bool = False
 
     @property
     def holds_to_rules(self) -> bool:
@@ -182,6 +184,8 @@ class LoadOptions:
             "conflicts": self.conflicts,
             "since": self.since,
             "since_overlap": str(self.since_overlap) if self.since_overlap else None,
+            "tune": self.tune,
+            "warm": self.warm,
         }
         return {name: value for name, value in found.items() if value}
 

@@ -49,6 +49,7 @@ class RefreshOptions:
     delete_share: float | None = 0.1
     delete_limit: int | None = None
     explain: bool = False
+    tune: bool = False
 
     def check(self) -> None:
         """Raises UsageError for options that cannot be."""
@@ -127,11 +128,13 @@ class Refresher:
             "refresh",
             target.name,
             options.strategy,
-            None if options.key is None else list(options.key),
+            self._request_key(),
             self._as_recorded(sources),
             f"{socket.gethostname()}:{os.getpid()}",
         )
         calls.attach_run(main, self._run_id)
+        if options.tune and not (options.explain or self._connections.is_callers):
+            calls.begin_tuning(main, self._run_id, target.name, self._request_key())
         rows: int | None = None
         with heartbeat(self._connections, self._run_id):
             if sources:
@@ -189,6 +192,7 @@ class Refresher:
                 *limits,
                 key,
                 rows,
+                tune=options.tune,
             )
         return RefreshResult(self._run_id, target.name, strategy, counts, deleted, 0, 0)
 
@@ -211,6 +215,9 @@ class Refresher:
             calls.drop_stage(main, staged)
         return RefreshResult(None, target.name, strategy, RowCounts(), 0, 0, 0, tuple(reasons))
 
+    def _request_key(self) -> list[str] | None:
+        return None if self._options.key is None else list(self._options.key)
+
     def _as_recorded(self, sources: Sequence[Source]) -> dict[str, Any]:
         options = self._options
         found: dict[str, Any] = {
@@ -218,6 +225,7 @@ class Refresher:
             "delete_share": options.delete_share,
             "delete_limit": options.delete_limit,
             "explain": options.explain or None,
+            "tune": options.tune or None,
             "sources": [source.name for source in sources] or None,
         }
         return {name: value for name, value in found.items() if value is not None}

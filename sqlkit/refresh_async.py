@@ -47,6 +47,7 @@ class RefreshOptions:
     delete_share: float | None = 0.1
     delete_limit: int | None = None
     explain: bool = False
+    tune: bool = False
 
     def check(self) -> None:
         """Raises UsageError for options that cannot be."""
@@ -125,11 +126,13 @@ class AsyncRefresher:
             "refresh",
             target.name,
             options.strategy,
-            None if options.key is None else list(options.key),
+            self._request_key(),
             self._as_recorded(sources),
             f"{socket.gethostname()}:{os.getpid()}",
         )
         await calls.attach_run(main, self._run_id)
+        if options.tune and not (options.explain or self._connections.is_callers):
+            await calls.begin_tuning(main, self._run_id, target.name, self._request_key())
         rows: int | None = None
         async with heartbeat_async(self._connections, self._run_id):
             if sources:
@@ -187,6 +190,7 @@ class AsyncRefresher:
                 *limits,
                 key,
                 rows,
+                tune=options.tune,
             )
         return RefreshResult(self._run_id, target.name, strategy, counts, deleted, 0, 0)
 
@@ -209,6 +213,9 @@ class AsyncRefresher:
             await calls.drop_stage(main, staged)
         return RefreshResult(None, target.name, strategy, RowCounts(), 0, 0, 0, tuple(reasons))
 
+    def _request_key(self) -> list[str] | None:
+        return None if self._options.key is None else list(self._options.key)
+
     def _as_recorded(self, sources: Sequence[Source]) -> dict[str, Any]:
         options = self._options
         found: dict[str, Any] = {
@@ -216,6 +223,7 @@ class AsyncRefresher:
             "delete_share": options.delete_share,
             "delete_limit": options.delete_limit,
             "explain": options.explain or None,
+            "tune": options.tune or None,
             "sources": [source.name for source in sources] or None,
         }
         return {name: value for name, value in found.items() if value is not None}

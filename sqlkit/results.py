@@ -79,6 +79,8 @@ class LoadResult:
     """What detection found afterwards, by rule: pairs_opened, pairs_open and their like."""
     rejects: tuple[Mapping[str, Any], ...] = ()
     """Of a dry run, the first refused rows with place and reason: the ledger keeps none of them."""
+    notes: tuple[str, ...] = ()
+    """What was tuned for the run, and what is advised."""
 
     @property
     def rows_per_second(self) -> float:
@@ -102,8 +104,8 @@ class LoadResult:
 class RefreshResult:
     """A finished refresh: what became of the rows read, and how many rows of the target went.
 
-    `reasons` say why strategy auto took the one it did. Where only that was asked for, `run_id` is
-    None and nothing was done.
+    `reasons` say why strategy auto took the one it did, and what was tuned. Where only that was
+    asked for, `run_id` is None and nothing was done.
     """
 
     run_id: int | None

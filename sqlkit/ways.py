@@ -204,6 +204,8 @@ class Ways:
                 calls.set_local(main, "synchronous_commit", "off")
             if self._lock_timeout is not None:
                 calls.set_local(main, "lock_timeout", self._lock_timeout)
+            if self._options.tune:
+                calls.tune_transaction(main)
             if self._options.raw and opened is not None:
                 calls.tell_origin(main, opened.source.name, self._run_id)
             if self._options.dry_run or self._options.indexes != "auto":

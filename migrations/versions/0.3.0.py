@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="512c3859f4a48f7110f3478a53075c685f0eb59e87729e7f0eeef0ce48e3fbec",
+        sha256="a278f313510a2042a4170f36fe7833651557c17420983fe1c12fbaa810f2659e",
     )
 
 

@@ -105,12 +105,13 @@ begin
     update sqlkit.run
     set bytes_after = pg_total_relation_size(to_regclass(v_target))
     where run_id = p_run_id;
+    perform sqlkit.end_tuning(p_run_id);
 end;
 $finish_run$;
 
 comment on function sqlkit.finish_run(bigint, text, text, bigint) is
-'Closes a run: done, or failed where an error code is given.
-Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
+'Closes a run: done, or failed where an error code is given. What it has tuned is put back.
+Writes: sqlkit.run, and as end_tuning(). Raises: SK401 if the run is unknown or closed.';
 
 
 create or replace function sqlkit.find_source(
@@ -361,7 +362,7 @@ begin
     insert into sqlkit.batch (
         run_id, source_id, start_offset, end_offset, first_line, last_line,
         rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_rejected,
-        seconds_decode, seconds_copy, seconds_merge, wal_bytes
+        seconds_decode, seconds_copy, seconds_merge, wal_bytes, indexes
     )
     values (
         p_run_id, p_source_id,
@@ -369,7 +370,8 @@ begin
         (p_counts).rows_read, (p_counts).rows_inserted, (p_counts).rows_updated,
         (p_counts).rows_unchanged, (p_counts).rows_ignored, (p_counts).rows_duplicate,
         (p_counts).rows_rejected,
-        p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes
+        p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes,
+        sqlkit._take_index_decision()
     )
     returning batch_id into v_batch_id;
     return v_batch_id;

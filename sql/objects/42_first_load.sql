@@ -206,6 +206,11 @@ begin
     perform sqlkit._drop_indexes(p_target, v_indexes);
     -- Empty as it is: COPY may freeze its rows only in a table that this transaction truncated.
     execute format('truncate table only %s', p_target);
+    if v_indexes <> '[]' then
+        perform sqlkit._note_index_decision(
+            format('%s built after the rows: the table was empty', jsonb_array_length(v_indexes))
+        );
+    end if;
     return v_indexes;
 end;
 $begin_first_load$;

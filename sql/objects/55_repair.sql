@@ -1,6 +1,6 @@
 -- Repair: what a program that died leaves behind is put in order by the next run of the same target, or by
--- repair_runs(). A batch is one transaction, so that data, indexes and settings never need mending: what can be
--- left are runs that nobody closed, and stages.
+-- repair_runs(). A batch is one transaction, so that data and indexes never need mending: what can be left are runs
+-- that nobody closed, stages, and autovacuum that a run has switched off.
 
 create or replace function sqlkit.attach_run(p_run_id bigint, p_backend_pid integer default null)
 returns boolean
@@ -173,15 +173,29 @@ begin
             return next;
         end if;
     end loop;
+    stage := null;
+    for run_id, target in
+        select t.run_id, t.relation
+        from sqlkit.tuned_table as t
+        join sqlkit.run as r on r.run_id = t.run_id
+        where r.state <> 'running' and (v_target is null or r.target = v_target)
+        order by t.run_id, t.relation_oid
+    loop
+        action := sqlkit._switch_autovacuum_back(run_id, target);
+        if action is not null then
+            return next;
+        end if;
+    end loop;
 end;
 $repair_runs$;
 
 comment on function sqlkit.repair_runs(regclass, interval) is
-'Closes the runs whose program is gone and drops the stages of closed runs; of one target, or of all. Returns what
-was done: closed, dropped, forgotten (there was no table any more), in use or of another role (left as it is).
-Stages that were made by hand belong to no run and stay. A program behind a proxy counts as gone when nothing was
-heard of it for p_grace. There is nothing else to put back: a batch is one transaction.
-Writes: sqlkit.run, sqlkit.stage. Locks: ACCESS EXCLUSIVE on the stages it drops, for which it waits a second.';
+'Closes the runs whose program is gone, drops the stages of closed runs and puts back what they have tuned; of one
+target, or of all. Returns what was done: closed, dropped, forgotten (there was no table any more), autovacuum put
+back, in use or of another role (left as it is). Stages that were made by hand belong to no run and stay. A program
+behind a proxy counts as gone when nothing was heard of it for p_grace. There is nothing else to put back: a batch is
+one transaction. Writes: sqlkit.run, sqlkit.stage, sqlkit.tuned_table and options of tables. Locks: ACCESS EXCLUSIVE on
+the stages it drops, SHARE UPDATE EXCLUSIVE on tuned tables, for each of which it waits a second.';
 
 
 create or replace function sqlkit.end_sessions(p_pids integer[], p_started_at timestamptz[])

@@ -90,6 +90,36 @@ comment on function sqlkit._refuse_scope(regclass, text, name[]) is
 'Raises SK210 if there is a scope: for strategies that know of none.';
 
 
+create or replace function sqlkit._refuse_versions(p_stage regclass, p_target regclass)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_versions$
+declare
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_period name;
+begin
+    select k.period
+    into v_period
+    from sqlkit._history_keys(p_target) as k
+    join pg_attribute as a on a.attrelid = p_target and a.attname = k.period
+    where k.period <> all (v_columns) and a.attgenerated = ''
+    limit 1;
+    if v_period is not null then
+        perform sqlkit._refuse_history(
+            p_target,
+            format('the target keeps versions of rows by column %I, and the new content has none', v_period),
+            'Load it under policy history, which ends versions and adds new ones; a refresh takes rows with their ranges.'
+        );
+    end if;
+end;
+$refuse_versions$;
+
+comment on function sqlkit._refuse_versions(regclass, regclass) is
+'Raises SK212 if a target keeps versions of its rows, and a stage does not say when they are valid: a refresh would
+lose them.';
+
+
 create or replace function sqlkit._threshold(p_name text)
 returns double precision
 language sql
@@ -125,6 +155,7 @@ declare
     r_chosen record;
 begin
     perform sqlkit._check_target(p_target);
+    perform sqlkit._refuse_versions(p_stage, p_target);
     case p_strategy
         when 'auto' then
             select c.*
@@ -170,12 +201,12 @@ set search_path = pg_catalog, pg_temp
 as $record_refresh$
     insert into sqlkit.batch (
         run_id, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_deleted,
-        seconds_merge, wal_bytes
+        seconds_merge, wal_bytes, indexes
     )
     values (
         p_run_id, (p_result).rows_read, (p_result).rows_inserted, (p_result).rows_updated,
         (p_result).rows_unchanged, (p_result).rows_ignored, (p_result).rows_duplicate, (p_result).rows_deleted,
-        p_seconds, p_wal_bytes
+        p_seconds, p_wal_bytes, sqlkit._take_index_decision()
     );
 $record_refresh$;
 
@@ -274,7 +305,8 @@ the stage: those of a store of which new data came.
 Nothing is done if more rows would go than p_delete_share (0 to 1) of those in scope, or more than p_delete_limit.
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
-Raises: SK201 to SK204, SK208, SK209, SK304, and the target''s own errors.';
+Raises: SK201 to SK204, SK208, SK209, SK212 for a history of which the stage tells no ranges, SK304, and the target''s
+own errors.';
 
 
 create or replace function sqlkit._finish_swap(
@@ -321,6 +353,7 @@ create or replace procedure sqlkit.refresh(
     p_run_id bigint default null,
     p_rows bigint default null,
     p_search_path text default pg_catalog.current_setting('search_path'),
+    p_tune boolean default false,
     inout strategy text default null,
     inout rows_read bigint default null,
     inout rows_inserted bigint default null,
@@ -350,6 +383,10 @@ begin
         perform sqlkit.repair_runs(p_target);
         v_run_id := sqlkit.start_run('refresh', p_target, p_strategy, p_key);
     end if;
+    -- A run that the caller closes is not told of as done before all is on disk.
+    if p_tune then
+        perform sqlkit.tune_transaction(case when p_run_id is not null then 'off' end);
+    end if;
     if p_stage is null then
         v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
     else
@@ -367,11 +404,15 @@ begin
         );
     else
         perform sqlkit._refuse_scope(p_target, v_strategy, p_scope);
+        perform sqlkit._refuse_versions(v_stage, p_target);
         perform pg_catalog.set_config('sqlkit.search_path', p_search_path, true);
         v_copy := sqlkit._create_copy(p_target, v_run_id);
         v_result := sqlkit._fill_copy(v_copy, v_stage, p_target, p_key, p_delete_share, p_delete_limit);
         -- The new table is there for all to see before it takes the place of the old one.
         commit;
+        if p_tune then
+            perform sqlkit.tune_transaction(case when p_run_id is not null then 'off' end);
+        end if;
         begin
             perform sqlkit._finish_swap(v_run_id, p_target, v_copy, v_result, v_started, v_lsn);
         exception
@@ -412,13 +453,13 @@ end;
 $refresh$;
 
 comment on procedure sqlkit.refresh (
-    regclass, text, regclass, text, name [], double precision, bigint, name [], bigint, bigint, text,
+    regclass, text, regclass, text, name [], double precision, bigint, name [], bigint, bigint, text, boolean,
     text, bigint, bigint, bigint, bigint, bigint, bigint, bigint
 ) is
 'Refreshes a target from a query, or from a stage, as refresh_stage() does, and commits: call it outside of a
 transaction. A swap is built and committed before the exchange, so that readers are held up for a moment only, and
 whoever reads with an older snapshot is waited for. p_run_id, p_rows: a run that the caller opened and closes, and how
-many rows the stage must hold.
+many rows the stage must hold. p_tune: with more memory for sorts, hashes and indexes, see tune_transaction().
 Writes: the target, sqlkit.run, sqlkit.batch, sqlkit.stage. Locks and Raises: see refresh_stage(); 2D000 within a
 transaction, for a swap.';
 
@@ -452,7 +493,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 as $note_choice$
     update sqlkit.run
-    set policy = p_strategy, reasons = p_reasons
+    set policy = p_strategy, reasons = array_cat(reasons, p_reasons)
     where run_id = p_run_id;
 $note_choice$;
 

@@ -102,6 +102,10 @@ begin
     if v_read >= sqlkit._threshold('rebuild_rows') and sqlkit._can_rebuild(p_target) then
         v_indexes := sqlkit._saved_indexes(p_target);
         perform sqlkit._drop_indexes(p_target, v_indexes);
+        perform sqlkit._note_index_decision(format(
+            '%s built after the rows: %s, at least %s (rebuild_rows)',
+            jsonb_array_length(v_indexes), v_read, sqlkit._threshold('rebuild_rows')
+        ));
         perform sqlkit._write(format(
             '%s only %s as s', sqlkit._insert_from(p_target, v_columns), sqlkit._table_name(p_stage)
         ));

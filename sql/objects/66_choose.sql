@@ -65,6 +65,7 @@ declare
     v_share double precision;
     v_seconds double precision;
 begin
+    perform sqlkit._refuse_versions(p_stage, v_target);
     select count(*)
     into v_indexes
     from pg_index as i
@@ -145,4 +146,5 @@ $choose_strategy$;
 
 comment on function sqlkit.choose_strategy(regclass, name[], name[]) is
 'The strategy by which auto would refresh the target of a stage, and the reasons: what was measured, and against which
-threshold of sqlkit.refresh_threshold. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key.';
+threshold of sqlkit.refresh_threshold. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key, SK212 for a history of which the stage
+tells no ranges.';

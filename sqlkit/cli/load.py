@@ -129,6 +129,13 @@ def load(
         str,
         typer.Option(help="Build indexes after the rows: auto (where it pays), keep, rebuild."),
     ] = "auto",
+    tune: Annotated[
+        bool,
+        typer.Option(help="While it runs: more memory, no autovacuum of the table. Then put back."),
+    ] = False,
+    warm: Annotated[
+        bool, typer.Option(help="First read the key's index into memory, by pg_prewarm.")
+    ] = False,
     batch_bytes: Annotated[
         str | None,
         typer.Option(metavar="N", help="Decoded bytes a commit, such as 256MB. Default: by size."),
@@ -223,6 +230,8 @@ def load(
             conflicts=conflicts,
             since=since,
             since_overlap=None if since_overlap is None else parse_overlap(since_overlap),
+            tune=tune,
+            warm=warm,
             progress=line.show,
             on_wait=lambda wait: line.note(f"waiting: {wait}"),
         )
@@ -259,6 +268,8 @@ def print_result(result: LoadResult) -> None:
     for source in result.sources:
         if source.state == "skipped":
             print(f"{source.name}: loaded before, skipped (--again loads it once more)")
+    for note in result.notes:
+        print(f"- {note}")
     rows = result.rows
     kept: list[tuple[str, int]] = [
         ("inserted", rows.inserted),

@@ -47,6 +47,10 @@ def refresh(
             metavar="N|N%", help="Refuse to delete more rows, or a greater share of those in scope."
         ),
     ] = "10%",
+    tune: Annotated[
+        bool,
+        typer.Option(help="While it runs: more memory, no autovacuum of the table. Then put back."),
+    ] = False,
     explain: Annotated[
         bool, typer.Option(help="Say what auto would do, and why; do nothing.")
     ] = False,
@@ -116,6 +120,7 @@ def refresh(
             delete_share=share,
             delete_limit=limit,
             explain=explain,
+            tune=tune,
             format=format,
             dialect=dialect,
             columns=names_of(columns) or (),

@@ -23,10 +23,11 @@ def repair(
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Close the runs whose program is gone, and drop the stages that nobody uses any more.
+    """Close the runs whose program is gone, drop the stages that nobody uses any more, and put back
+    what --tune has changed.
 
-    Every load does this for its own target. A batch is one transaction, so that data, indexes and
-    settings never need to be put back. Running loads are left alone.
+    Every load does this for its own target. A batch is one transaction, so that data and indexes
+    never need to be put back. Running loads are left alone.
     """
     from sqlkit.client import connect
 

@@ -92,6 +92,7 @@ _BATCH_COLUMNS = {
     "seconds_copy": "copy",
     "seconds_merge": "merge",
     "wal_bytes": "WAL",
+    "indexes": "indexes",
 }
 
 

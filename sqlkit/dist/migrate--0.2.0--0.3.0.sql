@@ -343,6 +343,36 @@ comment on table sqlkit.refresh_threshold is
 'What strategy auto of a refresh decides by, and a load that may build indexes afterwards. Defaults come with sqlkit; a
 row beside one, with is_default = false, takes its place.';
 
+-- changes/0032_tuned_table.sql
+
+-- What runs change of tables for as long as they last, so that it is put back whatever becomes of them.
+
+create table sqlkit.tuned_table (
+    run_id bigint not null,
+    relation text not null,
+    relation_oid oid not null,
+    autovacuum_before text,
+    changed_at timestamptz not null default clock_timestamp(),
+    constraint tuned_table_pkey primary key (run_id, relation),
+    constraint tuned_table_run_id_fkey foreign key (run_id) references sqlkit.run (run_id)
+);
+
+comment on table sqlkit.tuned_table is
+'Tables whose autovacuum a run has switched off. Its end puts it back, or the next run of the target, or
+sqlkit.repair_runs(): then the row is gone.';
+comment on column sqlkit.tuned_table.relation_oid is 'finds it where it was renamed';
+comment on column sqlkit.tuned_table.autovacuum_before is
+'autovacuum_enabled as it stood among the options of the table; null where it did not';
+
+-- changes/0033_batch_indexes.sql
+
+-- What was decided about the indexes of a batch's target is kept beside what became of its rows.
+
+alter table sqlkit.batch add column indexes text;
+
+comment on column sqlkit.batch.indexes is
+'whether the indexes that no key needs were kept or built after the rows, and why; null where there was no question';
+
 -- changes/0040_transform.sql
 
 -- Transforms: raw rows become rows of other tables, and only those raw rows that changed since the last time.
@@ -644,12 +674,13 @@ begin
     update sqlkit.run
     set bytes_after = pg_total_relation_size(to_regclass(v_target))
     where run_id = p_run_id;
+    perform sqlkit.end_tuning(p_run_id);
 end;
 $finish_run$;
 
 comment on function sqlkit.finish_run(bigint, text, text, bigint) is
-'Closes a run: done, or failed where an error code is given.
-Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
+'Closes a run: done, or failed where an error code is given. What it has tuned is put back.
+Writes: sqlkit.run, and as end_tuning(). Raises: SK401 if the run is unknown or closed.';
 
 
 create or replace function sqlkit.find_source(
@@ -900,7 +931,7 @@ begin
     insert into sqlkit.batch (
         run_id, source_id, start_offset, end_offset, first_line, last_line,
         rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_rejected,
-        seconds_decode, seconds_copy, seconds_merge, wal_bytes
+        seconds_decode, seconds_copy, seconds_merge, wal_bytes, indexes
     )
     values (
         p_run_id, p_source_id,
@@ -908,7 +939,8 @@ begin
         (p_counts).rows_read, (p_counts).rows_inserted, (p_counts).rows_updated,
         (p_counts).rows_unchanged, (p_counts).rows_ignored, (p_counts).rows_duplicate,
         (p_counts).rows_rejected,
-        p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes
+        p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes,
+        sqlkit._take_index_decision()
     )
     returning batch_id into v_batch_id;
     return v_batch_id;
@@ -4150,6 +4182,11 @@ begin
     perform sqlkit._drop_indexes(p_target, v_indexes);
     -- Empty as it is: COPY may freeze its rows only in a table that this transaction truncated.
     execute format('truncate table only %s', p_target);
+    if v_indexes <> '[]' then
+        perform sqlkit._note_index_decision(
+            format('%s built after the rows: the table was empty', jsonb_array_length(v_indexes))
+        );
+    end if;
     return v_indexes;
 end;
 $begin_first_load$;
@@ -4363,36 +4400,81 @@ comment on function sqlkit._rows_there(regclass) is
 'How many rows an ordinary table has, about, as the planner would take it.';
 
 
-create or replace function sqlkit._rebuild_pays(p_target regclass, p_rows bigint, p_bytes bigint)
-returns boolean
+create or replace function sqlkit._note_index_decision(p_decision text)
+returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $rebuild_pays$
+as $note_index_decision$
+begin
+    perform set_config('sqlkit.index_decision', p_decision, true);
+end;
+$note_index_decision$;
+
+comment on function sqlkit._note_index_decision(text) is
+'Keeps what was decided about the indexes of a target until its batch is recorded, in the same transaction.';
+
+
+create or replace function sqlkit._take_index_decision()
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $take_index_decision$
 declare
+    v_decision text := nullif(current_setting('sqlkit.index_decision', true), '');
+begin
+    if v_decision is not null then
+        perform set_config('sqlkit.index_decision', '', true);
+    end if;
+    return v_decision;
+end;
+$take_index_decision$;
+
+comment on function sqlkit._take_index_decision() is
+'What _note_index_decision() has kept, once; null if there is nothing.';
+
+
+create or replace function sqlkit._rebuild_objection(p_target regclass, p_rows bigint, p_bytes bigint)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $rebuild_objection$
+declare
+    v_least double precision := sqlkit._threshold('rebuild_rows');
+    v_share double precision := sqlkit._threshold('rebuild_share');
     v_there double precision;
     v_rows double precision := p_rows;
 begin
-    if coalesce(p_rows, p_bytes) is null or p_rows < sqlkit._threshold('rebuild_rows') then
-        return false;
+    if coalesce(p_rows, p_bytes) is null then
+        return 'nobody knows how many rows come';
+    elsif p_rows < v_least then
+        return format('%s rows are fewer than %s (rebuild_rows)', p_rows, v_least);
     end if;
     v_there := sqlkit._rows_there(p_target);
     if p_rows is null then
         -- A row takes about as much in the input as in the table.
-        v_rows := p_bytes * v_there / greatest(1, pg_relation_size(p_target));
+        v_rows := round(p_bytes * v_there / greatest(1, pg_relation_size(p_target)));
     end if;
-    return v_rows >= sqlkit._threshold('rebuild_rows')
-        and v_rows >= sqlkit._threshold('rebuild_share') * (v_there + v_rows)
-        and not exists (
-            select
-            from pg_locks as l
-            where l.locktype = 'relation' and l.relation = p_target and l.granted and l.pid <> pg_backend_pid()
+    if v_rows < v_least then
+        return format('about %s rows are fewer than %s (rebuild_rows)', v_rows, v_least);
+    elsif v_rows < v_share * (v_there + v_rows) then
+        return format(
+            '%s rows are %s%% of the table, less than %s%% (rebuild_share)',
+            v_rows, round((100 * v_rows / (v_there + v_rows))::numeric, 1), 100 * v_share
         );
+    elsif exists (
+        select
+        from pg_locks as l
+        where l.locktype = 'relation' and l.relation = p_target and l.granted and l.pid <> pg_backend_pid()
+    ) then
+        return 'others are at the table';
+    end if;
+    return null;
 end;
-$rebuild_pays$;
+$rebuild_objection$;
 
-comment on function sqlkit._rebuild_pays(regclass, bigint, bigint) is
-'Whether so many rows (or bytes of input) are enough of a table to build its indexes after them, and nobody else is at
-the table, who would have to wait.';
+comment on function sqlkit._rebuild_objection(regclass, bigint, bigint) is
+'Why so many rows (or bytes of input) are not enough of a table to build its indexes after them, or that somebody else
+is at the table, who would have to wait; null where it pays.';
 
 
 create or replace function sqlkit.begin_rebuild(
@@ -4410,6 +4492,7 @@ declare
     v_way text := coalesce(nullif(current_setting('sqlkit.indexes', true), ''), 'auto');
     v_class pg_class;
     v_indexes jsonb;
+    v_objection text;
 begin
     if v_way not in ('auto', 'keep', 'rebuild') then
         raise exception using
@@ -4421,33 +4504,42 @@ begin
     into v_class
     from pg_class as c
     where c.oid = p_target;
-    if
-        v_way = 'keep'
-        or v_class.relkind <> 'r'
-        or v_class.relhassubclass
-        or v_class.relhasrules
-        or to_regclass('pg_catalog.pg_dist_partition') is not null
-        or not pg_has_role(v_class.relowner, 'usage')
-        or row_security_active(p_target)
-        -- A trigger may need an index to find what it looks for; what waits for the commit forbids to change indexes.
-        or exists (
-            select from pg_trigger as t where t.tgrelid = p_target and (not t.tgisinternal or t.tgdeferrable)
-        )
-    then
+    if v_class.relkind <> 'r' or v_class.relhassubclass or to_regclass('pg_catalog.pg_dist_partition') is not null then
         return null;
     end if;
     v_indexes := sqlkit._secondary_indexes(p_target);
-    if v_indexes = '[]' or (v_way = 'auto' and not sqlkit._rebuild_pays(p_target, p_rows, p_bytes)) then
+    if v_indexes = '[]' then
         return null;
     end if;
-    begin
-        execute format('lock table only %s in access exclusive mode', p_target);
-        perform sqlkit._drop_indexes(p_target, v_indexes);
-    exception
-        when lock_not_available or object_in_use then
-            return null;
+    v_objection := case
+        when v_way = 'keep' then 'so it was asked for'
+        when not pg_has_role(v_class.relowner, 'usage') then 'the table belongs to another role'
+        -- A trigger may need an index to find what it looks for; what waits for the commit forbids to change indexes.
+        when
+            v_class.relhasrules
+            or row_security_active(p_target)
+            or exists (
+                select from pg_trigger as t where t.tgrelid = p_target and (not t.tgisinternal or t.tgdeferrable)
+            )
+            then 'triggers, rules, row security or deferrable constraints may need them meanwhile'
+        when v_way = 'auto' then sqlkit._rebuild_objection(p_target, p_rows, p_bytes)
     end;
-    return v_indexes;
+    if v_objection is null then
+        begin
+            execute format('lock table only %s in access exclusive mode', p_target);
+            perform sqlkit._drop_indexes(p_target, v_indexes);
+        exception
+            when lock_not_available or object_in_use then
+                v_objection := 'the table was not to be had alone';
+        end;
+    end if;
+    perform sqlkit._note_index_decision(
+        case
+            when v_objection is not null then 'kept: ' || v_objection
+            else format('%s built after the rows', jsonb_array_length(v_indexes))
+        end
+    );
+    return case when v_objection is null then v_indexes end;
 end;
 $begin_rebuild$;
 
@@ -4456,7 +4548,8 @@ comment on function sqlkit.begin_rebuild(regclass, bigint, bigint) is
 written (or p_bytes of input), and returns what finish_rebuild() needs to build them again, in the same transaction.
 Returns null, and has done nothing, where they are better kept: few rows (thresholds rebuild_rows and rebuild_share of
 sqlkit.refresh_threshold), others at the table, triggers, rules, row security, deferrable constraints, partitions,
-another owner. Setting sqlkit.indexes decides otherwise: keep, or rebuild whatever the number of rows.
+another owner. Setting sqlkit.indexes decides otherwise: keep, or rebuild whatever the number of rows. What was decided
+and why, the next batch that this transaction records keeps in sqlkit.batch.indexes.
 Writes: the target''s indexes. Locks: ACCESS EXCLUSIVE on the target until commit, if it is to be had within half a
 second. Raises: 22023 for another value of the setting.';
 
@@ -5437,8 +5530,8 @@ comment on view sqlkit.reject_summary is
 -- objects/55_repair.sql
 
 -- Repair: what a program that died leaves behind is put in order by the next run of the same target, or by
--- repair_runs(). A batch is one transaction, so that data, indexes and settings never need mending: what can be
--- left are runs that nobody closed, and stages.
+-- repair_runs(). A batch is one transaction, so that data and indexes never need mending: what can be left are runs
+-- that nobody closed, stages, and autovacuum that a run has switched off.
 
 create or replace function sqlkit.attach_run(p_run_id bigint, p_backend_pid integer default null)
 returns boolean
@@ -5611,15 +5704,29 @@ begin
             return next;
         end if;
     end loop;
+    stage := null;
+    for run_id, target in
+        select t.run_id, t.relation
+        from sqlkit.tuned_table as t
+        join sqlkit.run as r on r.run_id = t.run_id
+        where r.state <> 'running' and (v_target is null or r.target = v_target)
+        order by t.run_id, t.relation_oid
+    loop
+        action := sqlkit._switch_autovacuum_back(run_id, target);
+        if action is not null then
+            return next;
+        end if;
+    end loop;
 end;
 $repair_runs$;
 
 comment on function sqlkit.repair_runs(regclass, interval) is
-'Closes the runs whose program is gone and drops the stages of closed runs; of one target, or of all. Returns what
-was done: closed, dropped, forgotten (there was no table any more), in use or of another role (left as it is).
-Stages that were made by hand belong to no run and stay. A program behind a proxy counts as gone when nothing was
-heard of it for p_grace. There is nothing else to put back: a batch is one transaction.
-Writes: sqlkit.run, sqlkit.stage. Locks: ACCESS EXCLUSIVE on the stages it drops, for which it waits a second.';
+'Closes the runs whose program is gone, drops the stages of closed runs and puts back what they have tuned; of one
+target, or of all. Returns what was done: closed, dropped, forgotten (there was no table any more), autovacuum put
+back, in use or of another role (left as it is). Stages that were made by hand belong to no run and stay. A program
+behind a proxy counts as gone when nothing was heard of it for p_grace. There is nothing else to put back: a batch is
+one transaction. Writes: sqlkit.run, sqlkit.stage, sqlkit.tuned_table and options of tables. Locks: ACCESS EXCLUSIVE on
+the stages it drops, SHARE UPDATE EXCLUSIVE on tuned tables, for each of which it waits a second.';
 
 
 create or replace function sqlkit.end_sessions(p_pids integer[], p_started_at timestamptz[])
@@ -5814,6 +5921,36 @@ comment on function sqlkit._refuse_scope(regclass, text, name[]) is
 'Raises SK210 if there is a scope: for strategies that know of none.';
 
 
+create or replace function sqlkit._refuse_versions(p_stage regclass, p_target regclass)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_versions$
+declare
+    v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_period name;
+begin
+    select k.period
+    into v_period
+    from sqlkit._history_keys(p_target) as k
+    join pg_attribute as a on a.attrelid = p_target and a.attname = k.period
+    where k.period <> all (v_columns) and a.attgenerated = ''
+    limit 1;
+    if v_period is not null then
+        perform sqlkit._refuse_history(
+            p_target,
+            format('the target keeps versions of rows by column %I, and the new content has none', v_period),
+            'Load it under policy history, which ends versions and adds new ones; a refresh takes rows with their ranges.'
+        );
+    end if;
+end;
+$refuse_versions$;
+
+comment on function sqlkit._refuse_versions(regclass, regclass) is
+'Raises SK212 if a target keeps versions of its rows, and a stage does not say when they are valid: a refresh would
+lose them.';
+
+
 create or replace function sqlkit._threshold(p_name text)
 returns double precision
 language sql
@@ -5849,6 +5986,7 @@ declare
     r_chosen record;
 begin
     perform sqlkit._check_target(p_target);
+    perform sqlkit._refuse_versions(p_stage, p_target);
     case p_strategy
         when 'auto' then
             select c.*
@@ -5894,12 +6032,12 @@ set search_path = pg_catalog, pg_temp
 as $record_refresh$
     insert into sqlkit.batch (
         run_id, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_deleted,
-        seconds_merge, wal_bytes
+        seconds_merge, wal_bytes, indexes
     )
     values (
         p_run_id, (p_result).rows_read, (p_result).rows_inserted, (p_result).rows_updated,
         (p_result).rows_unchanged, (p_result).rows_ignored, (p_result).rows_duplicate, (p_result).rows_deleted,
-        p_seconds, p_wal_bytes
+        p_seconds, p_wal_bytes, sqlkit._take_index_decision()
     );
 $record_refresh$;
 
@@ -5998,7 +6136,8 @@ the stage: those of a store of which new data came.
 Nothing is done if more rows would go than p_delete_share (0 to 1) of those in scope, or more than p_delete_limit.
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
-Raises: SK201 to SK204, SK208, SK209, SK304, and the target''s own errors.';
+Raises: SK201 to SK204, SK208, SK209, SK212 for a history of which the stage tells no ranges, SK304, and the target''s
+own errors.';
 
 
 create or replace function sqlkit._finish_swap(
@@ -6045,6 +6184,7 @@ create or replace procedure sqlkit.refresh(
     p_run_id bigint default null,
     p_rows bigint default null,
     p_search_path text default pg_catalog.current_setting('search_path'),
+    p_tune boolean default false,
     inout strategy text default null,
     inout rows_read bigint default null,
     inout rows_inserted bigint default null,
@@ -6074,6 +6214,10 @@ begin
         perform sqlkit.repair_runs(p_target);
         v_run_id := sqlkit.start_run('refresh', p_target, p_strategy, p_key);
     end if;
+    -- A run that the caller closes is not told of as done before all is on disk.
+    if p_tune then
+        perform sqlkit.tune_transaction(case when p_run_id is not null then 'off' end);
+    end if;
     if p_stage is null then
         v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
     else
@@ -6091,11 +6235,15 @@ begin
         );
     else
         perform sqlkit._refuse_scope(p_target, v_strategy, p_scope);
+        perform sqlkit._refuse_versions(v_stage, p_target);
         perform pg_catalog.set_config('sqlkit.search_path', p_search_path, true);
         v_copy := sqlkit._create_copy(p_target, v_run_id);
         v_result := sqlkit._fill_copy(v_copy, v_stage, p_target, p_key, p_delete_share, p_delete_limit);
         -- The new table is there for all to see before it takes the place of the old one.
         commit;
+        if p_tune then
+            perform sqlkit.tune_transaction(case when p_run_id is not null then 'off' end);
+        end if;
         begin
             perform sqlkit._finish_swap(v_run_id, p_target, v_copy, v_result, v_started, v_lsn);
         exception
@@ -6136,13 +6284,13 @@ end;
 $refresh$;
 
 comment on procedure sqlkit.refresh (
-    regclass, text, regclass, text, name [], double precision, bigint, name [], bigint, bigint, text,
+    regclass, text, regclass, text, name [], double precision, bigint, name [], bigint, bigint, text, boolean,
     text, bigint, bigint, bigint, bigint, bigint, bigint, bigint
 ) is
 'Refreshes a target from a query, or from a stage, as refresh_stage() does, and commits: call it outside of a
 transaction. A swap is built and committed before the exchange, so that readers are held up for a moment only, and
 whoever reads with an older snapshot is waited for. p_run_id, p_rows: a run that the caller opened and closes, and how
-many rows the stage must hold.
+many rows the stage must hold. p_tune: with more memory for sorts, hashes and indexes, see tune_transaction().
 Writes: the target, sqlkit.run, sqlkit.batch, sqlkit.stage. Locks and Raises: see refresh_stage(); 2D000 within a
 transaction, for a swap.';
 
@@ -6176,7 +6324,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 as $note_choice$
     update sqlkit.run
-    set policy = p_strategy, reasons = p_reasons
+    set policy = p_strategy, reasons = array_cat(reasons, p_reasons)
     where run_id = p_run_id;
 $note_choice$;
 
@@ -6475,6 +6623,10 @@ begin
     if v_read >= sqlkit._threshold('rebuild_rows') and sqlkit._can_rebuild(p_target) then
         v_indexes := sqlkit._saved_indexes(p_target);
         perform sqlkit._drop_indexes(p_target, v_indexes);
+        perform sqlkit._note_index_decision(format(
+            '%s built after the rows: %s, at least %s (rebuild_rows)',
+            jsonb_array_length(v_indexes), v_read, sqlkit._threshold('rebuild_rows')
+        ));
         perform sqlkit._write(format(
             '%s only %s as s', sqlkit._insert_from(p_target, v_columns), sqlkit._table_name(p_stage)
         ));
@@ -6540,7 +6692,7 @@ return (
 comment on function sqlkit._can_rebuild(regclass) is
 'Whether a table can be loaded without its indexes, and get them back afterwards.';
 
--- objects/64_swap.sql
+-- objects/64_swap_obstacles.sql
 
 -- Swap: a new table is built beside the target, like it in everything, and takes its place in a moment. The new
 -- table lies in sqlkit_stage, on the list of stages: what dies before the exchange is dropped as a stage is.
@@ -6735,6 +6887,9 @@ $swap_obstacles$;
 comment on function sqlkit._swap_obstacles(regclass) is
 'Why a new table cannot take the place of a table; none if it can.';
 
+-- objects/64_swap_signature.sql
+
+-- What makes a table what it is, as text: two tables are alike where it is the same. And its privileges.
 
 create or replace function sqlkit._privileges(p_acl aclitem[], p_kind text, p_owner oid)
 returns jsonb
@@ -6940,6 +7095,9 @@ return (
 comment on function sqlkit._grants(text, aclitem[], text, oid, aclitem[]) is
 'Statements that give an object the privileges of another, and take away those that it was made with.';
 
+-- objects/65_swap_copy.sql
+
+-- The new table beside the old one: made like it, and filled with indexes and constraints after the rows.
 
 create or replace function sqlkit._copied_indexes(p_target regclass, p_copy regclass)
 returns jsonb
@@ -7169,6 +7327,9 @@ comment on function sqlkit._fill_copy(regclass, regclass, regclass, name[], doub
 of it. Writes: the copy. Locks: SHARE ROW EXCLUSIVE on tables that the target refers to, until commit.
 Raises: SK304 if the target would lose more rows than may go, and what its constraints raise.';
 
+-- objects/65_swap_exchange.sql
+
+-- The exchange: in one short transaction the new table takes the place of the old one, with all that hangs on it.
 
 create or replace function sqlkit._exchange_statements(p_target regclass, p_copy regclass)
 returns text[]
@@ -7567,6 +7728,7 @@ declare
     v_share double precision;
     v_seconds double precision;
 begin
+    perform sqlkit._refuse_versions(p_stage, v_target);
     select count(*)
     into v_indexes
     from pg_index as i
@@ -7647,7 +7809,8 @@ $choose_strategy$;
 
 comment on function sqlkit.choose_strategy(regclass, name[], name[]) is
 'The strategy by which auto would refresh the target of a stage, and the reasons: what was measured, and against which
-threshold of sqlkit.refresh_threshold. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key.';
+threshold of sqlkit.refresh_threshold. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key, SK212 for a history of which the stage
+tells no ranges.';
 
 -- objects/70_conflict_interval.sql
 
@@ -10720,14 +10883,12 @@ Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory,
 on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
 merge_stage() raises, and the query''s and the target''s own errors.';
 
--- objects/80_maintain_bloat.sql
+-- objects/79_bloat_pages.sql
 
--- Bloat: how much smaller a table, its TOAST or a btree index would be if it were written anew. The estimate
--- reads statistics and no data; the measure reads everything.
---
--- What a new copy would need follows from how PostgreSQL lays rows out: the alignment of each column after those
--- before it, the bitmap of nulls, the fillfactor, the room that is left at the end of a page because the next row
--- does not fit there, and, in an index, the keys that repeat and are stored once (deduplication).
+-- Pages: what rows and keys would take, written anew, by statistics alone. That follows from how PostgreSQL lays rows
+-- out: the alignment of each column after those before it, the bitmap of nulls, the fillfactor, the room that is left
+-- at the end of a page because the next row does not fit there, and, in an index, the keys that repeat and are stored
+-- once (deduplication).
 
 create or replace function sqlkit._column_statistics(p_relation regclass)
 returns table (
@@ -11181,6 +11342,10 @@ comment on function sqlkit._toast_bytes(regclass, double precision, double preci
 'Bytes of a table''s TOAST, newly written, for so many chunks of values of so many rows. Nothing says how long the
 values are but how many chunks they have.';
 
+-- objects/80_maintain_bloat.sql
+
+-- Bloat: how much smaller a table, its TOAST or a btree index would be if it were written anew. The estimate
+-- reads statistics and no data; the measure reads everything.
 
 create or replace function sqlkit._live_rows(p_relation regclass)
 returns double precision
@@ -12663,6 +12828,371 @@ comment on function sqlkit.size_load(bigint, integer, integer, integer) is
 knows. p_row_bytes is what the columns of a row take, p_key_bytes those of the key. Changes nothing.
 Raises: 22023 for numbers that are not positive.';
 
+-- objects/83_tune_run.sql
+
+-- Tuning of a run: what helps while it lasts. Settings of the session are local to a transaction, and end with it.
+-- Autovacuum of the target is switched off where all sessions see it, so that is written down first.
+
+create or replace function sqlkit.tune_transaction(p_synchronous_commit text default null)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $tune_transaction$
+begin
+    perform set_config(s.name, sqlkit._memory_for_load(s.name), true)
+    from unnest(array['work_mem', 'maintenance_work_mem']) as s (name);
+    if p_synchronous_commit is not null then
+        perform set_config('synchronous_commit', p_synchronous_commit, true);
+    end if;
+end;
+$tune_transaction$;
+
+comment on function sqlkit.tune_transaction(text) is
+'Gives this transaction memory for sorts, hashes and indexes: a quarter of shared_buffers each, if it has less.
+p_synchronous_commit, where it is said, says how its commit waits. Ends with the transaction.
+Raises: 22023 if synchronous_commit takes no such value.';
+
+
+create or replace function sqlkit._tunable_tables(p_target regclass)
+returns setof regclass
+language sql
+stable
+begin atomic
+select c.oid::regclass as relation
+from pg_class as c
+where
+    c.relkind = 'r'
+    and to_regclass('pg_catalog.pg_dist_partition') is null
+    and (c.oid = p_target or c.oid in (select p.relid from pg_partition_tree(p_target) as p))
+order by c.oid;
+end;
+
+comment on function sqlkit._tunable_tables(regclass) is
+'The tables that hold the rows of a target: itself, or its partitions. None where other nodes hold them.';
+
+
+create or replace function sqlkit._autovacuum_of(p_table oid)
+returns text
+language sql
+stable
+begin atomic
+select o.option_value
+from pg_class as c
+cross join lateral pg_options_to_table(c.reloptions) as o
+where c.oid = p_table and o.option_name = 'autovacuum_enabled';
+end;
+
+comment on function sqlkit._autovacuum_of(oid) is
+'Option autovacuum_enabled of a table; null where it is not among its options.';
+
+
+create or replace function sqlkit._switch_autovacuum_off(p_run_id bigint, p_table regclass)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- An autovacuum that runs gives way after deadlock_timeout, a second unless said otherwise.
+set lock_timeout = '3s'
+as $switch_autovacuum_off$
+declare
+    v_name text := sqlkit._table_name(p_table);
+    v_before text;
+    v_is_tuned boolean;
+begin
+    if not (select pg_has_role(c.relowner, 'usage') from pg_class as c where c.oid = p_table) then
+        return 'is left on: the table belongs to another role';
+    end if;
+    -- Who else begins or ends is waited for here.
+    execute format('lock table only %s in share update exclusive mode', v_name);
+    select t.autovacuum_before, true
+    into v_before, v_is_tuned
+    from sqlkit.tuned_table as t
+    where t.relation = v_name
+    limit 1;
+    if v_is_tuned is null then
+        v_before := sqlkit._autovacuum_of(p_table);
+        if not v_before::boolean then
+            return 'is off anyway';
+        end if;
+        execute format('alter table only %s set (autovacuum_enabled = off)', v_name);
+    end if;
+    insert into sqlkit.tuned_table (run_id, relation, relation_oid, autovacuum_before)
+    values (p_run_id, v_name, p_table, v_before)
+    on conflict do nothing;
+    return 'is off until the run ends';
+exception
+    when lock_not_available then
+        return 'is left on: its lock was not to be had';
+end;
+$switch_autovacuum_off$;
+
+comment on function sqlkit._switch_autovacuum_off(bigint, regclass) is
+'Switches autovacuum of a table off for a run, and says what came of it. Writes: the table''s options,
+sqlkit.tuned_table. Locks: SHARE UPDATE EXCLUSIVE on the table until commit, waited for 3 seconds.';
+
+
+create or replace function sqlkit.advise_fillfactor(p_target regclass)
+returns table (present integer, advised integer, why text, statement text)
+language sql
+stable
+begin atomic
+with told as (
+    select
+        sqlkit._fillfactor(c.oid) as present,
+        pg_stat_get_tuples_updated(c.oid) as updated,
+        pg_stat_get_tuples_hot_updated(c.oid) as hot,
+        -- What a run changes at a time.
+        (
+            select percentile_cont(0.5) within group (order by s.rows_updated) as rows
+            from (
+                select r.rows_updated
+                from sqlkit.run_summary as r
+                where r.target = sqlkit._table_name(c.oid) and r.state = 'done' and r.rows_updated > 0
+                order by r.run_id desc
+                limit 10
+            ) as s
+        ) / greatest(pg_stat_get_live_tuples(c.oid), 1) as share
+    from pg_class as c
+    where c.oid = p_target and c.relkind = 'r'
+),
+
+advice as (
+    select
+        t.present,
+        t.updated,
+        t.hot,
+        t.share,
+        greatest(70, 5 * floor((100 - 100 * least(t.share, 1)) / 5))::integer as advised
+    from told as t
+)
+
+select
+    a.present,
+    least(a.advised, 95) as advised,
+    format(
+        '%s%% of %s updates moved their row to another page and wrote to every index; a run changes %s%% of the rows',
+        round(100 - 100.0 * a.hot / a.updated), a.updated, round((100 * a.share)::numeric, 1)
+    ) as why,
+    format('alter table %s set (fillfactor = %s)', sqlkit._table_name(p_target), least(a.advised, 95)) as statement
+from advice as a
+where a.updated >= 1000 and a.hot < 0.5 * a.updated and least(a.advised, 95) < a.present and a.share > 0;
+end;
+
+comment on function sqlkit.advise_fillfactor(regclass) is
+'Advises room for changed rows on the pages of a table, where most of its updates moved the row: as large as the share
+of the rows that its runs change at a time. No row where nothing is to be advised. Takes effect for pages written
+later. Changes nothing. Raises: 42P01 if there is no such table.';
+
+
+create or replace function sqlkit._key_indexes(p_target regclass, p_key name[])
+returns setof regclass
+language sql
+stable
+begin atomic
+select x.oid::regclass as index_name
+from sqlkit._unique_keys(p_target) as k
+join pg_class as x on x.oid = k.index_id or x.oid in (select p.relid from pg_partition_tree(k.index_id) as p)
+where
+    x.relkind = 'i'
+    and case when p_key is null then k.is_primary else k.columns @> p_key and k.columns <@ p_key end
+order by x.oid;
+end;
+
+comment on function sqlkit._key_indexes(regclass, name[]) is
+'The indexes by which rows of a key (the primary key if none is said) are found: one, or one a partition.';
+
+
+create or replace function sqlkit.warm_key(p_target regclass, p_key name[] default null)
+returns table (index_name regclass, bytes bigint, seconds double precision)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $warm_key$
+declare
+    v_schema name;
+    v_started timestamptz;
+begin
+    select n.nspname
+    into v_schema
+    from pg_extension as e
+    join pg_namespace as n on n.oid = e.extnamespace
+    where e.extname = 'pg_prewarm';
+    if v_schema is null then
+        raise exception using
+            errcode = 'SK701',
+            message = 'reading an index into memory needs the extension pg_prewarm',
+            detail = format('Target: %s.', sqlkit._table_name(p_target)),
+            hint = 'create extension pg_prewarm; or leave --warm out.';
+    end if;
+    for index_name in
+        select k.index_name
+        from sqlkit._key_indexes(p_target, p_key) as k (index_name)
+    loop
+        v_started := clock_timestamp();
+        execute format('select %I.pg_prewarm($1) * $2', v_schema)
+        into bytes
+        using index_name, current_setting('block_size')::bigint;
+        seconds := extract(epoch from clock_timestamp() - v_started);
+        return next;
+    end loop;
+end;
+$warm_key$;
+
+comment on function sqlkit.warm_key(regclass, name[]) is
+'Reads the index of a key into shared_buffers by pg_prewarm, and says how much that was and how long it took. Worth it
+after a restart, for a load that finds its rows by the index. Locks: ACCESS SHARE.
+Raises: SK701 without pg_prewarm, 42P01 if there is no such table.';
+
+
+create or replace function sqlkit._warming_offer(p_target regclass, p_key name[])
+returns text
+language sql
+stable
+begin atomic
+select
+    format(
+        'offer: --warm reads the index of the key, %s, into memory before the first merge',
+        pg_size_pretty(sum(pg_relation_size(k.index_name)))
+    ) as offer
+from sqlkit._key_indexes(p_target, p_key) as k (index_name)
+where exists (select from pg_extension as e
+where e.extname = 'pg_prewarm')
+having
+    sum(pg_relation_size(k.index_name)) between 1048576 and (
+        select s.setting::bigint * 8192 / 2 as bytes
+        from pg_settings as s
+        where s.name = 'shared_buffers'
+    );
+end;
+
+comment on function sqlkit._warming_offer(regclass, name[]) is
+'What warm_key() would read, where pg_prewarm is and it fits into half of shared_buffers; null otherwise.';
+
+
+create or replace function sqlkit.begin_tuning(p_run_id bigint, p_target regclass, p_key name[] default null)
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $begin_tuning$
+declare
+    v_notes text[];
+begin
+    select array_agg(
+        format('tune: autovacuum of %s %s', sqlkit._table_name(t.relation), s.outcome) order by t.relation
+    )
+    into v_notes
+    from sqlkit._tunable_tables(p_target) as t (relation)
+    cross join lateral sqlkit._switch_autovacuum_off(p_run_id, t.relation) as s (outcome);
+    v_notes := array_cat(v_notes, array[
+        format(
+            'tune: work_mem %s, maintenance_work_mem %s in each transaction', sqlkit._memory_for_load('work_mem'),
+            sqlkit._memory_for_load('maintenance_work_mem')
+        )
+    ]);
+    v_notes := array_cat(v_notes, array(
+        select format('advice: %s (now %s): %s', a.statement, a.present, a.why)
+        from sqlkit.advise_fillfactor(p_target) as a
+    ));
+    v_notes := array_remove(v_notes || sqlkit._warming_offer(p_target, p_key), null);
+    update sqlkit.run as r
+    set reasons = v_notes
+    where r.run_id = p_run_id;
+    return v_notes;
+end;
+$begin_tuning$;
+
+comment on function sqlkit.begin_tuning(bigint, regclass, name[]) is
+'Switches autovacuum of a target (of its partitions) off for as long as a run lasts, if the caller owns it, and says
+what was done and what is advised: fillfactor, warming up. finish_run() puts it back; where that was not reached, the
+next run of the target or repair_runs() does. Each transaction of the run calls tune_transaction().
+Writes: the target''s options, sqlkit.tuned_table, sqlkit.run. Locks: SHARE UPDATE EXCLUSIVE on the target until
+commit, waited for 3 seconds. Raises: 23503 if there is no such run, 42P01 if there is no such table.';
+
+
+create or replace function sqlkit._switch_autovacuum_back(p_run_id bigint, p_relation text)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $switch_autovacuum_back$
+declare
+    v_tuned sqlkit.tuned_table;
+    v_table text;
+begin
+    select t.*
+    into v_tuned
+    from sqlkit.tuned_table as t
+    where t.run_id = p_run_id and t.relation = p_relation
+    for update skip locked;
+    if not found then
+        return null;
+    end if;
+    -- A swap has put another table there, options and all; another name leaves the table what it is.
+    select sqlkit._table_name(c.oid)
+    into v_table
+    from pg_class as c
+    where
+        c.oid in (to_regclass(v_tuned.relation)::oid, v_tuned.relation_oid)
+        and not sqlkit._autovacuum_of(c.oid)::boolean
+    order by c.oid = v_tuned.relation_oid
+    limit 1;
+    if v_table is not null then
+        execute format('lock table only %s in share update exclusive mode', v_table);
+        if not exists (
+            select
+            from sqlkit.tuned_table as t
+            where t.relation = v_tuned.relation and t.run_id <> v_tuned.run_id
+        ) then
+            execute case
+                when v_tuned.autovacuum_before is null
+                    then format('alter table only %s reset (autovacuum_enabled)', v_table)
+                else format('alter table only %s set (autovacuum_enabled = %L)', v_table, v_tuned.autovacuum_before)
+            end;
+        end if;
+    end if;
+    delete from sqlkit.tuned_table as t
+    where t.run_id = p_run_id and t.relation = p_relation;
+    return 'autovacuum put back';
+exception
+    when lock_not_available or object_in_use then
+        return 'in use';
+    when insufficient_privilege then
+        return 'of another role';
+end;
+$switch_autovacuum_back$;
+
+comment on function sqlkit._switch_autovacuum_back(bigint, text) is
+'Puts autovacuum of a table back as it was before a run, unless another run still wants it off or somebody has set it
+meanwhile; what came of it, null if there is nothing to do. Writes: the table''s options, sqlkit.tuned_table.
+Locks: SHARE UPDATE EXCLUSIVE on the table until commit, waited for a second.';
+
+
+create or replace function sqlkit.end_tuning(p_run_id bigint)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $end_tuning$
+declare
+    v_back bigint := 0;
+    r_tuned record;
+begin
+    for r_tuned in
+        select t.relation
+        from sqlkit.tuned_table as t
+        where t.run_id = p_run_id
+        order by t.relation_oid
+    loop
+        if sqlkit._switch_autovacuum_back(p_run_id, r_tuned.relation) = 'autovacuum put back' then
+            v_back := v_back + 1;
+        end if;
+    end loop;
+    return v_back;
+end;
+$end_tuning$;
+
+comment on function sqlkit.end_tuning(bigint) is
+'Puts back what begin_tuning() has changed, as far as its locks are to be had, and returns of how many tables. What is
+left, repair_runs() puts back. Writes: the tables'' options, sqlkit.tuned_table. Locks: SHARE UPDATE EXCLUSIVE on them
+until commit. Raises: nothing.';
+
 -- objects/85_monitor.sql
 
 -- Monitoring: what goes on, what went on, how the tables stand. All of it is views, for psql and for tools; members
@@ -13300,6 +13830,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'waiting_lock'),
             ('sqlkit_reader', 'select', 'table', 'refresh_threshold'),
             ('sqlkit_reader', 'select', 'table', 'transform'),
+            ('sqlkit_reader', 'select', 'table', 'tuned_table'),
             ('sqlkit_reader', 'execute', 'routine', 'version'),
             ('sqlkit_reader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_reader', 'execute', 'routine', 'channel'),
@@ -13352,6 +13883,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'waiting_lock'),
             ('sqlkit_loader', 'select', 'table', 'refresh_threshold'),
             ('sqlkit_loader', 'select', 'table', 'transform'),
+            ('sqlkit_loader', 'select', 'table', 'tuned_table'),
             ('sqlkit_loader', 'execute', 'routine', 'version'),
             ('sqlkit_loader', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_loader', 'execute', 'routine', 'channel'),
@@ -13399,6 +13931,7 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'lookup'),
             ('sqlkit_loader', 'insert', 'table', 'transform'),
             ('sqlkit_loader', 'insert', 'table', 'trimmed_row'),
+            ('sqlkit_loader', 'insert', 'table', 'tuned_table'),
             ('sqlkit_loader', 'update', 'table', 'run'),
             ('sqlkit_loader', 'update', 'table', 'source'),
             ('sqlkit_loader', 'update', 'table', 'watermark'),
@@ -13410,10 +13943,13 @@ begin
             ('sqlkit_loader', 'update', 'table', 'conflict'),
             ('sqlkit_loader', 'update', 'table', 'lookup'),
             ('sqlkit_loader', 'update', 'table', 'transform'),
+            ('sqlkit_loader', 'update', 'table', 'tuned_table'),
             ('sqlkit_loader', 'delete', 'table', 'stage'),
             ('sqlkit_loader', 'delete', 'table', 'reject'),
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'delete', 'table', 'watermark'),
+            ('sqlkit_loader', 'delete', 'table', 'tuned_table'),
+            ('sqlkit_loader', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_build_index'),
@@ -13482,6 +14018,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_trimmed'),
             ('sqlkit_loader', 'execute', 'routine', '_key_expressions'),
+            ('sqlkit_loader', 'execute', 'routine', '_key_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_key_match'),
             ('sqlkit_loader', 'execute', 'routine', '_key_or_none'),
             ('sqlkit_loader', 'execute', 'routine', '_known_elsewhere'),
@@ -13498,12 +14035,13 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_note_change'),
             ('sqlkit_loader', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_note_choice'),
+            ('sqlkit_loader', 'execute', 'routine', '_note_index_decision'),
             ('sqlkit_loader', 'execute', 'routine', '_numbered_list'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
             ('sqlkit_loader', 'execute', 'routine', '_privileges'),
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
+            ('sqlkit_loader', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_obstacle'),
-            ('sqlkit_loader', 'execute', 'routine', '_rebuild_pays'),
             ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
@@ -13517,6 +14055,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_strategy'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_loader', 'execute', 'routine', '_requested_checkpoints'),
             ('sqlkit_loader', 'execute', 'routine', '_rows_there'),
@@ -13535,27 +14074,34 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
+            ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_back'),
+            ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_off'),
+            ('sqlkit_loader', 'execute', 'routine', '_take_index_decision'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_threshold'),
             ('sqlkit_loader', 'execute', 'routine', '_touched_constants'),
             ('sqlkit_loader', 'execute', 'routine', '_trimmed_interval'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate_obstacles'),
+            ('sqlkit_loader', 'execute', 'routine', '_tunable_tables'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
             ('sqlkit_loader', 'execute', 'routine', '_typed_list'),
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
+            ('sqlkit_loader', 'execute', 'routine', '_warming_offer'),
             ('sqlkit_loader', 'execute', 'routine', '_write'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_write_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_yield_to_met'),
+            ('sqlkit_loader', 'execute', 'routine', 'advise_fillfactor'),
             ('sqlkit_loader', 'execute', 'routine', 'advise_settings'),
             ('sqlkit_loader', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_loader', 'execute', 'routine', 'attach_run'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_rebuild'),
             ('sqlkit_loader', 'execute', 'routine', 'begin_screen'),
+            ('sqlkit_loader', 'execute', 'routine', 'begin_tuning'),
             ('sqlkit_loader', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_loader', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_loader', 'execute', 'routine', 'check_reject_limit'),
@@ -13581,6 +14127,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'drop_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'end_sessions'),
+            ('sqlkit_loader', 'execute', 'routine', 'end_tuning'),
             ('sqlkit_loader', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
             ('sqlkit_loader', 'execute', 'routine', 'find_policy_key'),
@@ -13631,6 +14178,8 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'start_maintenance'),
             ('sqlkit_loader', 'execute', 'routine', 'start_run'),
             ('sqlkit_loader', 'execute', 'routine', 'touch_run'),
+            ('sqlkit_loader', 'execute', 'routine', 'tune_transaction'),
+            ('sqlkit_loader', 'execute', 'routine', 'warm_key'),
             ('sqlkit_loader', 'usage', 'sequence', 'stage_stage_id_seq'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit'),
             ('sqlkit_admin', 'select', 'table', 'deployment'),
@@ -13659,6 +14208,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'select', 'table', 'refresh_threshold'),
             ('sqlkit_admin', 'select', 'table', 'transform'),
+            ('sqlkit_admin', 'select', 'table', 'tuned_table'),
             ('sqlkit_admin', 'execute', 'routine', 'version'),
             ('sqlkit_admin', 'execute', 'routine', 'oldest_client'),
             ('sqlkit_admin', 'execute', 'routine', 'channel'),
@@ -13706,6 +14256,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'lookup'),
             ('sqlkit_admin', 'insert', 'table', 'transform'),
             ('sqlkit_admin', 'insert', 'table', 'trimmed_row'),
+            ('sqlkit_admin', 'insert', 'table', 'tuned_table'),
             ('sqlkit_admin', 'update', 'table', 'run'),
             ('sqlkit_admin', 'update', 'table', 'source'),
             ('sqlkit_admin', 'update', 'table', 'watermark'),
@@ -13717,10 +14268,13 @@ begin
             ('sqlkit_admin', 'update', 'table', 'conflict'),
             ('sqlkit_admin', 'update', 'table', 'lookup'),
             ('sqlkit_admin', 'update', 'table', 'transform'),
+            ('sqlkit_admin', 'update', 'table', 'tuned_table'),
             ('sqlkit_admin', 'delete', 'table', 'stage'),
             ('sqlkit_admin', 'delete', 'table', 'reject'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'delete', 'table', 'watermark'),
+            ('sqlkit_admin', 'delete', 'table', 'tuned_table'),
+            ('sqlkit_admin', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_build_index'),
@@ -13789,6 +14343,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_trimmed'),
             ('sqlkit_admin', 'execute', 'routine', '_key_expressions'),
+            ('sqlkit_admin', 'execute', 'routine', '_key_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_key_match'),
             ('sqlkit_admin', 'execute', 'routine', '_key_or_none'),
             ('sqlkit_admin', 'execute', 'routine', '_known_elsewhere'),
@@ -13805,12 +14360,13 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_note_change'),
             ('sqlkit_admin', 'execute', 'routine', '_note_changed_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_note_choice'),
+            ('sqlkit_admin', 'execute', 'routine', '_note_index_decision'),
             ('sqlkit_admin', 'execute', 'routine', '_numbered_list'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
             ('sqlkit_admin', 'execute', 'routine', '_privileges'),
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
+            ('sqlkit_admin', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_obstacle'),
-            ('sqlkit_admin', 'execute', 'routine', '_rebuild_pays'),
             ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),
@@ -13824,6 +14380,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_strategy'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_admin', 'execute', 'routine', '_requested_checkpoints'),
             ('sqlkit_admin', 'execute', 'routine', '_rows_there'),
@@ -13842,27 +14399,34 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
+            ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_back'),
+            ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_off'),
+            ('sqlkit_admin', 'execute', 'routine', '_take_index_decision'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_threshold'),
             ('sqlkit_admin', 'execute', 'routine', '_touched_constants'),
             ('sqlkit_admin', 'execute', 'routine', '_trimmed_interval'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate_obstacles'),
+            ('sqlkit_admin', 'execute', 'routine', '_tunable_tables'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
             ('sqlkit_admin', 'execute', 'routine', '_typed_list'),
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
+            ('sqlkit_admin', 'execute', 'routine', '_warming_offer'),
             ('sqlkit_admin', 'execute', 'routine', '_write'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_write_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_yield_to_met'),
+            ('sqlkit_admin', 'execute', 'routine', 'advise_fillfactor'),
             ('sqlkit_admin', 'execute', 'routine', 'advise_settings'),
             ('sqlkit_admin', 'execute', 'routine', 'apply_transform'),
             ('sqlkit_admin', 'execute', 'routine', 'attach_run'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_rebuild'),
             ('sqlkit_admin', 'execute', 'routine', 'begin_screen'),
+            ('sqlkit_admin', 'execute', 'routine', 'begin_tuning'),
             ('sqlkit_admin', 'execute', 'routine', 'check_constraint'),
             ('sqlkit_admin', 'execute', 'routine', 'check_loaded'),
             ('sqlkit_admin', 'execute', 'routine', 'check_reject_limit'),
@@ -13888,6 +14452,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'drop_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'end_sessions'),
+            ('sqlkit_admin', 'execute', 'routine', 'end_tuning'),
             ('sqlkit_admin', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
             ('sqlkit_admin', 'execute', 'routine', 'find_policy_key'),
@@ -13938,6 +14503,8 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'start_maintenance'),
             ('sqlkit_admin', 'execute', 'routine', 'start_run'),
             ('sqlkit_admin', 'execute', 'routine', 'touch_run'),
+            ('sqlkit_admin', 'execute', 'routine', 'tune_transaction'),
+            ('sqlkit_admin', 'execute', 'routine', 'warm_key'),
             ('sqlkit_admin', 'usage', 'sequence', 'stage_stage_id_seq'),
             ('sqlkit_admin', 'insert', 'table', 'bloat'),
             ('sqlkit_admin', 'insert', 'table', 'conflict_summary'),
