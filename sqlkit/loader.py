@@ -328,6 +328,7 @@ class Loader:
         self._teller.rows_total = None if None in counts else sum(count or 0 for count in counts)
 
         self._open_run(main)
+        self._tune(main)
         self._patience.resumed()
         self._ways = ways = Ways(
             self._connections,
@@ -400,6 +401,16 @@ class Loader:
             )
             calls.attach_run(main, self._run_id)
 
+    def _tune(self, main: Connection[Any]) -> None:
+        """Change what helps while the run lasts. Its end puts that back, whichever end it is."""
+        options = self._options
+        if options.tune and not self._is_whole:
+            calls.begin_tuning(main, self._run_id, self._target.name, self._key)
+        if options.warm:
+            for name, size, seconds in calls.warm_key(main, self._target.name, self._key):
+                note = f"warm: {size:,} bytes of {name} read into memory in {seconds:.2f} s"
+                calls.note_reason(main, self._run_id, note)
+
     def _close_run(self, main: Connection[Any], sources: Sequence[Source]) -> LoadResult:
         """Close the run as done. Its counters come from the ledger, however often it was cut."""
         options, tally = self._options, self._tally
@@ -442,6 +453,7 @@ class Loader:
                 fetch=tally.seconds_fetch,
             ),
             ddl=self._ddl,
+            notes=tuple(calls.reasons_of(main, self._run_id)),
             rejects=tuple({name: reject[name] for name in TOLD_OF} for reject in rejects),
             trimmed=(calls.count_trimmed(main, self._run_id) if options.conflicts == "trim" else 0),
         )
