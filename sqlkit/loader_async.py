@@ -61,6 +61,7 @@ from sqlkit.sources.base import (
     ResumePoint,
     ScreeningReader,
     Source,
+    SpreadSource,
 )
 from sqlkit.sources.newer import NewerSource
 from sqlkit.sources.screen import Screening
@@ -167,6 +168,9 @@ class AsyncLoader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
+        for source in sources:
+            if isinstance(source, SpreadSource):
+                source.spread(self._streams)
         if sources and sources[0].repeatable and sources[0].version() is None:
             # Read while the server is connected.
             self._first = AsyncTask(partial(run_async, self._fetch, sources[0]))

@@ -1,6 +1,7 @@
 """Tables and queries of DuckDB and SQLite: files that hold a database, read as batches of Arrow.
 
-DuckDB gives Arrow itself, SQLite by its ADBC driver. What is not wanted is left out by the query.
+DuckDB gives Arrow itself, SQLite by its ADBC driver. What is not wanted is left out by the query,
+which is written around the caller's once it is known.
 
 Errors (`SourceError`): SK101 the database refuses; SK102 there is no such file; SK125 a column by
 which newer rows are not known.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,8 +25,10 @@ except ImportError:
     raise UsageError("Databases need pyarrow", hint="pip install 'sqlkit[parquet]'") from None
 
 from sqlkit.sources.addresses import shortened
-from sqlkit.sources.arrow import ArrowStreamSource
-from sqlkit.sources.newer import Newer, identity_of
+from sqlkit.sources.arrow import ArrowReader, ArrowStreamSource
+from sqlkit.sources.base import ResumePoint
+from sqlkit.sources.newer import Newer, identity_of, with_condition
+from sqlkit.sources.queries import QueryReader
 
 _NUMBERS = re.compile(r"integer|real|U?[A-Z]*INT(EGER)?|DECIMAL.*|DOUBLE|FLOAT")
 """What SQLite and DuckDB call types of numbers."""
@@ -61,6 +66,8 @@ class QuerySource(ArrowStreamSource):
     def __init__(self, question: _Question, name: str, identity: str) -> None:
         super().__init__(question, name=name)
         self.identity = identity
+        self.columns: tuple[str, ...] = ()
+        self.types: Mapping[str, str] = {}
         self._question = question
 
     @property
@@ -78,6 +85,35 @@ class QuerySource(ArrowStreamSource):
         if "_batches" not in self.__dict__:
             self._question.newer = newer
 
+    def filter(self, condition: str) -> None:
+        """Ask only for rows for which a condition holds."""
+        self._question.where = condition
+        self.identity = with_condition(self.identity, condition)
+
+    def open(  # type: ignore[override]
+        self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
+    ) -> QueryReader:
+        """Open it, or go on at a point that an earlier reader has given."""
+        if not self.columns:
+            reader = super().open(database_encoding=database_encoding)
+            self.columns, self.types = reader.columns, reader.column_types
+        return QueryReader(self, database_encoding, resume)
+
+    def answer(self, names: Sequence[str] | None) -> _Answer:
+        """The rows, of some columns only if they are asked for before any was read."""
+        question = self._question
+        if names and question.names is None and set(names) < set(self.columns):
+            self._batches.spool.close()
+            question.close()
+            question.names = tuple(names)
+            del self._batches  # asks anew
+        return _Answer(super().open)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    open: Callable[..., ArrowReader]
+
 
 class _Question:
     """A query that is asked when its rows are."""
@@ -90,6 +126,8 @@ class _Question:
         self._opened = contextlib.ExitStack()
         self.newer: Newer | None = None
         self.greatest: str | None = None
+        self.where: str | None = None
+        self.names: tuple[str, ...] | None = None  # of the columns that are wanted, if not all
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         schema, batches = self._telling()
@@ -125,7 +163,7 @@ class _Question:
         connection = self._opened.enter_context(duckdb.connect(self._path, read_only=True))
         connection.execute("set preserve_insertion_order = true")
         # As a relation it is read as a stream; what `execute` gives is in memory first.
-        found: Any = connection.sql(self._newer_rows(connection.cursor()))
+        found: Any = connection.sql(self._rows(connection.cursor()))
         if found is None:
             raise SourceError("the query has no rows to give", source=self._name)
         # Its name since DuckDB 1.4, and before.
@@ -139,16 +177,22 @@ class _Question:
         connection = self._opened.enter_context(dbapi.connect(uri))
         cursor = self._opened.enter_context(connection.cursor())
         # One transaction, so that what is read is what was asked for its greatest value.
-        cursor.execute(self._newer_rows(cursor))
+        cursor.execute(self._rows(cursor))
         return cursor.fetch_record_batch()
 
-    def _newer_rows(self, cursor: Any) -> str:
-        """The query, as far as its rows are asked for."""
-        newer = self.newer
-        if newer is None:
+    def _rows(self, cursor: Any) -> str:
+        """The query, as far as its rows and columns are asked for."""
+        if self.newer is None and self.where is None and self.names is None:
             return self._query
         rows = f"(\n{self._query.strip().rstrip(';')}\n) as sqlkit_query"
+        if self.where is not None:
+            # It may end in a comment.
+            rows = f"(select * from {rows} where (\n{self.where}\n)) as sqlkit_rows"  # noqa: S608
+        where = "" if self.newer is None else self._newer_rows(cursor, rows, self.newer)
+        columns = "*" if self.names is None else ", ".join(map(_quoted_name, self.names))
+        return f"select {columns} from {rows}{where}"  # noqa: S608 - quoted, and the caller's query
 
+    def _newer_rows(self, cursor: Any, rows: str, newer: Newer) -> str:
         def ask(what: str) -> Any:
             cursor.execute(f"select {what}")
             return cursor
@@ -170,8 +214,7 @@ class _Question:
             is_number=_NUMBERS.fullmatch(kind) is not None,
             literal=lambda value: "'" + value.replace("'", "''") + "'",
         )
-        where = "" if condition is None else f" where {condition}"
-        return f"select * from {rows}{where}"  # noqa: S608 - quoted, and the caller's query
+        return "" if condition is None else f" where {condition}"
 
     def close(self) -> None:
         """Nothing more is asked for."""

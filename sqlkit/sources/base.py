@@ -245,6 +245,14 @@ class Source(Protocol):
         """What stands before `offset` is committed: a source that keeps it need not for long."""
 
 
+@runtime_checkable
+class SpreadSource(Source, Protocol):
+    """A source that several connections may read at once."""
+
+    def spread(self, workers: int) -> None:
+        """So many, from the next time on that it is opened."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How a delimited file is written; None means: found out from the file."""

@@ -52,6 +52,7 @@ _DATABASES = {
     "postgres": "sqlkit.sources.postgres",
     "duckdb": "sqlkit.sources.arrow_query",
     "sqlite": "sqlkit.sources.arrow_query",
+    "snowflake": "sqlkit.sources.snowflake",
 }
 """Schemes of addresses of databases, and the modules that read from them (`source_of`)."""
 _BY_DRIVER = re.compile(r"adbc(\+.*)?|dbapi\+.*")

@@ -123,3 +123,8 @@ def identity_of(address: str, query: str | None) -> str:
     if query is None:
         return address
     return f"{address}: query {hashlib.sha256(query.strip().rstrip(';').encode()).hexdigest()}"
+
+
+def with_condition(identity: str, condition: str) -> str:
+    """What it is known by, if only rows are asked for for which a condition holds."""
+    return f"{identity}: where {hashlib.sha256(condition.strip().encode()).hexdigest()}"

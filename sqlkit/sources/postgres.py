@@ -1,9 +1,14 @@
 """Tables and queries of another PostgreSQL: COPY there is COPY here, and nobody converts a value.
 
-What comes out of COPY is kept on disk until it is committed (`spool`), so that the load can go on
-after a failure of the target. The rows of one COPY are of one snapshot, and that cannot be had
-again: when the connection to the source is lost, the next attempt begins with its first row, and so
-does the next run after this one was killed (`is_live`, see `base.Source`).
+A table is read by ranges of its pages, each by a COPY of its own, on as many connections as there
+are workers; all are in one snapshot, which the first of them exports. So any range can be read
+again, when the target was lost, and nothing is kept. What comes of a query, of a view, of
+partitions, or under a condition is of one COPY, and is kept on disk until it is committed
+(`spool`).
+
+A snapshot cannot be had again: when a connection to the source is lost, the next attempt begins
+with the first row, and so does the next run after this one was killed (`is_live`, see
+`base.Source`).
 
 Only columns that are wanted are asked for.
 
@@ -15,8 +20,13 @@ lost.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import queue
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
@@ -31,9 +41,9 @@ from sqlkit.sources.addresses import shortened
 from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.copied import rows_of
-from sqlkit.sources.newer import Newer, identity_of
+from sqlkit.sources.newer import Newer, identity_of, with_condition
 from sqlkit.sources.spool import Made, Spool
-from sqlkit.sources.text_rows import encode_columns
+from sqlkit.sources.text_rows import encode_columns, single_rows
 
 EXAMPLE = "postgresql://user@host/database#schema.table"
 
@@ -42,6 +52,9 @@ TEXT = CopyFormat(format="text", delimiter="\t", null="\\N")
 
 _NOTHING = hashlib.sha256().hexdigest()
 _BLOCK = 1 << 20
+_RANGE = 4 << 20
+"""Bytes of a table, with what is stored beside it, that one COPY reads."""
+_RANGE_SCANS = 140_000
 _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double")
 _SETTINGS = {
     # As the target's types read it, whatever is set for the role.
@@ -77,7 +90,10 @@ def source_of(text: str, query: str | None, *, null_invalid: bool = False) -> Po
 
 
 class PostgresSource:
-    """A table, or the rows of a query. Use it for one load. Offsets count bytes of COPY."""
+    """A table, or the rows of a query. Use it for one load.
+
+    Offsets count pages of the table, or bytes of COPY.
+    """
 
     format = "postgresql"
     reading: Mapping[str, Any] = MappingProxyType({})
@@ -103,6 +119,10 @@ class PostgresSource:
         self._connection: psycopg.Connection[Any] | None = None
         self._was_connected = False
         self._spool: Spool | None = None
+        self._condition: str | None = None
+        self._workers = 1
+        self._more: list[psycopg.Connection[Any]] = []  # in the same snapshot
+        self.pages: Pages | None = None
         self._begin_anew()
 
     def __repr__(self) -> str:
@@ -118,9 +138,21 @@ class PostgresSource:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+        for connection in self._more:
+            connection.close()
+        self._more.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def spread(self, workers: int) -> None:
+        """So many connections may read at once."""
+        self._workers = workers
+
+    def filter(self, condition: str) -> None:
+        """Ask only for rows for which a condition holds."""
+        self._condition = condition
+        self.identity = with_condition(self.identity, condition)
 
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
@@ -135,20 +167,31 @@ class PostgresSource:
                 raise self._known(error) from None
         return PostgresReader(self, resume, database_encoding)
 
-    def _connect(self) -> None:
+    def _begun(self, snapshot: str | None = None) -> psycopg.Connection[Any]:
+        """A connection in a transaction that reads, in a snapshot of its own or in one that is."""
         connection = psycopg.connect(
             self._dsn, **(connection_options(self._dsn) | {"autocommit": False})
         )
-        self._connection = connection
+        try:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            if snapshot is not None:
+                statement = sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot))
+                connection.execute(statement)
+            for name, value in _SETTINGS.items():
+                connection.execute(
+                    "select pg_catalog.set_config(name, %s, true) from pg_catalog.pg_settings "
+                    "where pg_catalog.lower(name) = %s",
+                    [value, name],
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self) -> None:
+        connection = self._connection = self._begun()
         self._was_connected = True
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        for name, value in _SETTINGS.items():
-            connection.execute(
-                "select pg_catalog.set_config(name, %s, true) from pg_catalog.pg_settings "
-                "where pg_catalog.lower(name) = %s",
-                [value, name],
-            )
         if self._table is not None:
             # Whatever its case, as SQL reads it.
             row = connection.execute(
@@ -189,9 +232,18 @@ class PostgresSource:
             name: type_ if is_known else "text"
             for name, (type_, is_known) in zip(self.columns, found, strict=True)
         }
+        # On a line of its own, since it may end in a comment.
+        said = None if self._condition is None else f"(\n{self._condition}\n)"
+        if said is not None:
+            self._from = sql.SQL("(select * from {} where {}) as sqlkit_rows").format(
+                self._from, sql.SQL(said)
+            )
         self._where: sql.Composable = sql.SQL("")
+        self.pages = None
         if self.newer is not None:
             self._where = self._newer_rows(connection, self.newer)
+        elif self._table is not None and said is None:
+            self.pages = find_pages(connection, self._table)
 
     def ask(self, newer: Newer) -> None:
         """Ask only for newer rows, from the next snapshot on."""
@@ -223,13 +275,70 @@ class PostgresSource:
             self._spool = Spool(lambda line: next(chunks, None))
         return self._spool
 
+    def by_pages(
+        self, pages: Pages, wanted: Sequence[WantedColumn], offset: int, line: int
+    ) -> Iterator[Block[Made]]:
+        """The rows from a page on, in order, read ahead by all connections."""
+        names = [column.name for column in wanted]
+        idle: queue.SimpleQueue[psycopg.Connection[Any]] = queue.SimpleQueue()
+        try:
+            connections = self._connections()
+        except psycopg.Error as error:
+            raise self._known(error) from None
+        for connection in connections:
+            idle.put(connection)
+
+        def read(first: int, last: int) -> Made:
+            connection = idle.get()
+            try:
+                where = pages.between(first, last)
+                with connection.cursor().copy(self._statement(names, where)) as copy:
+                    rows = [bytes(row) for row in copy]
+                return Made(b"".join(rows), len(rows))
+            finally:
+                idle.put(connection)
+
+        ahead: deque[tuple[int, int, Future[Made]]] = deque()
+        ranges = pages.ranges(offset)
+        pool = ThreadPoolExecutor(len(connections), thread_name_prefix="sqlkit-source")
+        try:
+            while True:
+                for first, last in itertools.islice(ranges, len(connections) + 1 - len(ahead)):
+                    ahead.append((first, last, pool.submit(read, first, last)))
+                if not ahead:
+                    return
+                first, last, future = ahead.popleft()
+                made = future.result()
+                if made.rows:
+                    yield Block(first, last, line, made.rows, made)
+                    line += made.rows
+        except psycopg.Error as error:
+            raise self._known(error) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _connections(self) -> list[psycopg.Connection[Any]]:
+        """All in one snapshot; fewer than wanted where there are no more to be had."""
+        assert self._connection is not None
+        if len(self._more) < self._workers - 1:
+            row = self._connection.execute("select pg_catalog.pg_export_snapshot()").fetchone()
+            assert row is not None
+            while len(self._more) < self._workers - 1:
+                try:
+                    self._more.append(self._begun(row[0]))
+                except psycopg.OperationalError:
+                    self._workers = len(self._more) + 1
+        return [self._connection, *self._more]
+
+    def _statement(self, names: Sequence[str], where: sql.Composable) -> sql.Composed:
+        return sql.SQL("copy (select {} from {}{}) to stdout (encoding 'UTF8')").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), self._from, where
+        )
+
     def _chunks(self, names: Sequence[str]) -> Iterator[Made]:
         assert self._connection is not None
-        statement = sql.SQL("copy (select {} from {}{}) to stdout (encoding 'UTF8')").format(
-            sql.SQL(", ").join(map(sql.Identifier, names)), self._from, self._where
-        )
         try:
-            with self._connection.cursor().copy(statement) as copy:
+            with self._connection.cursor().copy(self._statement(names, self._where)) as copy:
                 parts: list[bytes] = []
                 size = 0
                 for data in copy:
@@ -290,6 +399,44 @@ class PostgresSource:
         self._hang_up()
 
 
+@dataclass(frozen=True)
+class Pages:
+    """The pages of a table, as they are read."""
+
+    number: int
+    together: int  # of which one COPY reads so many
+
+    def ranges(self, offset: int) -> Iterator[tuple[int, int]]:
+        """From a page on: first and, not included, last."""
+        for first in range(offset, self.number, self.together):
+            yield first, min(first + self.together, self.number)
+
+    def between(self, first: int, last: int) -> sql.Composable:
+        """The condition, with WHERE, for the rows of a range."""
+        end = sql.SQL(" and ctid < {}::pg_catalog.tid").format(sql.Literal(f"({last},0)"))
+        return sql.SQL(" where ctid >= {}::pg_catalog.tid{}").format(
+            sql.Literal(f"({first},0)"), end
+        )
+
+
+def find_pages(connection: psycopg.Connection[Any], table: str) -> Pages | None:
+    """How a table can be read by pages; None for what is none by itself, or has no such scan."""
+    if connection.info.server_version < _RANGE_SCANS:
+        return None
+    row = connection.execute(
+        "select pg_catalog.pg_relation_size(c.oid) "
+        "/ pg_catalog.current_setting('block_size')::bigint, pg_catalog.pg_table_size(c.oid) "
+        "from pg_catalog.pg_class as c join pg_catalog.pg_am as a on a.oid = c.relam "
+        "where c.oid = pg_catalog.to_regclass(%s) and c.relkind in ('r', 'm') "
+        "and not c.relhassubclass and a.amname = 'heap'",
+        [table],
+    ).fetchone()
+    if row is None:
+        return None
+    number, size = row
+    return Pages(number, max(1, _RANGE * number // max(1, size)))
+
+
 class PostgresReader(BlockReader[Made]):
     """A table or query, opened (see `base.Reader`)."""
 
@@ -318,6 +465,9 @@ class PostgresReader(BlockReader[Made]):
         ignored: frozenset[str] | None,
         piece_bytes: int,
     ) -> Iterator[Block[Made]]:
+        pages = self._source.pages
+        if pages is not None:
+            return self._source.by_pages(pages, wanted, self._start, self._line)
         return self._source.spooled(wanted).blocks(self._start)
 
     def _rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
@@ -325,7 +475,9 @@ class PostgresReader(BlockReader[Made]):
 
     def _single_rows(self, block: Block[Made], wanted: tuple[WantedColumn, ...]) -> bytes:
         columns = list(zip(*rows_of(TEXT, block.content.data), strict=True))
-        return self._singly(encode_columns(columns, wanted), block, wanted)
+        return b"".join(
+            single_rows(encode_columns(columns, wanted), block.line, wanted, self.repertoire)
+        )
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, _NOTHING)

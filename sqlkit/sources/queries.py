@@ -11,7 +11,7 @@ What the driver is called with may name variables of the environment, ``${NAME}`
 passwords are shown: not in names, and not in what a driver says (`Database.said`).
 
 Errors (`SourceError`): SK101 the database, or the driver, refuses; SK111 a name that two columns
-have.
+have; SK125 a column by which newer rows are not known.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.addresses import shortened
 from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
+from sqlkit.sources.newer import Newer, identity_of, with_condition
 from sqlkit.sources.rows import RowsSource
 from sqlkit.sources.text_rows import ROWS
 
@@ -227,7 +230,7 @@ def _dbapi(module: str, parts: SplitResult, secrets: Secrets) -> Database:
                 hint="Name the module whose connect() is called, such as oracledb.",
             )
         options: dict[str, Any] = {
-            name: _plain(value) for name, value in options_of(parts, secrets).items()
+            name: plain(value) for name, value in options_of(parts, secrets).items()
         }
         path = secrets.filled(unquote(parts.path))
         if module == "sqlite3":
@@ -256,7 +259,7 @@ def _dbapi(module: str, parts: SplitResult, secrets: Secrets) -> Database:
     )
 
 
-def _plain(value: str) -> object:
+def plain(value: str) -> object:
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     return int(value) if value.isdecimal() else value
@@ -287,10 +290,13 @@ class QuerySource:
                 f"{name}: {table} is no name of a table", hint='Write what is special as "a"."b".'
             )
         self.name = f"{name}#{table}" if query is None else f"{name}: {shortened(query)}"
-        database.name = self.name
         self.where = ""
+        self.identity = identity_of(self.name if query is None else database.name, query)
+        self.newer: Newer | None = None
+        self.greatest: str | None = None
         self.columns: tuple[str, ...] = ()
         self.types: Mapping[str, str] = {}
+        database.name = self.name
         self._database = database
         self._bare = f"select * from {table}" if query is None else query.strip().rstrip(";")  # noqa: S608
         self._from = table if query is None else f"(\n{self._bare}\n) sqlkit_query"
@@ -306,7 +312,13 @@ class QuerySource:
 
     def filter(self, condition: str) -> None:
         """Ask only for rows for which a condition, in the database's SQL, holds."""
-        self.where = condition
+        self.where = f"(\n{condition}\n)"  # it may end in a comment
+        self.identity = with_condition(self.identity, condition)
+
+    def ask(self, newer: Newer) -> None:
+        """Ask only for newer rows, unless some were asked for already."""
+        if self._connection is None:
+            self.newer = newer
 
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
@@ -316,6 +328,8 @@ class QuerySource:
             self._connection = self._database.opened()
             try:
                 self._look()
+                if self.newer is not None:
+                    self._ask_newer(self.newer)
             except BaseException:
                 self.close()
                 raise
@@ -339,6 +353,53 @@ class QuerySource:
         self.columns = reader.columns
         self.types = reader.column_types
 
+    def _ask_newer(self, newer: Newer) -> None:
+        """Put the condition of newer rows to the others."""
+        newer.check(self.columns, self.name)
+        mark = self._quote if self._can_wrap else ""
+        if not mark:
+            raise SourceError(
+                f"column {newer.column}, by which newer rows are known, cannot be asked for",
+                source=self.name,
+                code="SK125",
+                hint="Nobody knows how it quotes names: write the condition into --query.",
+            )
+        column = mark + self._theirs[newer.column].replace(mark, mark * 2) + mark
+        where = f" where {self.where}" if self.where else ""
+        if newer.strictly:
+            both = f"{where} and" if where else " where"
+            self._execute(f"select count(*) from {self._from}{both} {column} is null")  # noqa: S608
+            if self._one_value():
+                raise newer.refuse_null(self.name)
+        self._execute(f"select max({column}) from {self._from}{where}")  # noqa: S608 - quoted
+        greatest = self._one_value()
+        is_number = isinstance(greatest, int | float | Decimal)
+        if greatest is not None:
+            self.greatest = (
+                greatest.isoformat(" ") if isinstance(greatest, datetime) else str(greatest)
+            )
+        condition = newer.condition(
+            column,
+            self.name,
+            is_number=is_number,
+            literal=lambda value: "'" + value.replace("'", "''") + "'",
+        )
+        if newer.strictly and self.greatest is not None:
+            # What was committed since is left for the next time, which begins above that.
+            text = self.greatest if is_number else "'" + self.greatest.replace("'", "''") + "'"
+            condition = (
+                f"{condition} and {column} <= {text}" if condition else f"{column} <= {text}"
+            )
+        if condition is not None:
+            self.where = f"{self.where} and {condition}" if self.where else condition
+
+    def _one_value(self) -> Any:
+        try:
+            [(value,)] = self._found.fetchall()
+        except Exception as error:  # noqa: BLE001  (every driver has its own)
+            raise self._database.said(error) from None
+        return value
+
     def answer(self, names: Sequence[str] | None) -> Any:
         """The rows as a source, of some columns if that can be asked for, and all else."""
         wanted = None if names is None or set(names) == set(self.columns) else tuple(names)
@@ -352,8 +413,7 @@ class QuerySource:
                     mark = self._quote or ""
                     theirs = (self._theirs[name].replace(mark, mark * 2) for name in wanted)
                     listed = ", ".join(f"{mark}{name}{mark}" for name in theirs)
-                # It may end in a comment.
-                where = f" where (\n{self.where}\n)" if self.where else ""
+                where = f" where {self.where}" if self.where else ""
                 statement = f"select {listed} from {self._from}{where}"  # noqa: S608 - quoted
             self._execute(statement)
             self._answers[wanted] = self._answer(wanted)
@@ -503,11 +563,24 @@ def _quietly(call: Callable[[], object]) -> None:
         call()
 
 
+class Answering(Protocol):
+    """What is asked once it is known which columns are wanted."""
+
+    columns: tuple[str, ...]
+    types: Mapping[str, str]
+
+    def fingerprint(self) -> str:
+        """See `base.Source`."""
+
+    def answer(self, names: Sequence[str] | None) -> Any:
+        """The rows, of some columns if that can be asked for; its `open` gives a reader."""
+
+
 class QueryReader:
     """A table or query, opened (see `base.Reader`): its columns, and behind them the answer."""
 
     def __init__(
-        self, source: QuerySource, database_encoding: str, resume: ResumePoint | None
+        self, source: Answering, database_encoding: str, resume: ResumePoint | None
     ) -> None:
         self._source = source
         self._encoding = database_encoding

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import types
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,31 +38,45 @@ ADDRESSES = {
 }
 
 
-@pytest.fixture(params=ADDRESSES)
-def address(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Database) -> str:
+@dataclass(frozen=True)
+class Place:
     """A database with a table `item`."""
+
+    address: str
+    run: Callable[[str], object]  # a statement there
+
+
+@pytest.fixture(params=ADDRESSES)
+def place(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Database) -> Place:
     path = tmp_path / "a file.db"
-    if "sqlite" in ADDRESSES[request.param]:
-        with sqlite3.connect(path) as lite:
-            for statement in MAKE:
+
+    def run(statement: str) -> None:
+        if "sqlite" in ADDRESSES[request.param]:
+            with contextlib.closing(sqlite3.connect(path)) as lite, lite:
                 lite.execute(statement)
-        lite.close()
-    elif "duckdb" in request.param:
-        with duckdb.connect(str(path)) as duck:
-            for statement in MAKE:
+        elif "duckdb" in request.param:
+            with duckdb.connect(str(path)) as duck:
                 duck.execute(statement)
-    else:
-        with empty_database.connect() as there:
-            for statement in MAKE:
+        else:
+            with empty_database.connect() as there:
                 there.execute(statement.encode())
+
+    for statement in MAKE:
+        run(statement)
     found = psycopg.conninfo.conninfo_to_dict(empty_database.dsn)
     password = f":{found['password']}" if found.get("password") else ""
     server = f"{found['host']}:{empty_database.server.port}/{empty_database.name}"
-    return ADDRESSES[request.param].format(
+    address = ADDRESSES[request.param].format(
         path=quote(str(path)),
         postgresql=f"postgresql://{empty_database.user}{password}@{server}",
         conninfo=quote(empty_database.dsn, safe=""),
     )
+    return Place(address, run)
+
+
+@pytest.fixture
+def address(place: Place) -> str:
+    return place.address
 
 
 def test_a_table_and_a_query(
@@ -103,6 +120,37 @@ def test_a_table_and_a_query(
             assert caught.value.__cause__ is None
     made = connection.execute("select id, name, price from made order by id").fetchall()
     assert [(row[0], row[1], float(row[2])) for row in made] == EXPECTED[:2]
+
+
+@pytest.mark.parametrize("policy", ["update", "append"])
+def test_only_what_is_newer(
+    policy: str, place: Place, database: Database, connection: psycopg.Connection
+) -> None:
+    connection.execute("create table item (id integer, name text)")
+    if policy == "update":
+        connection.execute("alter table item add primary key (id)")
+
+    def load() -> int:
+        with api.connect(database.dsn) as client:
+            return client.load(
+                f"{place.address}#item",
+                into="item",
+                policy=policy,
+                columns=["id", "name"],
+                since="id",
+                where="id <> 2",
+            ).rows.read
+
+    assert load() == 2
+    place.run("insert into item (id, name) values (4, 'new')")
+    # Rows of the last value come again where they can be compared.
+    assert load() == (2 if policy == "update" else 1)
+    assert load() == (1 if policy == "update" else 0)
+    found = connection.execute("select id from item order by id").fetchall()
+    assert found == [(1,), (3,), (4,)]
+    with api.connect(database.dsn) as client, pytest.raises(SourceError) as caught:
+        client.load(f"{place.address}#item", into="item", policy=policy, since="nothing")
+    assert caught.value.code == "SK125"
 
 
 class Asked:

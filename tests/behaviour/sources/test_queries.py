@@ -14,6 +14,7 @@ import pytest
 import sqlkit as api
 from sqlkit.errors import SourceError, SqlkitError, UsageError
 from sqlkit.sources import postgres
+from sqlkit.sources.find import find_sources
 from sqlkit.transient import Waiting
 from tests.conftest import Database, RunSqlkit
 
@@ -110,6 +111,44 @@ def test_a_query_is_asked_there_and_only_for_what_is_wanted(
     assert connection.execute("select min(id), max(twice) from half").fetchone() == (501, 2000)
 
 
+def test_a_table_is_read_by_several_connections_in_one_snapshot(
+    there: psycopg.Connection,
+    address: str,
+    database: Database,
+    connection: psycopg.Connection,
+) -> None:
+    there.execute(
+        "create table item as "
+        "select n as id, repeat('x', 100) as name from generate_series(1, 100000) as n"
+    )
+    there.execute("delete from item where id between 20001 and 60000")  # pages without rows
+    connection.execute("create table item (id integer primary key, name text)")
+    seen: set[int] = set()
+
+    def change(progress: api.LoadProgress) -> None:
+        if not seen:
+            # Too late for this load.
+            there.execute("delete from item where id > 90000")
+            there.execute("insert into item select n, 'new' from generate_series(1, 5000) as n")
+        found = there.execute(
+            "select count(*) from pg_stat_activity where pid <> pg_backend_pid() "
+            "and datname = current_database() and xact_start is not null"
+        ).fetchone()
+        assert found is not None
+        seen.add(found[0])
+
+    with api.connect(database.dsn) as client:
+        loaded = client.load(f"{address}#item", into="item", workers=3, progress=change)
+        assert loaded.rows.inserted == 60_000
+        few = client.load(f"{address}#item", into="item", where="id > 89998 -- and no more")
+    assert max(seen) == 3
+    assert (few.rows.read, few.rows.unchanged) == (2, 2)
+    assert connection.execute("select sum(id), max(length(name)) from item").fetchone() == (
+        5000050000 - sum(range(20001, 60001)),
+        100,
+    )
+
+
 @pytest.mark.parametrize("policy", ["update", "append"])
 def test_bad_rows_are_rejects(
     policy: str,
@@ -161,7 +200,12 @@ def test_a_lost_connection_to_the_source_begins_anew(
 
     with api.connect(database.dsn) as client:
         loaded = client.load(
-            f"{address}#item", into="item", policy=policy, progress=kill, on_wait=waits.append
+            f"{address}#item",
+            into="item",
+            policy=policy,
+            batch_bytes=1 << 20 if policy == "append" else None,  # else all is read by then
+            progress=kill,
+            on_wait=waits.append,
         )
     assert loaded.rows.read == 200_000
     assert [wait.code for wait in waits] == ["08006"]
@@ -247,6 +291,12 @@ def test_databases_that_are_files(
     query = "select id, 'new' as name from \"Item's\" where id > 990"
     done = sqlkit(*load, address, "--query", query, "--leave-out", "price")
     assert json.loads(done.stdout)["rows"]["updated"] == 10
+    # Only what is wanted is asked for.
+    (source,) = find_sources([f"{address}#Item's"], where="id > 900 -- so")
+    with api.connect(dsn) as client:
+        narrow = client.load(source, into="item", leave_out=["name"])
+    assert narrow.rows.read == 100
+    assert source._question.names == ("id", "price")  # type: ignore[attr-defined]
     for wrong, code in (("select * frm x", "SK101"), ("select * from nowhere", "SK101")):
         done = sqlkit(*load, address, "--query", wrong)
         assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (1, code)
