@@ -22,8 +22,8 @@ def load(
         typer.Argument(
             metavar="SOURCE...",
             help="Files, patterns, - for standard input; https://, s3://, abfs://, gs://; "
-            "mysql://, postgresql://, duckdb://, sqlite://, snowflake://, adbc+...://, dbapi+...:// "
-            "with #table.",
+            "mysql://, postgresql://, duckdb://, sqlite://, snowflake://, adbc+...://, "
+            "dbapi+...:// with #table.",
         ),
     ],
     into: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table to load into.")],
