@@ -246,7 +246,7 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class SpreadSource(Source, Protocol):
+class SpreadSource(Protocol):
     """A source that several connections may read at once."""
 
     def spread(self, workers: int) -> None:

@@ -24,6 +24,9 @@ from sqlkit.sources.queries import (
     shown_address,
 )
 
+_FIXED = 0
+"""The connector's code of NUMBER."""
+
 EXAMPLE = "snowflake://user@account/database/schema?warehouse=w#table"
 
 
@@ -93,5 +96,18 @@ def _batches(cursor: Any) -> _Batches:
         tables = cursor.fetch_arrow_batches()
     first = next(tables, None)
     if first is None:
-        return _Batches(iter(()), cursor.fetch_arrow_all(force_return_table=True).schema)
+        return _Batches(iter(()), _schema_of_nothing(cursor))
     return _Batches(chain([first], tables), first.schema)
+
+
+def _schema_of_nothing(cursor: Any) -> Any:
+    """The schema of an answer without rows, for which the connector takes all numbers for whole."""
+    import pyarrow as pa
+
+    found = cursor.fetch_arrow_all(force_return_table=True).schema
+    return pa.schema(
+        field.with_type(pa.decimal128(column.precision, column.scale))
+        if column.type_code == _FIXED and column.scale
+        else field
+        for field, column in zip(found, cursor.description, strict=True)
+    )
