@@ -63,6 +63,7 @@ from sqlkit.sources.base import (
     ResumePoint,
     ScreeningReader,
     Source,
+    SpreadSource,
 )
 from sqlkit.sources.newer import NewerSource
 from sqlkit.sources.screen import Screening
@@ -169,6 +170,9 @@ class Loader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
+        for source in sources:
+            if isinstance(source, SpreadSource):
+                source.spread(self._streams)
         if sources and sources[0].repeatable and sources[0].version() is None:
             # Read while the server is connected.
             self._first = Task(partial(run, self._fetch, sources[0]))
