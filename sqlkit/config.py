@@ -60,6 +60,18 @@ Path_ = tuple[str | int, ...]
 """Keys and positions that lead from the top of the file to a value."""
 
 
+_INTERVAL = ("starts", "ends", "range", "exempt", "across", "changed_by")
+RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "overlap": (("resource",), (*_INTERVAL, "bounds", "nulls")),
+    "distance": (("resource", "gap"), (*_INTERVAL, "travel", "place")),
+    "duplicate": (("columns",), ("normalised", "changed_by")),
+    "disagree": (("other",), ("columns", "missing")),
+}
+"""The kinds of conflict rules: the keys that each needs, and those that it may have."""
+
+_OF_RULES = {key for needed, more in RULES.values() for key in (*needed, *more)}
+
+
 class ConfigError(UsageError):
     """A project's file is wrong; `problems` lists all that is."""
 
@@ -305,6 +317,45 @@ class Table(_Model):
     after: Annotated[tuple[Hook, ...], BeforeValidator(_listed)] = ()
 
 
+class Rule(_Model):
+    """By which rows of a table contradict each other: see docs/conflicts.md.
+
+    The keys are the arguments of ``sqlkit.define_overlap()`` and its sisters, without ``p_``.
+    """
+
+    kind: Annotated[str, *_one_of(tuple(RULES))]
+    table: TableName = Field(description="The table or view that it is about.")
+    connection: str | None = None
+    key: Names | None = None
+    changed_by: str | None = None
+    resource: Names | None = None
+    starts: str | None = None
+    ends: str | None = None
+    range: str | None = None
+    bounds: Annotated[str, *_one_of(("[)", "[]", "(]", "()"))] | None = None
+    nulls: Annotated[str, *_one_of(("unbounded", "unknown"))] | None = None
+    exempt: Names | None = None
+    across: Names | None = None
+    gap: str | int | float | None = None
+    travel: str | None = Field(default=None, description="A function: app.way(integer, integer).")
+    place: Names | None = None
+    columns: Names | None = None
+    normalised: Names | None = None
+    other: TableName | None = None
+    missing: bool | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the function that makes it is told, beside the name and the table."""
+        given = self.model_dump(exclude={"kind", "table", "connection"}, exclude_none=True)
+        return {name: _told(name, value) for name, value in given.items()}
+
+
+def _told(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if name == "gap" else value
+
+
 class OnFailure(_Model):
     """Who is told of a run that did not do everything."""
 
@@ -329,6 +380,9 @@ class Project(_Model):
         description="How many connections the tables that are loaded at once may have together.",
     )
     tables: Annotated[dict[str, Table], Field(min_length=1)]
+    rules: dict[str, Rule] = Field(
+        default={}, description="By which rows contradict each other, each with a name."
+    )
     on_failure: OnFailure = OnFailure()
 
     def target_of(self, name: str) -> str:
@@ -343,6 +397,13 @@ class Project(_Model):
     def connection_of(self, name: str) -> str | None:
         """The connection of a table: its own, else the first; None where there are none."""
         return self.tables[name].connection or next(iter(self.connections), None)
+
+    def rules_at(self, alias: str | None) -> dict[str, Rule]:
+        """The conflict rules of a connection, by name."""
+        first = next(iter(self.connections), None)
+        return {
+            name: rule for name, rule in self.rules.items() if (rule.connection or first) == alias
+        }
 
 
 def json_schema() -> dict[str, Any]:
@@ -613,6 +674,8 @@ class _Reading:
                     check_table_name(name)
                 except UsageError as error:
                     self._add(path, error.message, at_key=True)
+        for name, rule in _entries(data, "rules"):
+            self._check_rule(("rules", name), rule, connections)
         for name in data["variables"] if isinstance(data.get("variables"), dict) else ():
             if name in TEMPLATE_NAMES or not name.isidentifier():
                 self._add(
@@ -628,6 +691,27 @@ class _Reading:
         except CycleError as error:
             circle = " needs ".join(reversed(error.args[1]))
             self._add(("tables", error.args[1][0], "depends_on"), f"goes in a circle: {circle}")
+
+    def _check_rule(
+        self, path: Path_, rule: dict[str, Any], connections: dict[str, dict[str, Any]]
+    ) -> None:
+        kind = rule.get("kind")
+        needed, more = RULES.get(kind, ((), None)) if isinstance(kind, str) else ((), None)
+        if more is not None:
+            for key in needed:
+                if key not in rule:
+                    self._add(path, f"needs {key}, of kind {kind}", at_key=True)
+            for key in rule:
+                if key in _OF_RULES and key not in (*needed, *more):
+                    self._add((*path, key), f"has no meaning with kind {kind}", at_key=True)
+        wanted = rule.get("connection")
+        if isinstance(wanted, str) and wanted not in connections:
+            self._add(
+                (*path, "connection"),
+                "is none of the connections",
+                allowed_from=list(connections),
+                word=wanted,
+            )
 
     def _check_transform(
         self,

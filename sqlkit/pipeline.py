@@ -24,7 +24,7 @@ from psycopg import AsyncConnection
 from sqlkit import calls_async as calls
 from sqlkit.client_async import AsyncClient, aconnect
 from sqlkit.compatible import check_compatible
-from sqlkit.config import Hook, Project
+from sqlkit.config import Hook, Project, Rule
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.results import LoadResult, RefreshResult, TransformResult
@@ -270,9 +270,12 @@ async def _do_table(project: Project, name: str, *, again: bool, full_refresh: b
     try:
         for hook in project.tables[name].before:
             await _do_hook(project, name, hook)
+        missing = await _define_rules(project, name)
         async with aconnect(dsn_of(project, project.connection_of(name))) as client:
             result = await do_rows(client, project, name, again=again, full_refresh=full_refresh)
         report = replace(report, result=result, exit_code=3 if result.rows.rejected else 0)
+        if missing:
+            await _define_rules(project, name)
         for hook in project.tables[name].after:
             await _do_hook(project, name, hook)
     except Exception as error:  # noqa: BLE001 - the other tables go on
@@ -397,6 +400,55 @@ def as_known(error: Exception) -> SqlkitError:
         where = f"{error.filename}: " if error.filename is not None else ""
         return SqlkitError(f"{where}{error.strerror}", code="58030")
     return SqlkitError(f"{type(error).__name__}: {error}", hint="This is a defect of sqlkit.")
+
+
+# Conflict rules ------------------------------------------------------------------------------
+
+
+async def define_rules(project: Project) -> list[str]:
+    """Make all conflict rules of a project, or replace them; their names.
+
+    Raises SqlkitError where one cannot be: the others of its connection are not made either.
+    """
+    made: list[str] = []
+    aliases = [
+        rule.connection or next(iter(project.connections), None) for rule in project.rules.values()
+    ]
+    for alias in dict.fromkeys(aliases):
+        async with await connect_to(project, alias) as connection, connection.transaction():
+            for name, rule in project.rules_at(alias).items():
+                await _define_rule(connection, name, rule)
+                made.append(name)
+    return made
+
+
+async def _define_rules(project: Project, name: str) -> bool:
+    """Make the conflict rules that are about a table; whether one waits for a table."""
+    alias = project.connection_of(name)
+    rules = project.rules_at(alias)
+    if not rules:
+        return False
+    waits = False
+    async with await connect_to(project, alias) as connection:
+        target = await calls.find_table(connection, project.target_of(name))
+        for title, rule in rules.items():
+            written = [each for each in (rule.table, rule.other) if each is not None]
+            found = [await calls.find_table(connection, each) for each in written]
+            if None in found:
+                waits = waits or target is None or target in found
+            elif target in found:
+                await _define_rule(connection, title, rule)
+    return waits
+
+
+async def _define_rule(connection: AsyncConnection[Any], name: str, rule: Rule) -> None:
+    try:
+        await calls.define_rule(connection, name, rule.kind, rule.table, rule.arguments())
+    except psycopg.Error as error:
+        known = from_psycopg(error)
+        raise SqlkitError(
+            f"rule {name}: {known.message}", code=known.code, detail=known.detail, hint=known.hint
+        ) from error
 
 
 # Hooks and news ------------------------------------------------------------------------------

@@ -46,8 +46,6 @@ create table sqlkit.conflict (
     gone_at timestamptz,
     note text,
     constraint conflict_pkey primary key (conflict_id),
-    constraint conflict_conflict_rule_id_fkey foreign key (conflict_rule_id)
-    references sqlkit.conflict_rule (conflict_rule_id) on delete cascade,
     constraint conflict_state_check check (state in ('open', 'resolved', 'ignored')),
     constraint conflict_gone_check check (gone_at is null or state = 'resolved')
 );
@@ -56,6 +54,9 @@ create index conflict_conflict_rule_id_state_idx on sqlkit.conflict (conflict_ru
 
 comment on table sqlkit.conflict is
 'Pairs of rows that contradict each other, found by sqlkit.detect_conflicts() and kept from then on.';
+comment on column sqlkit.conflict.conflict_rule_id is
+'a rule, whose row a detection locks once for all that it finds (a foreign key would look at it for each, which takes
+as long as keeping them); it takes them along when it is deleted';
 comment on column sqlkit.conflict.resource is 'what both rows claim: column names and values';
 comment on column sqlkit.conflict.first_key is 'the key of the one row: column names and values; the lesser of the two';
 comment on column sqlkit.conflict.measure is

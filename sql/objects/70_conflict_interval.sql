@@ -260,13 +260,14 @@ begin
             else ''
         end;
 
-    -- candidate: the rows that touch another, numbered in their order.
+    -- candidate: the rows that touch another, numbered in their order, and whether they may touch the next one.
     -- event: the same rows' beginnings and ends in one order. As many rows as have begun when a row ends, of those
     -- numbered after it, overlap it: they stand one behind the other, and every pair is made once.
+    -- offset 0: what is made of a pair is made once, and not wherever it is used.
     return format(
         $query$
         with candidate as materialized (
-            select s.*, row_number() over (order by %1$s, s.lo nulls first%2$s) as n
+            select s.*, row_number() over w as n, (%3$s %13$s lead(s.lo) over w) is not false as has_next
             from (
                 select s.*, max(%3$s) over w as reach, lead(s.lo) over w as next_lo%4$s
                 from (select %5$s%6$s, %7$s as lo, %8$s as hi from %9$s as t where %10$s and %11$s and (%12$s)) as s
@@ -276,20 +277,21 @@ begin
                 )
             ) as s
             where s.reach %13$s s.lo or %3$s %13$s s.next_lo%14$s
+            window w as (order by %1$s, s.lo nulls first%2$s)
         ),
         event as (
             select
                 s.n,
                 s.is_end,
                 count(*) filter (where not s.is_end)
-                over (order by %1$s, s.side, s.moment, s.rank rows unbounded preceding) as last_n
+                over (order by %1$s%26$s, s.moment, s.rank rows unbounded preceding) as last_n
             from (
-                select s.n, %15$s, false as is_end, case when s.lo is null then -1 else 0 end as side,
-                    s.lo as moment, %16$s as rank
+                select s.n, %15$s, false as is_end%27$s, s.lo as moment, %16$s as rank
                 from candidate as s
                 union all
-                select s.n, %15$s, true, case when %3$s is null then 1 else 0 end, %3$s, %17$s
+                select s.n, %15$s, true%28$s, %3$s, %17$s
                 from candidate as s
+                where s.has_next
             ) as s
         )
         select
@@ -312,7 +314,8 @@ begin
             cross join lateral generate_series(v.n + 1, v.last_n) as f (n)
             join candidate as b on b.n = f.n
             %24$s
-            where v.is_end%25$s
+            where v.is_end and v.last_n > v.n%25$s
+            offset 0
         ) as p
         $query$,
         sqlkit._numbered_list(v_resource, 's.r%2$s'),
@@ -339,7 +342,10 @@ begin
         sqlkit._interval_facts(p_definition, 'a'),
         sqlkit._interval_facts(p_definition, 'b'),
         case when v_is_distance then format('cross join lateral (select %s as needed) as d', v_needed) end,
-        v_condition
+        v_condition,
+        case when not v_interval.is_bounded then ', s.side' end,
+        case when not v_interval.is_bounded then ', case when s.lo is null then -1 else 0 end as side' end,
+        case when not v_interval.is_bounded then format(', case when %s is null then 1 else 0 end', v_reach) end
     );
 end;
 $interval_pairs$;

@@ -359,6 +359,28 @@ $find_rule$;
 comment on function sqlkit._find_rule(text) is 'The rule of a name. Raises SK802 if there is none.';
 
 
+create or replace function sqlkit._drop_conflicts()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $drop_conflicts$
+begin
+    delete from sqlkit.conflict
+    where conflict_rule_id = old.conflict_rule_id;
+    return null;
+end;
+$drop_conflicts$;
+
+comment on function sqlkit._drop_conflicts() is
+'The trigger that has a rule take its conflicts along, as a foreign key would. Runs with its owner''s rights: who drops
+a rule may not delete single conflicts. Writes: sqlkit.conflict, sqlkit.conflict_event.';
+
+
+create or replace trigger conflict_rule_drop after delete on sqlkit.conflict_rule
+for each row execute function sqlkit._drop_conflicts();
+
+
 create or replace function sqlkit.drop_rule(p_rule text)
 returns bigint
 language plpgsql

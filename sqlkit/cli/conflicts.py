@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sqlkit.cli.project import HERE, Folder
 from sqlkit.cli.rejects import _ListsByDefault
 
 conflicts = typer.Typer(
@@ -91,6 +92,26 @@ def detect(
         print(json.dumps(found, ensure_ascii=False))
     if any(counts["pairs_open"] for counts in found.values()):
         raise typer.Exit(3)
+
+
+@conflicts.command("define")
+def define(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Make the rules of sqlkit.yml, or replace them. A rule that is gone from it stays."""
+    import asyncio
+
+    from sqlkit.cli.project import enter
+
+    project = enter(folder)
+    from sqlkit.pipeline import define_rules
+
+    made = asyncio.run(define_rules(project))
+    if as_json:
+        print(json.dumps(made, ensure_ascii=False))
+        return
+    for name in made:
+        print(f"{name}: {project.rules[name].kind}, {project.rules[name].table}")
+    if not made:
+        print("sqlkit.yml has no rules")
 
 
 @conflicts.command("rules")

@@ -223,3 +223,26 @@ def test_without_a_file_it_says_how_to_make_one(sqlkit: RunSqlkit) -> None:
 
 def test_schema_is_printed(sqlkit: RunSqlkit) -> None:
     assert json.loads(sqlkit("config", "schema").stdout) == json.loads(json.dumps(json_schema()))
+
+
+def test_a_rule_has_the_keys_of_its_kind(file: Path) -> None:
+    rule = "rules:\n  twice: {kind: overlap, table: shop.price, resource: id, starts: a, ends: b}\n"
+    project = read(file, TABLE + rule)
+    assert project.rules["twice"].arguments() == {"resource": ["id"], "starts": "a", "ends": "b"}
+    found = problems(
+        file,
+        TABLE
+        + """\
+rules:
+  a: {kind: overlap, table: shop.price, gap: 3}
+  b: {kind: overlaps, table: shop.price, connection: far}
+  c: {table: shop.price}
+""",
+    )
+    assert [(p.line, p.path, p.message, p.suggestion) for p in found] == [
+        (5, "rules.a", "needs resource, of kind overlap", None),
+        (5, "rules.a.gap", "has no meaning with kind overlap", None),
+        (6, "rules.b.kind", "'overlaps' is not known", "overlap"),
+        (6, "rules.b.connection", "'far' is none of the connections", None),
+        (7, "rules.c.kind", "is missing", None),
+    ]

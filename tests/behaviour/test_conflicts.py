@@ -522,3 +522,65 @@ def test_batch_after_batch_is_held_to_what_came_before(
             assert result.rows.read == 400
             assert result.rows.inserted == wanted
             visits.execute("delete from visit where id >= 6000")
+
+
+PROJECT = """
+tables:
+  visit: {source: visit.csv, conflicts: reject, reject_limit: 5, depends_on: far}
+  far: {source: far.csv, create: true, key: id}
+rules:
+  r: {kind: overlap, table: public.visit, resource: carer, range: at, changed_by: id}
+  way:
+    {kind: distance, table: visit, resource: carer, range: at, gap: 3, place: carer,
+     travel: 'pg_catalog.int4pl(int4, int4)'}
+  same: {kind: disagree, table: visit, other: far, columns: carer, missing: false}
+  twice: {kind: duplicate, table: visit, columns: [carer, at]}
+"""
+
+
+def test_rules_are_made_by_a_project(
+    visits: psycopg.Connection,
+    dsn: str,
+    sqlkit: RunSqlkit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the rows come; one about a table that the run makes, as soon as it is there."""
+    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    (tmp_path / "sqlkit.yml").write_text(PROJECT)
+    (tmp_path / "visit.csv").write_text('id,carer,at\n9000,7,"[30,40)"\n9001,200,"[0,9)"\n')
+    (tmp_path / "far.csv").write_text("id,carer\n9001,201\n")
+    undone = sqlkit("conflicts", "define", "--project", str(tmp_path))
+    assert undone.returncode == 1
+    assert 'rule same: relation "far" does not exist' in undone.stderr
+    rules = "select array_agg(name order by name) from sqlkit.conflict_rule"
+    assert visits.execute(rules.encode()).fetchone() == (["r"],)  # none of them
+
+    done = sqlkit("run", "--project", str(tmp_path), "--json")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert visits.execute(rules.encode()).fetchone() == (["r", "same", "twice", "way"],)
+    refused = visits.execute("select message from sqlkit.reject").fetchall()
+    assert refused == [('contradicts {"id": 7} by rule r',)]
+    with api.connect(dsn) as client:
+        assert client.detect_conflicts("same")["pairs_open"] == 1
+        assert client.detect_conflicts("way")["pairs_open"] > 0
+    row = visits.execute("select definition, changed_by from sqlkit.conflict_rule where name = 'r'")
+    assert row.fetchone() == (
+        {"resource": ["carer"], "range": "at", "exempt": [], "across": []},
+        "id",
+    )
+
+    again = sqlkit("conflicts", "define", "--project", str(tmp_path), "--json")
+    assert json.loads(again.stdout) == ["r", "way", "same", "twice"]
+    # What did not change goes on from where its detection was.
+    marks = "select count(*) from sqlkit.conflict_rule where mark is not null"
+    assert visits.execute(marks.encode()).fetchone() == (2,)
+    (tmp_path / "sqlkit.yml").write_text(
+        PROJECT.replace("range: at, changed", "range: nope, changed")
+    )
+    wrong = sqlkit("run", "visit", "--project", str(tmp_path), "--json")
+    error = json.loads(wrong.stdout)["tables"][0]["error"]
+    assert (error["code"], error["message"]) == (
+        "SK204",
+        "rule r: columns that are not there: nope",
+    )

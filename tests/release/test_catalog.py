@@ -16,6 +16,7 @@ from tests.conftest import Database, missing
 ROOT = Path(__file__).parents[2]
 
 SECURITY_DEFINER: dict[str, str] = {
+    "sqlkit._drop_conflicts()": "who drops a rule may not delete single conflicts",
     "sqlkit._note_changed_keys()": "a dimension's writers need no rights on sqlkit's tables",
 }
 """Functions that run with their owner's rights, and why they have to. Everything else runs with
