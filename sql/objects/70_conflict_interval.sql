@@ -296,25 +296,29 @@ begin
         )
         select
             p.resource,
-            least(p.a_key, p.b_key) as first_key,
-            greatest(p.a_key, p.b_key) as second_key,
+            case when p.is_ordered then p.a_key else p.b_key end as first_key,
+            case when p.is_ordered then p.b_key else p.a_key end as second_key,
             p.measure,
-            case when p.a_key < p.b_key then jsonb_build_array(p.a_facts, p.b_facts)
+            case when p.is_ordered then jsonb_build_array(p.a_facts, p.b_facts)
                 else jsonb_build_array(p.b_facts, p.a_facts) end as facts
         from (
-            select
-                jsonb_build_object(%18$s) as resource,
-                jsonb_build_object(%19$s) as a_key,
-                jsonb_build_object(%20$s) as b_key,
-                %21$s as measure,
-                %22$s as a_facts,
-                %23$s as b_facts
-            from event as v
-            join candidate as a on a.n = v.n
-            cross join lateral generate_series(v.n + 1, v.last_n) as f (n)
-            join candidate as b on b.n = f.n
-            %24$s
-            where v.is_end and v.last_n > v.n%25$s
+            select p.*, p.a_key < p.b_key as is_ordered
+            from (
+                select
+                    jsonb_build_object(%18$s) as resource,
+                    jsonb_build_object(%19$s) as a_key,
+                    jsonb_build_object(%20$s) as b_key,
+                    %21$s as measure,
+                    %22$s as a_facts,
+                    %23$s as b_facts
+                from event as v
+                join candidate as a on a.n = v.n
+                cross join lateral generate_series(v.n + 1, v.last_n) as f (n)
+                join candidate as b on b.n = f.n
+                %24$s
+                where v.is_end and v.last_n > v.n%25$s
+                offset 0
+            ) as p
             offset 0
         ) as p
         $query$,

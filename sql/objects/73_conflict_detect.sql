@@ -468,10 +468,14 @@ begin
         drop table pg_temp.sqlkit_touched;
     end if;
 
-    select count(*)
-    into v_counts.pairs_open
-    from sqlkit.conflict as c
-    where c.conflict_rule_id = v_rule.conflict_rule_id and c.state = 'open';
+    if v_is_first and p_parts = 1 then
+        v_counts.pairs_open := v_counts.pairs_opened;
+    else
+        select count(*)
+        into v_counts.pairs_open
+        from sqlkit.conflict as c
+        where c.conflict_rule_id = v_rule.conflict_rule_id and c.state = 'open';
+    end if;
     if p_parts = 1 then
         perform sqlkit.finish_detection(p_rule, v_mark);
     end if;

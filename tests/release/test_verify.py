@@ -56,6 +56,11 @@ DRIFT = {
         "function sqlkit.touch_run(p_run_id bigint)",
         "security_definer",
     ),
+    "a trigger that is switched off": (
+        "alter table sqlkit.conflict_rule disable trigger conflict_rule_drop",
+        "trigger sqlkit.conflict_rule.conflict_rule_drop",
+        "enabled",
+    ),
     "a function's owner": (
         "alter function sqlkit.version() owner to sqlkit_admin",
         "function sqlkit.version()",
