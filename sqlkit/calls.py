@@ -1132,6 +1132,40 @@ def rules_of(connection: Connection[Any], target: str) -> list[str]:
     return found
 
 
+_MAKES = {
+    "overlap": "define_overlap",
+    "distance": "define_distance",
+    "duplicate": "define_duplicate",
+    "disagree": "define_disagreement",
+}
+
+
+def define_rule(
+    connection: Connection[Any], name: str, kind: str, table: str, arguments: dict[str, Any]
+) -> None:
+    """Makes a conflict rule, or replaces it. Raises SK202, SK204, SK801, or that there is no table.
+
+    `arguments` are those of the function for the kind, without ``p_``.
+    """
+    types = {"other": "regclass", "travel": "regprocedure"}
+
+    def type_of(argument: str, value: Any) -> str:
+        if isinstance(value, list):
+            return "name[]"
+        return "boolean" if isinstance(value, bool) else types.get(argument, "text")
+
+    given = "".join(
+        f", p_{argument} => %s::{type_of(argument, value)}" for argument, value in arguments.items()
+    )
+    _value(
+        connection,
+        f"select sqlkit.{_MAKES[kind]}(p_name => %s, p_target => %s::regclass{given})",
+        name,
+        table,
+        *arguments.values(),
+    )
+
+
 def count_trimmed(connection: Connection[Any], run_id: int) -> int:
     """How many times a run cut a row, so that it overlaps no other."""
     found: int = _value(

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="a278f313510a2042a4170f36fe7833651557c17420983fe1c12fbaa810f2659e",
+        sha256="cd2aea071c6171c78b94fca54370f7bb5256154d598f7af340f3e0aca0fc523e",
     )
 
 
