@@ -114,6 +114,11 @@ class AsyncTask(Generic[T]):
     def __init__(self, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._task = asyncio.create_task(function())
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._task.done()
+
     async def result(self) -> T:
         """Wait for the end; returns what it returned, raises what it raised."""
         return await self._task
@@ -140,6 +145,11 @@ class Task(Generic[T]):
         self._function = function
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

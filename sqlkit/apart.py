@@ -180,7 +180,7 @@ class Apart:
         reader: Reader = run(partial(source.open, database_encoding=self._encoding, resume=None))
         try:
             plan = self._plan_of(source, reader)
-            piece_bytes = self._ways.piece_bytes()
+            piece_bytes = self._ways.piece_bytes(source)
         finally:
             run(reader.close)
         fingerprint = run(source.fingerprint)

@@ -180,7 +180,7 @@ class AsyncApart:
         )
         try:
             plan = self._plan_of(source, reader)
-            piece_bytes = self._ways.piece_bytes()
+            piece_bytes = self._ways.piece_bytes(source)
         finally:
             await run_async(reader.close)
         fingerprint = await run_async(source.fingerprint)

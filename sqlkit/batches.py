@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -63,6 +64,8 @@ class Batch:
     number: int
     limit: int  # decoded bytes after which it takes no more pieces
     begins: ResumePoint
+    may_end: Callable[[Batch], bool] | None = None  # before that, as it holds a piece by now
+    began: float = field(default_factory=time.monotonic)
     bytes: int = 0
     lines: int = 0
     taken: int = 0
@@ -78,6 +81,13 @@ class Batch:
     def is_empty(self) -> bool:
         """True if it holds no piece at all."""
         return self.last is None
+
+    @property
+    def is_complete(self) -> bool:
+        """True if it takes no more pieces. Once it is, it stays so, whichever stream asks."""
+        if self.may_end is not None and self.taken and self.may_end(self):
+            self.limit = 0
+        return self.bytes >= self.limit
 
     @property
     def rows(self) -> int:
@@ -140,7 +150,7 @@ class Feed:
     def take(self, batch: Batch) -> Taken | None:
         """The next piece of a batch; None where the batch is complete."""
         with self._lock:
-            if self._failed or self.exhausted or batch.bytes >= batch.limit:
+            if self._failed or self.exhausted or batch.is_complete:
                 return None
             found = self._held or run(self._pieces.take)
             self._held = None

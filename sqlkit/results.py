@@ -40,8 +40,9 @@ class ByteCounts:
 class Seconds:
     """Wall-clock time of the whole, and the time that each kind of work took.
 
-    `fetch` is reading a file for its digest, or fetching an object of a store. Kinds of work
-    overlap: they may add up to more than total.
+    `fetch` is reading a file for its digest, or fetching an object of a store; `lookup`, a part of
+    `merge`, is finding in the table what rows it has of those of a batch, and which differ. Kinds
+    of work overlap: they may add up to more than total.
     """
 
     total: float
@@ -49,6 +50,7 @@ class Seconds:
     copy: float
     merge: float
     fetch: float = 0.0
+    lookup: float = 0.0
 
 
 @dataclass(frozen=True)

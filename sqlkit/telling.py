@@ -42,6 +42,7 @@ class Tally:
     seconds_decode: float = 0.0
     seconds_copy: float = 0.0
     seconds_merge: float = 0.0
+    seconds_lookup: float = 0.0
     _read: dict[int, _Read] = field(default_factory=dict)
 
     @property

@@ -162,7 +162,8 @@ def load(
         ),
     ] = "15m",
     profile: Annotated[
-        bool, typer.Option(help="Show where the time went, as bars: fetch, decode, copy, merge.")
+        bool,
+        typer.Option(help="Show where the time went, as bars: fetch, decode, lookup, copy, merge."),
     ] = False,
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -304,8 +305,9 @@ def print_profile(seconds: Seconds, width: int = 40) -> None:
     kinds = {
         "fetch": seconds.fetch,
         "decode": seconds.decode,
+        "lookup": seconds.lookup,
         "copy": seconds.copy,
-        "merge": seconds.merge,
+        "merge": seconds.merge - seconds.lookup,
         "total": seconds.total,
     }
     longest = max(kinds.values()) or 1.0

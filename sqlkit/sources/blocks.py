@@ -13,6 +13,9 @@ from sqlkit.sources.text_rows import ROWS, BadRow, single_rows
 
 T = TypeVar("T")
 
+PIECE_SECONDS = 2.0
+"""A piece is handed on after so long, however small it is: what comes slowly is loaded so."""
+
 
 @dataclass(frozen=True)
 class Block(Generic[T]):
@@ -134,7 +137,7 @@ class BlockReader(Generic[T]):
             size += len(data) if self._single_bytes is None else self._single_bytes
             made_size += len(data)
             first, last = first or block, block
-            if made_size >= piece_bytes:
+            if made_size >= piece_bytes or time.perf_counter() - began >= PIECE_SECONDS:
                 yield piece(first, last)
                 began = time.perf_counter()
                 parts, first, size, made_size = [], None, 0, 0

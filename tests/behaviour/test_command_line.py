@@ -171,8 +171,9 @@ def test_a_profile_draws_where_the_time_went(
     (tmp_path / "a.csv").write_text(f"id\n{rows}")
     done = sqlkit("load", "a.csv", "--into", "item", "--profile", "--dsn", dsn)
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()[-5:]]
-    assert [line[0] for line in lines] == ["fetch", "decode", "copy", "merge", "total"]
+    lines = [line.split() for line in done.stdout.splitlines()[-6:]]
+    kinds = ["fetch", "decode", "lookup", "copy", "merge", "total"]
+    assert [line[0] for line in lines] == kinds
     took = {line[0]: float(line[1]) for line in lines}
     assert took["copy"] > 0
     assert took["total"] >= took["copy"]
@@ -181,6 +182,11 @@ def test_a_profile_draws_where_the_time_went(
     assert abs(bars["copy"] - 40 * took["copy"] / took["total"]) <= 2
     plain = sqlkit("load", "a.csv", "--into", "item", "--dsn", dsn)
     assert "fetch" not in plain.stdout
+    # What the table has of it is looked up where it has rows.
+    assert took["lookup"] == 0
+    done = sqlkit("load", "a.csv", "--into", "item", "--again", "--json", "--dsn", dsn)
+    seconds = json.loads(done.stdout)["seconds"]
+    assert 0 < seconds["lookup"] < seconds["merge"]
 
 
 def test_a_character_that_the_database_lacks_is_told_with_its_line(

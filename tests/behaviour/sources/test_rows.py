@@ -31,6 +31,7 @@ from sqlkit.sources.base import WantedColumn
 from sqlkit.sources.copied import rows_of
 from sqlkit.sources.rows import RowsReader, RowsSource
 from sqlkit.sources.text_rows import ROWS, encode_columns, fields_of
+from sqlkit.ways import Ways
 from tests.conftest import Database
 from tests.real_data import real_data
 
@@ -432,3 +433,38 @@ def test_a_row_of_another_width_has_a_code() -> None:
     with pytest.raises(SourceError, match="line 2: 1 values where there should be 2") as raised:
         list(reader.pieces(wanted, 1000, None))
     assert raised.value.code == "SK118"
+
+
+def test_rows_are_merged_while_the_next_are_made_text(
+    database: Database, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.execute("create table item (id integer primary key, name text)")
+    connection.execute("insert into item select n, 'old' from generate_series(1, 2000) as n")
+    monkeypatch.setattr("sqlkit.ways.EARLY_BYTES", 1000)
+    monkeypatch.setattr("sqlkit.sources.rows.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("sqlkit.ways.SHORTEST_BATCH", 0)
+    asked: list[bool] = []
+
+    def is_long_enough(self: Ways, merging: object, batch: object) -> bool:
+        asked.append(batch_is_due(self, merging, batch))  # type: ignore[arg-type]
+        return len(asked) % 3 > 0  # whatever the clock says
+
+    batch_is_due = Ways._is_long_enough
+    monkeypatch.setattr(Ways, "_is_long_enough", is_long_enough)
+    with sqlkit.connect(database.dsn) as client:
+        rows = ({"id": n, "name": f"new {n}"} for n in range(1, 4001))
+        loaded = client.load(rows, into="item")
+        assert loaded.batches > 3
+        assert (loaded.rows.read, loaded.rows.inserted, loaded.rows.updated) == (4000, 2000, 2000)
+        # The same rows at once, where it is said how much that is.
+        again = ({"id": n, "name": f"new {n}"} for n in range(1, 4001))
+        loaded = client.load(again, into="item", batch_bytes=1 << 30)
+        assert (loaded.batches, loaded.rows.unchanged) == (1, 4000)
+    count = "select count(*) from item where name = 'new ' || id"
+    assert connection.execute(count.encode()).fetchone() == (4000,)
+    torn = """
+        select count(*) from (
+            select start_offset <> lag(end_offset, 1, 0::bigint) over w as is_torn
+            from sqlkit.batch window w as (partition by source_id order by start_offset)
+        ) as b where is_torn"""
+    assert connection.execute(torn.encode()).fetchone() == (0,)
