@@ -401,11 +401,13 @@ def merge_batch(
     rows_rejected: int,
     reject_limit: int | None,
     reject_share: float | None,
-) -> RowCounts:
-    """Merges the stages of a batch and records it; says what became of its rows."""
+) -> tuple[RowCounts, float]:
+    """Merges the stages of a batch and records it; says what became of its rows, and for how many
+    seconds they were looked up in the target."""
     row = _row(
         connection,
-        "select m.* from sqlkit.merge_screened_batch("  # noqa: S608 - the range has no values
+        "select m.*, pg_catalog.current_setting('sqlkit.seconds_lookup') "  # noqa: S608 - no values
+        "from sqlkit.merge_screened_batch("
         f"%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "
         "%s, %s::name[], %s::name, %s::jsonb, %s, %s, %s, %s, %s) as m",
         run_id,
@@ -423,7 +425,8 @@ def merge_batch(
         reject_limit,
         reject_share,
     )
-    return RowCounts(*row)
+    *counts, lookup = row
+    return RowCounts(*counts), float(lookup)
 
 
 def copy_table(connection: Connection[Any], table: str, run_id: int, with_rows: bool) -> str:

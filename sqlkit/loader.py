@@ -455,6 +455,7 @@ class Loader:
                 copy=tally.seconds_copy,
                 merge=tally.seconds_merge,
                 fetch=tally.seconds_fetch,
+                lookup=tally.seconds_lookup,
             ),
             ddl=self._ddl,
             notes=tuple(calls.reasons_of(main, self._run_id)),
@@ -720,13 +721,15 @@ class Loader:
                 calls.describe_source(main, state.source_id, reader.layout)
             if care == Care.NONE:
                 screen = None
-                pieces = reader.pieces(plan.wanted, ways.piece_bytes(), plan.ignored)
+                pieces = reader.pieces(plan.wanted, ways.piece_bytes(source), plan.ignored)
                 prefetch = Prefetch(pieces, ahead=self._streams)
             elif screen is not None and isinstance(reader, ScreeningReader):
-                screenings = reader.screenings(plan.wanted, ways.piece_bytes(), plan.ignored, sieve)
+                screenings = reader.screenings(
+                    plan.wanted, ways.piece_bytes(source), plan.ignored, sieve
+                )
                 prefetch = Prefetch(screenings, ahead=self._streams)
             else:
-                pieces = reader.single_records(plan.wanted, ways.piece_bytes(), plan.ignored)
+                pieces = reader.single_records(plan.wanted, ways.piece_bytes(source), plan.ignored)
                 prefetch = Prefetch(pieces, ahead=self._streams)
             yield OpenSource(source, state.source_id, reader, plan, Feed(prefetch), screen, probe)
         finally:

@@ -47,6 +47,9 @@ from sqlkit.telling import Tally, Teller, describe_reject
 PIECE_BYTES = 4 << 20
 """Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
 
+EARLY_BYTES = 1 << 20
+"""The same of rows from Python, of which the first are merged while the next are made text."""
+
 APPENDED_BYTES = 8 << 20
 """The same where policy append may commit each piece by itself."""
 
@@ -55,6 +58,12 @@ LARGEST_BATCH = 4 << 30
 """Bounds of a batch, in decoded bytes, where no size is given: it is as large as the target, so
 that the join costs about as much as reading the batch does. Smaller batches would repeat the join
 too often, larger ones take long to redo after a crash."""
+
+SHORTEST_BATCH = 0.05
+LONGEST_LEAST = 2.0
+"""Where decoding is what takes the time, batches are merged meanwhile: each lasts as long as the
+merge of the one before, but at least this share of the time so far, and no more of it than seconds.
+So a load of a second is three batches, and one of an hour has not a million of them."""
 
 LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
@@ -142,8 +151,12 @@ class Ways:
         self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
         self._useless_stages: list[str] = []
         self._batch_number = 0
+        self._began = time.monotonic()
 
-    def piece_bytes(self) -> int:
+    def piece_bytes(self, source: Source) -> int:
+        """How much is handed to COPY at a time."""
+        if source.format == "rows" and self._target.heap_bytes and self._may_end_early(source):
+            return EARLY_BYTES
         if self._options.policy == "append" and self._options.batch_bytes is None:
             return APPENDED_BYTES
         return min(PIECE_BYTES, self._options.batch_bytes or PIECE_BYTES)
@@ -171,6 +184,8 @@ class Ways:
             while True:
                 batch = feed.begin(self._batch_number, self._batch_bytes(opened.source), begins)
                 self._batch_number += 1
+                if self._may_end_early(opened.source):
+                    batch.may_end = partial(self._is_long_enough, merging)
                 if merging is None and self._first_load(main, opened, batch):
                     pass
                 elif self._is_append(opened):
@@ -190,6 +205,31 @@ class Ways:
         finally:
             if merging is not None:
                 merging.settle()
+
+    def _may_end_early(self, source: Source) -> bool:
+        """True if batches may be as small as the time makes them.
+
+        Not where a share of rejects is taken of each, or where they cannot be merged meanwhile.
+        """
+        options = self._options
+        return (
+            options.policy in ("update", "newer", "ignore", "fill")
+            and options.batch_bytes is None
+            and options.reject_share is None
+            and not (options.atomic or options.dry_run or self._connections.is_single)
+            and not self._commits_whole(source)
+        )
+
+    def _is_long_enough(self, merging: Task[None] | None, batch: Batch) -> bool:
+        """True if nothing is merged although rows are there, and decoding more of them takes time.
+
+        Larger batches would be merged faster by the row, but not sooner.
+        """
+        now = time.monotonic()
+        took = now - batch.began
+        least = min(SHORTEST_BATCH * (now - self._began), LONGEST_LEAST)
+        is_idle = merging is None or merging.is_done
+        return is_idle and took >= least and batch.seconds_decode >= took / 2
 
     @contextmanager
     def _batch_transaction(
@@ -601,7 +641,7 @@ class Ways:
         with self._batch_transaction(main, opened):
             if not self._connections.is_direct:
                 calls.check_stages(main, batch.stages, batch.rows)
-            counts = calls.merge_batch(
+            counts, lookup = calls.merge_batch(
                 main,
                 self._run_id,
                 opened.source_id,
@@ -619,6 +659,7 @@ class Ways:
                 self._options.reject_share,
             )
             self._keep_rejects(main, opened, batch)
+        self._tally.seconds_lookup += lookup
         self._add(batch, counts, time.monotonic() - started)
         self._forget(opened, batch)
         if batch.last is not None:

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="cd2aea071c6171c78b94fca54370f7bb5256154d598f7af340f3e0aca0fc523e",
+        sha256="4704f8278eb125c77a25f507be29fb170485ebbd368ff770b1897dfe90e1e8cb",
     )
 
 

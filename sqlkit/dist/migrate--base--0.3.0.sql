@@ -3256,6 +3256,7 @@ set min_parallel_table_scan_size = 0
 set work_mem = '4MB'
 as $find_difference$
 declare
+    v_start timestamptz := clock_timestamp();
     v_bytes bigint := least(p_batch_bytes, pg_table_size(p_target));
     v_wanted text;
     v_is_newer text := 'true';
@@ -3305,6 +3306,7 @@ begin
         v_wanted,
         case when p_with_unmet then ' or s.sqlkit_is_staged is null' else '' end
     );
+    perform set_config('sqlkit.seconds_lookup', extract(epoch from clock_timestamp() - v_start)::text, true);
 end;
 $find_difference$;
 
@@ -3312,7 +3314,7 @@ comment on function sqlkit._find_difference(text, regclass, text, name[], name[]
 'Joins the rows of a query with the target and keeps, in pg_temp.sqlkit_difference, those that are new
 (sqlkit_ctid is null) or that the policy would write (sqlkit_is_wanted), or that differ and are kept as they are.
 With p_with_unmet, also a row for each of the target''s that none was for (sqlkit_is_staged is null).
-p_batch_bytes is the size of the batch.';
+p_batch_bytes is the size of the batch. The setting sqlkit.seconds_lookup tells the transaction how long it took.';
 
 
 create or replace function sqlkit._write(p_statement text)
@@ -3655,6 +3657,8 @@ begin
         p_share
     );
     perform set_config('sqlkit.search_path', p_search_path, true);
+    -- For who wants to know: see _find_difference().
+    perform set_config('sqlkit.seconds_lookup', '0', true);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
     v_counts.rows_rejected := p_rows_rejected;
