@@ -14,7 +14,7 @@ from psycopg import Connection
 from psycopg.pq import PGconn, Ping
 
 from sqlkit import calls as calls
-from sqlkit._acompat import Returned, run
+from sqlkit._acompat import Lock, Returned, run
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import UsageError
 from sqlkit.model import Session
@@ -226,6 +226,7 @@ class PooledConnections:
         self.max_streams = pool.max_size - 1
         self._taken: dict[int, tuple[Connection[Any], bool, int | None]] = {}
         self._sessions = _Sessions()
+        self._beside = Lock()  # who gives signs of life, and who looks at locks
 
     is_callers = False
     is_single = False
@@ -249,10 +250,13 @@ class PooledConnections:
         return self._take(number)
 
     def beside(self, call: Call) -> None:
-        with suppress(psycopg.OperationalError):  # PoolTimeout: all are in use
-            call(self._take(self._BESIDE, seconds=1))
-        if self._BESIDE in self._taken:
-            self._give_back(self._BESIDE)
+        with self._beside:
+            try:
+                with suppress(psycopg.OperationalError):  # PoolTimeout: all are in use
+                    call(self._take(self._BESIDE, seconds=1))
+            finally:
+                if self._BESIDE in self._taken:
+                    self._give_back(self._BESIDE)
 
     def _take(self, number: int, seconds: float | None = None) -> Connection[Any]:
         if number not in self._taken:

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import PGconn, Ping
 
 from sqlkit import calls_async as calls
-from sqlkit._acompat import AsyncReturned, run_async
+from sqlkit._acompat import AsyncLock, AsyncReturned, run_async
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import UsageError
 from sqlkit.model import Session
@@ -224,6 +224,7 @@ class AsyncPooledConnections:
         self.max_streams = pool.max_size - 1
         self._taken: dict[int, tuple[AsyncConnection[Any], bool, int | None]] = {}
         self._sessions = _AsyncSessions()
+        self._beside = AsyncLock()  # who gives signs of life, and who looks at locks
 
     is_callers = False
     is_single = False
@@ -247,10 +248,13 @@ class AsyncPooledConnections:
         return await self._take(number)
 
     async def beside(self, call: AsyncCall) -> None:
-        with suppress(psycopg.OperationalError):  # PoolTimeout: all are in use
-            await call(await self._take(self._BESIDE, seconds=1))
-        if self._BESIDE in self._taken:
-            await self._give_back(self._BESIDE)
+        async with self._beside:
+            try:
+                with suppress(psycopg.OperationalError):  # PoolTimeout: all are in use
+                    await call(await self._take(self._BESIDE, seconds=1))
+            finally:
+                if self._BESIDE in self._taken:
+                    await self._give_back(self._BESIDE)
 
     async def _take(self, number: int, seconds: float | None = None) -> AsyncConnection[Any]:
         if number not in self._taken:

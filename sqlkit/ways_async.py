@@ -393,7 +393,7 @@ class AsyncWays:
         ):
             return False
         async with self._batch_transaction(main, opened):
-            # Whoever else loads this source is waited for, however long that takes.
+            # Whoever else loads this source is waited for, as long as for any lock.
             await calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = await calls.wal_position(main)
             timeout = await calls.setting(main, "lock_timeout")

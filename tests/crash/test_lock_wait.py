@@ -49,6 +49,24 @@ def test_it_tells_who_holds_the_lock_and_goes_on(mode: str, path: Path, database
     assert "idle in transaction since " in str(told[0])
 
 
+def test_connections_of_a_pool_are_watched_too(path: Path, database: Database) -> None:
+    from psycopg_pool import ConnectionPool
+
+    told: list[Waiting] = []
+    with database.connect() as other, ConnectionPool(database.dsn, min_size=4) as pool:
+        other.execute("begin")
+        other.execute("lock table t in share mode")
+
+        def on_wait(wait: Waiting) -> None:
+            told.append(wait)
+            other.execute("rollback")
+
+        with api.connect(pool) as client:
+            assert client.load(path, into="t", on_wait=on_wait).rows.inserted == 2
+        assert [type(wait) for wait in told] == [LockWaiting]
+        assert pool.get_stats()["pool_available"] == 4
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"retry_for": 0.5}, {"policy": "append"}, {"atomic": True}, {"reject_limit": None}],
