@@ -385,7 +385,7 @@ class Ways:
         ):
             return False
         with self._batch_transaction(main, opened):
-            # Whoever else loads this source is waited for, however long that takes.
+            # Whoever else loads this source is waited for, as long as for any lock.
             calls.claim_batch(main, opened.source_id, batch.begins.offset)
             wal = calls.wal_position(main)
             timeout = calls.setting(main, "lock_timeout")
