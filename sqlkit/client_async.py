@@ -278,7 +278,8 @@ class AsyncClient:
 
         `sources`, `format`, `dialect`, `columns`, `map`, `leave_out`, `retry_for` and `on_wait` are
         those of `load`, but no row may be refused: where one is missing it would be deleted. Of
-        rows with the same key the last one is taken.
+        rows with the same key the last one is taken. With a `query`, the one source is the address
+        of the database where it is asked; without sources it is asked in the target's own.
 
         `strategy`: mirror writes the differences only; truncate empties the table and fills it
         anew; swap builds a new table beside it and exchanges the two in a moment; auto measures and
@@ -301,10 +302,22 @@ class AsyncClient:
 
         given = isinstance(sources, str | os.PathLike) or not isinstance(sources, Sequence)
         found = (
-            await run_async(partial(as_sources, sources, format, dialect, tuple(columns), False))
+            await run_async(
+                partial(
+                    as_sources,
+                    sources,
+                    format,
+                    dialect,
+                    tuple(columns),
+                    False,
+                    query=query,
+                )
+            )
             if given or sources
             else []
         )
+        if found:
+            query = None
         refresher = AsyncRefresher(
             self._connections,
             RefreshOptions(

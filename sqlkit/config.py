@@ -1,10 +1,10 @@
 """sqlkit.yml: what is loaded, from where, how, and in which order.
 
 The file is read as YAML 1.1 whose keys are always text, references to the environment are put in,
-and the result is validated by the models below, which are also the JSON schema for editors. All
-that is wrong is told at once (SK501), each with its line, its key path, its value, what is allowed
-and the nearest right spelling. Secrets must not stand in the text; what references bring in is
-never shown.
+and the result is validated by the models of `config_models`, which are also the JSON schema for
+editors. All that is wrong is told at once (SK501), each with its line, its key path, its value,
+what is allowed and the nearest right spelling. Secrets must not stand in the text; what references
+bring in is never shown.
 """
 
 from __future__ import annotations
@@ -13,42 +13,48 @@ import difflib
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import BaseModel, ValidationError
 
+from sqlkit.config_models import (
+    FILE,
+    OF_RULES,
+    RULES,
+    SCHEMES,
+    Hook,
+    Project,
+    Rule,
+    Table,
+    Watermark,
+    json_schema,
+    listed,
+)
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
-from sqlkit.options import CONFLICTS, INDEXES, POLICIES
-from sqlkit.options import STRATEGIES as LOAD_STRATEGIES
-from sqlkit.refresh import STRATEGIES
-from sqlkit.sources.base import Dialect
-from sqlkit.sources.feeds import FEEDS
-from sqlkit.sources.find import FORMATS
-from sqlkit.transient import RETRY_FOR
-from sqlkit.units import parse_bytes, parse_limit, parse_seconds
 
-FILE = "sqlkit.yml"
+__all__ = [
+    "FILE",
+    "TEMPLATE_NAMES",
+    "ConfigError",
+    "Hook",
+    "Problem",
+    "Project",
+    "Rule",
+    "Table",
+    "Watermark",
+    "json_schema",
+    "read_project",
+]
 
 TEMPLATE_NAMES = ("stage", "target", "run", "batch", "watermark", "full_refresh")
 """What every template knows. No variable may have such a name."""
@@ -58,18 +64,6 @@ SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 Path_ = tuple[str | int, ...]
 """Keys and positions that lead from the top of the file to a value."""
-
-
-_INTERVAL = ("starts", "ends", "range", "exempt", "across", "changed_by")
-RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "overlap": (("resource",), (*_INTERVAL, "bounds", "nulls")),
-    "distance": (("resource", "gap"), (*_INTERVAL, "travel", "place")),
-    "duplicate": (("columns",), ("normalised", "changed_by")),
-    "disagree": (("other",), ("columns", "missing")),
-}
-"""The kinds of conflict rules: the keys that each needs, and those that it may have."""
-
-_OF_RULES = {key for needed, more in RULES.values() for key in (*needed, *more)}
 
 
 class ConfigError(UsageError):
@@ -110,309 +104,6 @@ class Problem:
     def as_dict(self) -> dict[str, Any]:
         """The problem as plain data, as ``sqlkit config check --json`` prints it."""
         return asdict(self)
-
-
-# --------------------------------------------------------------------------------------------
-# The models
-# --------------------------------------------------------------------------------------------
-
-
-class Limit(NamedTuple):
-    """A number of rows, or a share of them (0 to 1)."""
-
-    rows: int | None
-    share: float | None
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | dict) else value
-
-
-def _words(value: Any) -> Any:
-    try:
-        return shlex.split(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise PydanticCustomError("command", "is no command: {why}", {"why": str(error)}) from None
-
-
-def _parsed(parse: Any) -> BeforeValidator:
-    """Text that one of the parsers of `sqlkit.units` understands."""
-
-    def validate(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise PydanticCustomError("text", "must be a number or text")
-        try:
-            return parse(str(value))
-        except UsageError as error:
-            raise PydanticCustomError(
-                "unit", "is not understood. {hint}", {"hint": error.hint}
-            ) from None
-
-    return BeforeValidator(validate)
-
-
-def _limit(text: str) -> Limit:
-    limit = Limit(*parse_limit(text))
-    if (limit.rows or 0) < 0 or not 0 <= (limit.share or 0) <= 1:
-        raise UsageError(f"{text!r} is not a limit", hint="Write a number of rows, or 1%.")
-    return limit
-
-
-def _one_of(allowed: Sequence[str]) -> tuple[AfterValidator, Any]:
-    def validate(value: str) -> str:
-        if value not in allowed:
-            raise PydanticCustomError("one_of", "not known", {"allowed": list(allowed)})
-        return value
-
-    return AfterValidator(validate), Field(json_schema_extra={"enum": list(allowed)})
-
-
-def _table_name(value: str) -> str:
-    try:
-        check_table_name(value)
-    except UsageError as error:
-        raise PydanticCustomError("table", "{why}", {"why": error.message}) from None
-    return value
-
-
-_TEXT: dict[str, Any] = {"type": "string"}
-_ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
-_NUMBER_OR_TEXT = WithJsonSchema({"type": ["integer", "string"]})
-
-Names = Annotated[
-    tuple[str, ...],
-    Field(min_length=1),
-    BeforeValidator(_listed),
-    WithJsonSchema(_ONE_OR_MORE),
-]
-Words = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(_words), WithJsonSchema(_ONE_OR_MORE)
-]
-RowLimit = Annotated[
-    Limit,
-    _parsed(_limit),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9.]+%?$"}]}),
-]
-ByteCount = Annotated[int, _parsed(parse_bytes), _NUMBER_OR_TEXT]
-Duration = Annotated[float, _parsed(parse_seconds), _NUMBER_OR_TEXT]
-TableName = Annotated[str, AfterValidator(_table_name)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Connection(_Model):
-    """A server and a database: a connection string, or its parts, or both (the parts count)."""
-
-    dsn: str | None = None
-    service: str | None = None
-    host: str | None = None
-    port: int | None = None
-    dbname: str | None = None
-    user: str | None = None
-    password: str | None = Field(default=None, description="A reference: ${NAME} or ${file:PATH}.")
-    sslmode: str | None = None
-    sslrootcert: str | None = None
-    passfile: str | None = None
-
-    def conninfo(self) -> str:
-        """What libpq takes. It may hold a password."""
-        parts = self.model_dump(exclude={"dsn"}, exclude_none=True)
-        return make_conninfo(self.dsn or "", **parts)
-
-
-class FileDialect(_Model):
-    """How a delimited file is written; what is not said is found out."""
-
-    delimiter: str | None = None
-    quote: str = '"'
-    escape: str | None = None
-    header: bool = True
-    null: str = ""
-    encoding: str | None = None
-
-    def as_dialect(self) -> Dialect:
-        """The same as sources take it."""
-        return Dialect(**self.model_dump())
-
-
-class Hook(_Model):
-    """Something done before or after a table is loaded: SQL or a command, one of them."""
-
-    sql: str | None = Field(default=None, description="Run in the table's database.")
-    command: Words | None = Field(
-        default=None, description="Run in the project's folder, by no shell."
-    )
-
-
-class Refresh(_Model):
-    """The table is given a whole new content, instead of being added to."""
-
-    strategy: Annotated[str, *_one_of(STRATEGIES)] = "mirror"
-    scope: Names | None = None
-    max_delete: RowLimit = Limit(None, 0.1)
-
-
-class Performance(_Model):
-    """How rows get to the server. The result is the same."""
-
-    enabled: bool = Field(
-        default=True, description="False: the plain reference way, one stream of INSERTs."
-    )
-    strategy: Annotated[str, *_one_of(LOAD_STRATEGIES)] = "auto"
-
-
-class Transform(_Model):
-    """Rows are made by a SELECT in a template, of the rows of another table that changed."""
-
-    source: str = Field(description="The table of this file whose rows are transformed.")
-    sql: str = Field(description="The template, such as sql/price.sql.j2.")
-
-
-class Table(_Model):
-    """A table and what goes into it. Its name in the file is the target's, unless that is said."""
-
-    target: TableName | None = None
-    connection: str | None = None
-    source: Names | None = Field(default=None, description="Files and patterns, in this order.")
-    query: str | None = Field(
-        default=None, description="With refresh: the new content, as a query."
-    )
-    transform: Transform | None = Field(
-        default=None, description="Instead of a source: rows of another table of this file."
-    )
-    raw: bool = Field(
-        default=False, description="Rows are appended as they are, each as one object, raw_data."
-    )
-    format: Annotated[str, *_one_of(FORMATS)] | None = None
-    dialect: FileDialect = FileDialect()
-    columns: Names | None = None
-    map: dict[str, str] = Field(
-        default={}, description="Columns of the source to columns of the target."
-    )
-    leave_out: Names | None = None
-    whole: str | None = None
-    rest: str | None = None
-    record: str | None = None
-    feed: Annotated[str, *_one_of(tuple(FEEDS))] | None = None
-    policy: Annotated[str, *_one_of(POLICIES)] = "update"
-    key: Names | None = None
-    order_by: str | None = None
-    create: bool = False
-    reject_limit: RowLimit = Limit(0, None)
-    workers: Annotated[int, Field(ge=1, le=64)] = 2
-    performance: Performance = Performance()
-    conflicts: Annotated[str, *_one_of(CONFLICTS)] | None = None
-    null_invalid: bool = False
-    indexes: Annotated[str, *_one_of(INDEXES)] = "auto"
-    batch_bytes: ByteCount | None = None
-    atomic: bool = False
-    retry_for: Duration = RETRY_FOR
-    depends_on: Names | None = Field(
-        default=None, description="Tables of this file that come first."
-    )
-    refresh: Refresh | None = None
-    before: Annotated[tuple[Hook, ...], BeforeValidator(_listed)] = ()
-    after: Annotated[tuple[Hook, ...], BeforeValidator(_listed)] = ()
-
-
-class Rule(_Model):
-    """By which rows of a table contradict each other: see docs/conflicts.md.
-
-    The keys are the arguments of ``sqlkit.define_overlap()`` and its sisters, without ``p_``.
-    """
-
-    kind: Annotated[str, *_one_of(tuple(RULES))]
-    table: TableName = Field(description="The table or view that it is about.")
-    connection: str | None = None
-    key: Names | None = None
-    changed_by: str | None = None
-    resource: Names | None = None
-    starts: str | None = None
-    ends: str | None = None
-    range: str | None = None
-    bounds: Annotated[str, *_one_of(("[)", "[]", "(]", "()"))] | None = None
-    nulls: Annotated[str, *_one_of(("unbounded", "unknown"))] | None = None
-    exempt: Names | None = None
-    across: Names | None = None
-    gap: str | int | float | None = None
-    travel: str | None = Field(default=None, description="A function: app.way(integer, integer).")
-    place: Names | None = None
-    columns: Names | None = None
-    normalised: Names | None = None
-    other: TableName | None = None
-    missing: bool | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """What the function that makes it is told, beside the name and the table."""
-        given = self.model_dump(exclude={"kind", "table", "connection"}, exclude_none=True)
-        return {name: _told(name, value) for name, value in given.items()}
-
-
-def _told(name: str, value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if name == "gap" else value
-
-
-class OnFailure(_Model):
-    """Who is told of a run that did not do everything."""
-
-    command: Words | None = Field(
-        default=None, description="Gets the report as JSON on standard input."
-    )
-    webhook: str | None = Field(default=None, description="Gets the report as JSON, by POST.")
-
-
-Variable = str | bool | int | float | date | None
-
-
-class Project(_Model):
-    """A project: connections, and the tables that are loaded through them."""
-
-    connections: dict[str, Connection] = {}
-    variables: dict[str, Variable | list[Variable]] = Field(
-        default={}, description="What templates know beside stage, target, run and their like."
-    )
-    max_connections: Annotated[int, Field(ge=1)] = Field(
-        default=8,
-        description="How many connections the tables that are loaded at once may have together.",
-    )
-    tables: Annotated[dict[str, Table], Field(min_length=1)]
-    rules: dict[str, Rule] = Field(
-        default={}, description="By which rows contradict each other, each with a name."
-    )
-    on_failure: OnFailure = OnFailure()
-
-    def target_of(self, name: str) -> str:
-        """The table in the database, as it is written in the file."""
-        return self.tables[name].target or name
-
-    def needs_of(self, name: str) -> set[str]:
-        """The tables that come first, as the file says it."""
-        table = self.tables[name]
-        return {*(table.depends_on or ()), *([table.transform.source] if table.transform else [])}
-
-    def connection_of(self, name: str) -> str | None:
-        """The connection of a table: its own, else the first; None where there are none."""
-        return self.tables[name].connection or next(iter(self.connections), None)
-
-    def rules_at(self, alias: str | None) -> dict[str, Rule]:
-        """The conflict rules of a connection, by name."""
-        first = next(iter(self.connections), None)
-        return {
-            name: rule for name, rule in self.rules.items() if (rule.connection or first) == alias
-        }
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of sqlkit.yml, for editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Project.model_json_schema(),
-        "title": FILE,
-    }
 
 
 # --------------------------------------------------------------------------------------------
@@ -575,8 +266,9 @@ class _Reading:
         node = node or self._keys.get(known)
         shown = None
         if isinstance(node, yaml.ScalarNode) and known == path and not at_key:
-            is_secret = path[:1] == ("connections",) and path[-1] in ("dsn", *SECRETS)
-            shown = "***" if is_secret or path[-1:] == ("webhook",) else node.value
+            is_secret = path[:1] == ("connections",) and path[-1] in ("dsn", "url", *SECRETS)
+            is_secret = is_secret or path[-1:] == ("webhook",) or "://" in node.value
+            shown = "***" if is_secret else node.value
         self._problems.append(
             Problem(
                 file=str(self._file),
@@ -612,6 +304,10 @@ class _Reading:
             for key in SECRETS:
                 if isinstance(given.get(key), str) and _literal(given[key]).strip(_TOKEN):
                     self._add((*path, key), _NO_SECRET.format(variable=f"{name.upper()}_PASSWORD"))
+            if isinstance(url := given.get("url"), str):
+                self._check_address((*path, "url"), url, name)
+                for key in (key for key in given if key not in ("url", "password")):
+                    self._add((*path, key), "has no meaning with url", at_key=True)
             if isinstance(dsn := given.get("dsn"), str):
                 try:
                     parts = conninfo_to_dict(_literal(dsn))
@@ -621,6 +317,14 @@ class _Reading:
                         self._add((*path, "dsn"), "is no connection string")
                 if any(str(parts.get(key) or "").strip(_TOKEN) for key in SECRETS):
                     self._add((*path, "dsn"), _NO_SECRET.format(variable=f"{name.upper()}_DSN"))
+        for name, given in _entries(data, "tables"):
+            sources = listed(given.get("source"))
+            for at, source in enumerate(sources if isinstance(sources, list) else ()):
+                if isinstance(source, str) and "://" in source:
+                    place: Path_ = ("tables", name, "source", at)
+                    self._check_password(
+                        place if place in self._values else place[:-1], source, name
+                    )
         hook = data.get("on_failure")
         if isinstance(hook, dict) and isinstance(hook.get("webhook"), str):
             address = urlsplit(_literal(hook["webhook"]))
@@ -628,6 +332,21 @@ class _Reading:
                 self._add(("on_failure", "webhook"), _NO_SECRET.format(variable="WEBHOOK"))
             elif not _literal(hook["webhook"]).startswith(("http://", "https://", _TOKEN)):
                 self._add(("on_failure", "webhook"), "must begin with https:// or http://")
+
+    def _check_address(self, path: Path_, url: str, name: str) -> None:
+        scheme = _literal(url).partition("://")[0]
+        if _TOKEN not in scheme and scheme not in SCHEMES:
+            self._add(path, "is no address of a database", allowed_from=SCHEMES, word=scheme)
+        self._check_password(path, url, name)
+
+    def _check_password(self, path: Path_, url: str, name: str) -> None:
+        try:
+            password = urlsplit(_literal(url)).password or ""
+        except ValueError:
+            return
+        if password.strip(_TOKEN):
+            variable = re.sub(r"\W", "_", name).upper()
+            self._add(path, _NO_SECRET.format(variable=f"{variable}_PASSWORD"))
 
     def _check_rules(self, data: dict[str, Any]) -> None:
         """What several keys say together."""
@@ -641,27 +360,27 @@ class _Reading:
                         self._add((*path, key), f"has no meaning with {kind}", at_key=True)
             if isinstance(transform := table.get("transform"), dict):
                 self._check_transform(path, transform, tables, table, connections)
-            if sum(key in table for key in ("source", "query", "transform")) != 1:
-                self._add(path, "needs source, query or transform, one of them", at_key=True)
-            elif "query" in table and "refresh" not in table:
-                self._add((*path, "query"), "is for tables with refresh", at_key=True)
+            self._check_source(path, table, connections)
             if table.get("policy") == "newer" and "order_by" not in table:
                 self._add((*path, "policy"), "needs order_by, a column that grows")
             if "order_by" in table and table.get("policy") not in ("newer", "history"):
                 self._add((*path, "order_by"), "is for policies newer and history", at_key=True)
             for moment in ("before", "after"):
-                hooks = _listed(table.get(moment))
+                hooks = listed(table.get(moment))
                 for at, hook in enumerate(hooks if isinstance(hooks, list) else ()):
                     if isinstance(hook, dict) and ("sql" in hook) == ("command" in hook):
                         self._add((*path, moment, at), "needs sql or command, one of them")
-            wanted = table.get("connection")
-            if isinstance(wanted, str) and wanted not in connections:
-                self._add(
-                    (*path, "connection"),
-                    "is none of the connections",
-                    allowed_from=list(connections),
-                    word=wanted,
-                )
+            for key in ("connection", "from"):
+                wanted = table.get(key)
+                if isinstance(wanted, str) and wanted not in connections:
+                    self._add(
+                        (*path, key),
+                        "is none of the connections",
+                        allowed_from=list(connections),
+                        word=wanted,
+                    )
+            if "url" in connections.get(str(table.get("connection")), {}):
+                self._add((*path, "connection"), "is only read from: say from", at_key=True)
             for at, other in enumerate(_before(table)):
                 if other not in tables:
                     place = (*path, "depends_on", at)
@@ -702,7 +421,7 @@ class _Reading:
                 if key not in rule:
                     self._add(path, f"needs {key}, of kind {kind}", at_key=True)
             for key in rule:
-                if key in _OF_RULES and key not in (*needed, *more):
+                if key in OF_RULES and key not in (*needed, *more):
                     self._add((*path, key), f"has no meaning with kind {kind}", at_key=True)
         wanted = rule.get("connection")
         if isinstance(wanted, str) and wanted not in connections:
@@ -712,6 +431,42 @@ class _Reading:
                 allowed_from=list(connections),
                 word=wanted,
             )
+
+    def _check_source(
+        self, path: Path_, table: dict[str, Any], connections: dict[str, Any]
+    ) -> None:
+        """Where rows come from."""
+        sources = listed(table.get("source"))
+        places = [s for s in sources if isinstance(s, str)] if isinstance(sources, list) else []
+        is_address = "from" in table or (
+            bool(places) and all(_literal(s).startswith((*_STARTS, _TOKEN)) for s in places)
+        )
+        has_query, has_source = "query" in table, "source" in table
+        if ("transform" in table) == (has_query or has_source):
+            self._add(path, "needs source, query or transform, one of them", at_key=True)
+        elif has_query and "from" in table and has_source:
+            self._add((*path, "query"), "needs no source beside from", at_key=True)
+        elif has_query and has_source and (not is_address or len(places) != 1):
+            self._add((*path, "query"), "needs the address of one database for source", at_key=True)
+        elif has_query and not has_source and "from" not in table and "refresh" not in table:
+            self._add((*path, "query"), "needs from, a connection, or refresh", at_key=True)
+        if "watermark" in table and not is_address:
+            self._add((*path, "watermark"), "is for sources that are databases", at_key=True)
+        elif (
+            isinstance(mark := table.get("watermark"), dict)
+            and "overlap" in mark
+            and table.get("policy") in ("append", "error")
+        ):
+            why = f"is not for policy {table['policy']}"
+            self._add((*path, "watermark", "overlap"), why, at_key=True)
+        performance = table.get("performance")
+        if (
+            isinstance(performance, dict)
+            and "rules" in performance
+            and (performance.get("strategy", "auto"), performance.get("enabled", True))
+            != ("auto", True)
+        ):
+            self._add((*path, "performance", "rules"), "are for strategy auto", at_key=True)
 
     def _check_transform(
         self,
@@ -730,7 +485,7 @@ class _Reading:
                 word=source,
             )
         elif isinstance(source, str):
-            first = next(iter(connections), None)
+            first = next((n for n, given in connections.items() if "url" not in given), None)
             if tables[source].get("connection", first) != table.get("connection", first):
                 self._add((*path, "transform", "source"), "has another connection")
         if isinstance(file, str) and not file.endswith(".sql.j2"):
@@ -740,6 +495,7 @@ class _Reading:
 _REFERENCE = re.compile(
     r"\$?\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
 )
+_STARTS = tuple(f"{scheme}://" for scheme in SCHEMES)
 _TOKEN = "\x7f"
 """Stands where a reference stood, while the text around it is looked at."""
 
@@ -756,6 +512,10 @@ _TAKES_ROWS = (
     "record",
     "feed",
     "workers",
+    "where",
+    "executor",
+    "tune",
+    "warm",
     "performance",
     "conflicts",
     "null_invalid",
@@ -764,11 +524,12 @@ _TAKES_ROWS = (
 )
 
 _WITHOUT = {
-    "refresh": (*_TAKES_ROWS, "policy", "order_by", "atomic", "raw"),
+    "refresh": (*_TAKES_ROWS, "policy", "order_by", "atomic", "raw", "watermark"),
     "raw": ("policy", "key", "order_by", "map", "leave_out", "whole", "rest"),
     "transform": (
         *_TAKES_ROWS,
         *("atomic", "raw", "refresh", "format", "dialect", "columns", "map", "leave_out"),
+        *("from", "watermark"),
     ),
 }
 """Keys that have no meaning beside another one."""
@@ -802,7 +563,7 @@ def _entries(data: Any, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _before(table: dict[str, Any]) -> list[Any]:
-    names = _listed(table.get("depends_on"))
+    names = listed(table.get("depends_on"))
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
@@ -817,12 +578,18 @@ def _fields_at(path: Path_) -> list[str]:
     kind: Any = Project
     for part in path:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[str(part)].annotation
+            kind = next(
+                field.annotation
+                for name, field in kind.model_fields.items()
+                if (field.alias or name) == part
+            )
         else:
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         while get_origin(kind) in (Annotated, Union, UnionType):
             kind = get_args(kind)[0]
-    return list(kind.model_fields) if issubclass(kind, BaseModel) else []
+    if not issubclass(kind, BaseModel):
+        return []
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _written(path: Path_) -> str:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -22,13 +23,15 @@ import psycopg
 from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
-from sqlkit.client_async import AsyncClient, aconnect
+from sqlkit._acompat import run_async
+from sqlkit.client_async import AsyncClient, aconnect, as_sources
 from sqlkit.compatible import check_compatible
-from sqlkit.config import Hook, Project, Rule
+from sqlkit.config import Hook, Project, Rule, Table
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.results import LoadResult, RefreshResult, TransformResult
 from sqlkit.server import find_dsn
+from sqlkit.sources.base import Source
 
 State = Literal["done", "failed", "skipped"]
 Result = LoadResult | RefreshResult | TransformResult
@@ -313,10 +316,11 @@ async def do_rows(
             full_refresh=full_refresh,
             retry_for=table.retry_for,
         )
+    sources: Sequence[str | Source] = project.sources_of(name)
     if table.refresh is not None:
         return await client.refresh(
             target,
-            table.source or (),
+            sources,
             query=table.query,
             strategy=strategy or table.refresh.strategy,
             scope=table.refresh.scope,
@@ -330,8 +334,16 @@ async def do_rows(
             leave_out=table.leave_out or (),
             retry_for=table.retry_for,
         )
+    # Another table gets everything, and nothing is remembered of it.
+    watermark = table.watermark if into is None else None
+    if not (strategy or is_plain):
+        strategy = table.performance.strategy
+        if table.performance.rules:
+            found = await run_async(partial(sources_of, project, name))
+            strategy, _ = ruled(table, found)
+            sources = found
     return await client.load(
-        table.source or (),
+        sources,
         into=target,
         policy=table.policy,
         key=table.key,
@@ -348,7 +360,7 @@ async def do_rows(
         raw=table.raw,
         create=table.create,
         workers=1 if is_plain else table.workers,
-        strategy="insert" if is_plain else strategy or table.performance.strategy,
+        strategy="insert" if is_plain else strategy or "auto",
         indexes=table.indexes,
         batch_bytes=table.batch_bytes,
         atomic=table.atomic,
@@ -358,7 +370,43 @@ async def do_rows(
         reject_limit=table.reject_limit.rows,
         reject_share=table.reject_limit.share,
         retry_for=table.retry_for,
+        query=table.query,
+        where=table.where,
+        executor=table.executor,
+        tune=table.tune,
+        warm=table.warm,
+        since=None if watermark is None else watermark.column,
+        since_overlap=None if watermark is None else watermark.overlap,
     )
+
+
+def sources_of(project: Project, name: str) -> list[Source]:
+    """The sources of a table of the project. Raises UsageError and SourceError."""
+    table = project.tables[name]
+    return as_sources(
+        project.sources_of(name),
+        table.format,
+        table.dialect.as_dialect(),
+        tuple(table.columns or ()),
+        table.whole is not None,
+        table.record,
+        table.feed,
+        table.query,
+        table.null_invalid,
+        table.where,
+    )
+
+
+def ruled(table: Table, sources: Sequence[Source]) -> tuple[str, str | None]:
+    """The strategy for sources of this size, and the rule that says so, if one does."""
+    sizes = [source.size for source in sources]
+    counts = [source.row_count for source in sources]
+    size = None if None in sizes else sum(number or 0 for number in sizes)
+    rows = None if None in counts else sum(number or 0 for number in counts)
+    for rule in table.performance.rules:
+        if rule.fits(size, rows):
+            return rule.strategy, str(rule)
+    return table.performance.strategy, None
 
 
 def render(
@@ -411,9 +459,7 @@ async def define_rules(project: Project) -> list[str]:
     Raises SqlkitError where one cannot be: the others of its connection are not made either.
     """
     made: list[str] = []
-    aliases = [
-        rule.connection or next(iter(project.connections), None) for rule in project.rules.values()
-    ]
+    aliases = [rule.connection or project.first_connection for rule in project.rules.values()]
     for alias in dict.fromkeys(aliases):
         async with await connect_to(project, alias) as connection, connection.transaction():
             for name, rule in project.rules_at(alias).items():

@@ -17,18 +17,18 @@ from psycopg import AsyncConnection, sql
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import run_async
-from sqlkit.client_async import as_sources
 from sqlkit.columns import EVERYTHING, ColumnPlan, plan_columns
 from sqlkit.compatible import check_compatible
-from sqlkit.config import Project, Table
+from sqlkit.config import Project, Table, Watermark
 from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError
 from sqlkit.infer import new_table
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
-from sqlkit.pipeline import choose, connect_to, render
+from sqlkit.pipeline import choose, connect_to, render, ruled, sources_of
 from sqlkit.results import RowCounts
 from sqlkit.sources.base import Reader, Source
+from sqlkit.sources.newer import Newer, NewerSource
 from sqlkit.ways_async import LOCK_TIMEOUT, PIECE_BYTES
 
 ESTIMATED_ROWS = 1000
@@ -110,6 +110,7 @@ class _Planning:
         self._table = project.tables[name]
         self._connection = connection
         self._plan = TablePlan(name, project.target_of(name))
+        self._rules_on: Sequence[Source] = ()
 
     async def plan(self) -> TablePlan:
         async with self._connection.transaction():
@@ -137,26 +138,23 @@ class _Planning:
         if target is not None and table.policy == "history":
             key = None if table.key is None else list(table.key)
             target = await calls.without_period(connection, target, key)
-        if table.query is not None:
+        sources = self._project.sources_of(self._plan.name)
+        if table.query is not None and not sources:
             self._plan = replace(self._plan, strategy=_refreshed(table))
         if target is None and not table.create:
             raise SqlkitError(f"there is no table {self._plan.target}")
         if target is not None and table.transform is not None:
             await self._look_at_transform(target, self._project.target_of(table.transform.source))
-        if table.source is None:
+        if not sources:
             return
-        sources = await run_async(
-            partial(
-                as_sources,
-                table.source,
-                table.format,
-                table.dialect.as_dialect(),
-                tuple(table.columns or ()),
-                table.whole is not None,
-                table.record,
-                table.feed,
-            )
-        )
+        await self._look_at_sources(target)
+
+    async def _look_at_sources(self, target: Target | None) -> None:
+        table, connection = self._table, self._connection
+        sources = await run_async(partial(sources_of, self._project, self._plan.name))
+        if table.watermark is not None:
+            await self._ask_newer(sources, target, table.watermark)
+        self._rules_on = sources
         found = [await self._look_up(source, target) for source in sources]
         self._plan = replace(self._plan, sources=tuple(found))
         to_load = [s for s, plan in zip(sources, found, strict=True) if plan.state != "loaded"]
@@ -171,6 +169,34 @@ class _Planning:
             await self._look_into(source, reader, target)
         finally:
             await run_async(reader.close)
+            for each in sources:
+                if hasattr(each, "close"):
+                    await run_async(each.close)
+
+    async def _ask_newer(
+        self, sources: Sequence[Source], target: Target | None, watermark: Watermark
+    ) -> None:
+        """Have sources tell only of what is newer, as a load has them."""
+        for source in sources:
+            stands = None
+            if isinstance(source, NewerSource) and target is not None:
+                stands = await calls.find_watermark(
+                    self._connection, target.name, source.identity, watermark.column
+                )
+            if isinstance(source, NewerSource):
+                source.ask(
+                    Newer(
+                        watermark.column,
+                        stands,
+                        overlap=watermark.overlap,
+                        strictly=self._table.policy in ("append", "error"),
+                    )
+                )
+            note = f"all rows: no value of {watermark.column} is known yet"
+            if stands is not None:
+                note = f"rows from {watermark.column} = {stands} on"
+                note += f", and {watermark.overlap} before" if watermark.overlap else ""
+            self._plan = replace(self._plan, notes=(*self._plan.notes, f"{source.name}: {note}"))
 
     async def _look_at_transform(self, target: Target, source: str) -> None:
         """What has changed, and what the first of it would become."""
@@ -286,12 +312,15 @@ class _Planning:
         if table.refresh is not None:
             return _refreshed(table)
         performance = table.performance
-        chosen = performance.strategy if performance.enabled else "insert"
+        chosen, rule = ruled(table, self._rules_on)
+        if not performance.enabled:
+            chosen, rule = "insert", None
         if chosen in ("insert", "stage"):
             word = "INSERT" if chosen == "insert" else "COPY"
+            said = f"a rule says {rule}" if rule else f"performance says {chosen}"
             return Strategy(
                 f"{word} into stages, one join, only differences are written",
-                f"performance says {chosen if performance.enabled else 'so: it is not enabled'}",
+                said if performance.enabled else "performance says so: it is not enabled",
                 _NOBODY_WAITS if table.policy == "append" else _WRITERS_WAIT,
             )
         workers = {"copy": 1, "parallel": max(2, table.workers)}.get(chosen, table.workers)

@@ -109,7 +109,7 @@ def bench(
     The first one is the plain reference way: one stream of INSERTs, or mirror for a refresh. The
     table itself is read and never written to. Needs disk for two copies.
 
-    Exit codes: 0 all results are the same, 1 they differ or the reference failed, 2 wrong usage.
+    Exit codes: 0 all results are the same, 1 they differ or every strategy failed, 2 wrong usage.
     """
     import asyncio
     import logging
@@ -146,13 +146,14 @@ def bench(
             ]
         )
     print_aligned(lines, left=2)
-    rows = number_of(found.trials[0].rows, "row")
+    done = [trial for trial in found.trials if trial.error is None]
+    rows = number_of(done[0].rows if done else 0, "row")
     print(f"\n{found.target}: {rows} into copies that began {_BEGINNINGS[found.rows_before]}")
     for trial in found.trials:
         if trial.error is not None:
             print(f"{trial.strategy}: {trial.error}")
         elif trial.is_same is False:
-            print(f"{trial.strategy}: differs from {found.trials[0].strategy}: {trial.differs}")
+            print(f"{trial.strategy}: differs from {done[0].strategy}: {trial.differs}")
     raise typer.Exit(found.exit_code)
 
 

@@ -85,6 +85,11 @@ class QuerySource(ArrowStreamSource):
         if "_batches" not in self.__dict__:
             self._question.newer = newer
 
+    def close(self) -> None:
+        """The load is over, or was not begun: the database is closed."""
+        super().close()
+        self._question.close()
+
     def filter(self, condition: str) -> None:
         """Ask only for rows for which a condition holds."""
         self._question.where = condition

@@ -87,8 +87,9 @@ tables:
         ("tables: &a {x: *a}", 1, "alias within itself"),
         (TABLE + "    key: a\n    key: b\n", 5, "is there already, on line 4"),
         (TABLE + "    columns: [no]\n", 4, "'no' must be text"),
-        (TABLE + "    query: select 1\n", 2, "needs source, query or transform"),
-        ("tables:\n  t:\n    query: select 1\n", 3, "is for tables with refresh"),
+        (TABLE + "    query: select 1\n", 4, "needs the address of one database"),
+        (TRANSFORM.replace("  t:", "    source: a\n  t:"), 2, "needs source, query or transform"),
+        ("tables:\n  t:\n    query: select 1\n", 3, "needs from, a connection, or refresh"),
         (TABLE + "    order_by: at\n", 4, "is for policies newer and history"),
         (TABLE + "    policy: newer\n", 4, "needs order_by"),
         (TABLE + "    refresh: {}\n    policy: fill\n", 5, "has no meaning with refresh"),
@@ -190,7 +191,7 @@ def test_what_a_load_can_be_told_a_table_can_be_told() -> None:
     reports = {"use_copy", "dry_run", "again", "reject_share"}
     options = set(Client.load.__annotations__) - called - reports
     # A project says it below performance, beside another word.
-    options = options - {"strategy"} | {"performance"}
+    options = options - {"strategy", "since", "since_overlap"} | {"performance", "watermark"}
     assert options <= set(Table.model_fields) | {"format"}
 
 
@@ -198,7 +199,9 @@ def test_the_schema_knows_every_key_and_what_is_allowed() -> None:
     schema = json_schema()
     table = schema["$defs"]["Table"]
     assert table["additionalProperties"] is False
-    assert table["properties"].keys() == Table.model_fields.keys()
+    assert table["properties"].keys() == {
+        field.alias or name for name, field in Table.model_fields.items()
+    }
     assert "update" in table["properties"]["policy"]["enum"]
     assert {"type": "string"} in table["properties"]["key"]["anyOf"]
 
@@ -246,3 +249,69 @@ rules:
         (6, "rules.b.connection", "'far' is none of the connections", None),
         (7, "rules.c.kind", "is missing", None),
     ]
+
+
+def test_where_rows_come_from_is_held_together(file: Path) -> None:
+    found = problems(
+        file,
+        """\
+connections:
+  main: {service: x}
+  shop: {url: mysq://a@b/c, dbname: x}
+  open: {url: 'mysql://a:hunter2@b/c'}
+tables:
+  a: {source: x.csv, query: select 1}
+  b: {from: shp, query: select 1}
+  c: {query: select 1}
+  d: {from: shop, source: item, query: select 1}
+  e: {source: x.csv, watermark: at}
+  f: {source: 'mysql://a@b/c#d', policy: append, watermark: {column: at, overlap: 10m}}
+  g: {source: 'mysql://a:hunter3@b/c#d'}
+  h: {source: x.csv, performance: {strategy: copy, rules: [{strategy: stage, byte: 1}]}}
+  i: {source: x.csv, connection: shop}
+""",
+    )
+    told = {problem.path: problem for problem in found}
+    assert told.keys() == {
+        *("connections.shop.url", "connections.shop.dbname", "connections.open.url"),
+        *("tables.a.query", "tables.b.from", "tables.c.query", "tables.d.query"),
+        *("tables.e.watermark", "tables.f.watermark.overlap", "tables.g.source"),
+        *("tables.h.performance.rules", "tables.h.performance.rules[0].byte"),
+        "tables.i.connection",
+    }
+    assert told["connections.shop.url"].suggestion == "mysql"
+    assert told["tables.b.from"].suggestion == "shop"
+    assert told["tables.h.performance.rules[0].byte"].suggestion == "bytes"
+    assert not any("hunter" in str(problem) for problem in found)
+
+
+def test_connections_are_addresses_of_sources(file: Path) -> None:
+    project = read(
+        file,
+        """\
+connections:
+  shop: {url: 'mysql://me@host:3307/shop', password: '${SECRET}'}
+  main: {host: here, dbname: 'a b', user: me, password: '${SECRET}'}
+tables:
+  a: {from: shop, source: [item, 'odd #1']}
+  b: {from: shop, query: select 1, watermark: {column: at, overlap: 10m}}
+  c: {from: main, source: shop.item}
+  d: {source: x.csv, performance: {rules: [{bytes: 1kB, strategy: insert}, {strategy: stage}]}}
+""",
+        SECRET="p@ss/#1",
+    )
+    assert project.sources_of("a") == (
+        "mysql://me:p%40ss%2F%231@host:3307/shop#item",
+        "mysql://me:p%40ss%2F%231@host:3307/shop#odd%20%231",
+    )
+    assert project.sources_of("b") == ("mysql://me:p%40ss%2F%231@host:3307/shop",)
+    (address,) = project.sources_of("c")
+    assert conninfo_to_dict(address.partition("#")[0]) == {
+        "host": "here", "dbname": "a b", "user": "me", "password": "p@ss/#1",
+    }  # fmt: skip
+    assert address.endswith("#shop.item")
+    assert [project.connection_of(name) for name in project.tables] == ["main"] * 4
+    rules = project.tables["d"].performance.rules
+    assert [rule.fits(1025, None) for rule in rules] == [False, True]
+    assert [rule.fits(1024, None) for rule in rules] == [True, True]
+    assert [rule.fits(None, 5) for rule in rules] == [False, True]

@@ -1,0 +1,431 @@
+"""What sqlkit.yml may say: the models by which it is validated, and its JSON schema is made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from sqlkit.errors import UsageError
+from sqlkit.infer import check_table_name
+from sqlkit.options import CONFLICTS, INDEXES, POLICIES
+from sqlkit.options import STRATEGIES as LOAD_STRATEGIES
+from sqlkit.refresh import STRATEGIES
+from sqlkit.sources.base import Dialect
+from sqlkit.sources.feeds import FEEDS
+from sqlkit.sources.find import FORMATS
+from sqlkit.transient import RETRY_FOR
+from sqlkit.units import parse_bytes, parse_limit, parse_overlap, parse_seconds
+
+FILE = "sqlkit.yml"
+
+_INTERVAL = ("starts", "ends", "range", "exempt", "across", "changed_by")
+RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "overlap": (("resource",), (*_INTERVAL, "bounds", "nulls")),
+    "distance": (("resource", "gap"), (*_INTERVAL, "travel", "place")),
+    "duplicate": (("columns",), ("normalised", "changed_by")),
+    "disagree": (("other",), ("columns", "missing")),
+}
+"""The kinds of conflict rules: the keys that each needs, and those that it may have."""
+
+OF_RULES = {key for needed, more in RULES.values() for key in (*needed, *more)}
+
+
+class Limit(NamedTuple):
+    """A number of rows, or a share of them (0 to 1)."""
+
+    rows: int | None
+    share: float | None
+
+
+def listed(value: Any) -> Any:
+    """One thing as a list of it."""
+    return [value] if isinstance(value, str | dict) else value
+
+
+def _words(value: Any) -> Any:
+    try:
+        return shlex.split(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise PydanticCustomError("command", "is no command: {why}", {"why": str(error)}) from None
+
+
+def _parsed(parse: Any) -> BeforeValidator:
+    """Text that one of the parsers of `sqlkit.units` understands."""
+
+    def validate(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise PydanticCustomError("text", "must be a number or text")
+        try:
+            return parse(str(value))
+        except UsageError as error:
+            raise PydanticCustomError(
+                "unit", "is not understood. {hint}", {"hint": error.hint}
+            ) from None
+
+    return BeforeValidator(validate)
+
+
+def _limit(text: str) -> Limit:
+    limit = Limit(*parse_limit(text))
+    if (limit.rows or 0) < 0 or not 0 <= (limit.share or 0) <= 1:
+        raise UsageError(f"{text!r} is not a limit", hint="Write a number of rows, or 1%.")
+    return limit
+
+
+def _one_of(allowed: Sequence[str]) -> tuple[AfterValidator, Any]:
+    def validate(value: str) -> str:
+        if value not in allowed:
+            raise PydanticCustomError("one_of", "not known", {"allowed": list(allowed)})
+        return value
+
+    return AfterValidator(validate), Field(json_schema_extra={"enum": list(allowed)})
+
+
+def _table_name(value: str) -> str:
+    try:
+        check_table_name(value)
+    except UsageError as error:
+        raise PydanticCustomError("table", "{why}", {"why": error.message}) from None
+    return value
+
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+_NUMBER_OR_TEXT = WithJsonSchema({"type": ["integer", "string"]})
+
+Names = Annotated[
+    tuple[str, ...],
+    Field(min_length=1),
+    BeforeValidator(listed),
+    WithJsonSchema(_ONE_OR_MORE),
+]
+Words = Annotated[
+    tuple[str, ...], Field(min_length=1), BeforeValidator(_words), WithJsonSchema(_ONE_OR_MORE)
+]
+RowLimit = Annotated[
+    Limit,
+    _parsed(_limit),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9.]+%?$"}]}),
+]
+ByteCount = Annotated[int, _parsed(parse_bytes), _NUMBER_OR_TEXT]
+Overlap = Annotated[timedelta | Decimal, _parsed(parse_overlap), _NUMBER_OR_TEXT]
+Duration = Annotated[float, _parsed(parse_seconds), _NUMBER_OR_TEXT]
+TableName = Annotated[str, AfterValidator(_table_name)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SCHEMES = ("mysql", "mariadb", "postgresql", "postgres", "duckdb", "sqlite")
+"""Databases that rows are read from."""
+
+
+class Connection(_Model):
+    """A server and a database: a connection string, or its parts, or both (the parts count).
+
+    With `url` it is another database, which tables come `from`.
+    """
+
+    dsn: str | None = None
+    url: str | None = Field(
+        default=None,
+        description="Of a database to read from: mysql://user@host/database, postgresql://, "
+        "duckdb:///file, sqlite:///file. Only password may stand beside it.",
+    )
+    service: str | None = None
+    host: str | None = None
+    port: int | None = None
+    dbname: str | None = None
+    user: str | None = None
+    password: str | None = Field(default=None, description="A reference: ${NAME} or ${file:PATH}.")
+    sslmode: str | None = None
+    sslrootcert: str | None = None
+    passfile: str | None = None
+
+    def conninfo(self) -> str:
+        """What libpq takes. It may hold a password."""
+        parts = self.model_dump(exclude={"dsn", "url"}, exclude_none=True)
+        return make_conninfo(self.dsn or "", **parts)
+
+    def address(self, table: str | None = None) -> str:
+        """Where sources are read from: the database, or one of its tables. May hold a password."""
+        url = self.url
+        if url is None:
+            url = f"postgresql://?{urlencode(conninfo_to_dict(self.conninfo()), quote_via=quote)}"
+        elif self.password is not None:
+            scheme, _, rest = url.partition("://")
+            user, found, host = rest.rpartition("@")
+            user = user.partition(":")[0] if found else ""
+            url = f"{scheme}://{user}:{quote(self.password, safe='')}@{host or rest}"
+        return url if table is None else f"{url}#{quote(table, safe='.')}"
+
+
+class FileDialect(_Model):
+    """How a delimited file is written; what is not said is found out."""
+
+    delimiter: str | None = None
+    quote: str = '"'
+    escape: str | None = None
+    header: bool = True
+    null: str = ""
+    encoding: str | None = None
+
+    def as_dialect(self) -> Dialect:
+        """The same as sources take it."""
+        return Dialect(**self.model_dump())
+
+
+class Hook(_Model):
+    """Something done before or after a table is loaded: SQL or a command, one of them."""
+
+    sql: str | None = Field(default=None, description="Run in the table's database.")
+    command: Words | None = Field(
+        default=None, description="Run in the project's folder, by no shell."
+    )
+
+
+class Refresh(_Model):
+    """The table is given a whole new content, instead of being added to."""
+
+    strategy: Annotated[str, *_one_of(STRATEGIES)] = "mirror"
+    scope: Names | None = None
+    max_delete: RowLimit = Limit(None, 0.1)
+
+
+class SizeRule(_Model):
+    """A strategy for sources that are, together, no larger than this."""
+
+    bytes: ByteCount | None = None
+    rows: Annotated[int, Field(ge=0)] | None = None
+    strategy: Annotated[str, *_one_of(LOAD_STRATEGIES)]
+
+    def fits(self, size: int | None, rows: int | None) -> bool:
+        """Whether it is for sources of this size; what is not known is not within a bound."""
+        return all(
+            bound is None or (found is not None and found <= bound)
+            for bound, found in ((self.bytes, size), (self.rows, rows))
+        )
+
+    def __str__(self) -> str:
+        bounds = []
+        if self.bytes is not None:
+            bounds.append(f"up to {self.bytes:,} bytes")
+        if self.rows is not None:
+            bounds.append(f"up to {self.rows:,} rows")
+        return f"{' and '.join(bounds) or 'all else'}: {self.strategy}"
+
+
+class Performance(_Model):
+    """How rows get to the server. The result is the same."""
+
+    enabled: bool = Field(
+        default=True, description="False: the plain reference way, one stream of INSERTs."
+    )
+    strategy: Annotated[str, *_one_of(LOAD_STRATEGIES)] = "auto"
+    rules: tuple[SizeRule, ...] = Field(
+        default=(), description="With strategy auto: the first that fits decides."
+    )
+
+
+class Watermark(_Model):
+    """Of a database only rows are fetched from a column's greatest value of the last load on."""
+
+    column: str
+    overlap: Overlap | None = Field(
+        default=None, description="So far before it, for late commits: 10m, or 1000."
+    )
+
+
+def _column(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
+class Transform(_Model):
+    """Rows are made by a SELECT in a template, of the rows of another table that changed."""
+
+    source: str = Field(description="The table of this file whose rows are transformed.")
+    sql: str = Field(description="The template, such as sql/price.sql.j2.")
+
+
+class Table(_Model):
+    """A table and what goes into it. Its name in the file is the target's, unless that is said."""
+
+    target: TableName | None = None
+    connection: str | None = None
+    source: Names | None = Field(default=None, description="Files and patterns, in this order.")
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        description="The connection that source, a table there, or query is read from.",
+    )
+    query: str | None = Field(
+        default=None,
+        description="Rows of a database: of the one that `from` names, or source; with refresh and "
+        "neither, of the table's own.",
+    )
+    watermark: Annotated[Watermark, BeforeValidator(_column)] | None = None
+    where: str | None = Field(
+        default=None, description="A condition for rows of another database, not of MySQL."
+    )
+    transform: Transform | None = Field(
+        default=None, description="Instead of a source: rows of another table of this file."
+    )
+    raw: bool = Field(
+        default=False, description="Rows are appended as they are, each as one object, raw_data."
+    )
+    format: Annotated[str, *_one_of(FORMATS)] | None = None
+    dialect: FileDialect = FileDialect()
+    columns: Names | None = None
+    map: dict[str, str] = Field(
+        default={}, description="Columns of the source to columns of the target."
+    )
+    leave_out: Names | None = None
+    whole: str | None = None
+    rest: str | None = None
+    record: str | None = None
+    feed: Annotated[str, *_one_of(tuple(FEEDS))] | None = None
+    policy: Annotated[str, *_one_of(POLICIES)] = "update"
+    key: Names | None = None
+    order_by: str | None = None
+    create: bool = False
+    reject_limit: RowLimit = Limit(0, None)
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    executor: str | None = Field(default=None, description="As --executor of sqlkit load.")
+    tune: bool = False
+    warm: bool = False
+    performance: Performance = Performance()
+    conflicts: Annotated[str, *_one_of(CONFLICTS)] | None = None
+    null_invalid: bool = False
+    indexes: Annotated[str, *_one_of(INDEXES)] = "auto"
+    batch_bytes: ByteCount | None = None
+    atomic: bool = False
+    retry_for: Duration = RETRY_FOR
+    depends_on: Names | None = Field(
+        default=None, description="Tables of this file that come first."
+    )
+    refresh: Refresh | None = None
+    before: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
+    after: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
+
+
+class Rule(_Model):
+    """By which rows of a table contradict each other: see docs/conflicts.md.
+
+    The keys are the arguments of ``sqlkit.define_overlap()`` and its sisters, without ``p_``.
+    """
+
+    kind: Annotated[str, *_one_of(tuple(RULES))]
+    table: TableName = Field(description="The table or view that it is about.")
+    connection: str | None = None
+    key: Names | None = None
+    changed_by: str | None = None
+    resource: Names | None = None
+    starts: str | None = None
+    ends: str | None = None
+    range: str | None = None
+    bounds: Annotated[str, *_one_of(("[)", "[]", "(]", "()"))] | None = None
+    nulls: Annotated[str, *_one_of(("unbounded", "unknown"))] | None = None
+    exempt: Names | None = None
+    across: Names | None = None
+    gap: str | int | float | None = None
+    travel: str | None = Field(default=None, description="A function: app.way(integer, integer).")
+    place: Names | None = None
+    columns: Names | None = None
+    normalised: Names | None = None
+    other: TableName | None = None
+    missing: bool | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the function that makes it is told, beside the name and the table."""
+        given = self.model_dump(exclude={"kind", "table", "connection"}, exclude_none=True)
+        return {name: _told(name, value) for name, value in given.items()}
+
+
+def _told(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if name == "gap" else value
+
+
+class OnFailure(_Model):
+    """Who is told of a run that did not do everything."""
+
+    command: Words | None = Field(
+        default=None, description="Gets the report as JSON on standard input."
+    )
+    webhook: str | None = Field(default=None, description="Gets the report as JSON, by POST.")
+
+
+Variable = str | bool | int | float | date | None
+
+
+class Project(_Model):
+    """A project: connections, and the tables that are loaded through them."""
+
+    connections: dict[str, Connection] = {}
+    variables: dict[str, Variable | list[Variable]] = Field(
+        default={}, description="What templates know beside stage, target, run and their like."
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        default=8,
+        description="How many connections the tables that are loaded at once may have together.",
+    )
+    tables: Annotated[dict[str, Table], Field(min_length=1)]
+    rules: dict[str, Rule] = Field(
+        default={}, description="By which rows contradict each other, each with a name."
+    )
+    on_failure: OnFailure = OnFailure()
+
+    def target_of(self, name: str) -> str:
+        """The table in the database, as it is written in the file."""
+        return self.tables[name].target or name
+
+    def needs_of(self, name: str) -> set[str]:
+        """The tables that come first, as the file says it."""
+        table = self.tables[name]
+        return {*(table.depends_on or ()), *([table.transform.source] if table.transform else [])}
+
+    def connection_of(self, name: str) -> str | None:
+        """The connection of a table: its own, else the first that is no source."""
+        return self.tables[name].connection or self.first_connection
+
+    @property
+    def first_connection(self) -> str | None:
+        """The first connection that is no source."""
+        own = (alias for alias, found in self.connections.items() if found.url is None)
+        return next(own, None)
+
+    def rules_at(self, alias: str | None) -> dict[str, Rule]:
+        """The conflict rules of a connection, by name."""
+        first = self.first_connection
+        return {
+            name: rule for name, rule in self.rules.items() if (rule.connection or first) == alias
+        }
+
+    def sources_of(self, name: str) -> tuple[str, ...]:
+        """What a table is loaded from, as `sqlkit.sources.find` takes it. May hold passwords."""
+        table = self.tables[name]
+        if table.from_ is None:
+            return table.source or ()
+        connection = self.connections[table.from_]
+        if table.source is None:
+            return (connection.address(),)
+        return tuple(connection.address(source) for source in table.source)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of sqlkit.yml, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Project.model_json_schema(),
+        "title": FILE,
+    }
