@@ -134,6 +134,15 @@ def test_from_the_shell(database: Database, remote: psycopg.Connection, sqlkit: 
     logged = log.log.read_bytes()[before:].decode(errors="replace")
     assert "_map_user" in logged
     assert "s3cret" not in logged
+    with database.connect() as connection:
+        tables = connection.execute(
+            "select oid::regclass::text from pg_class"
+            " where relnamespace = 'sqlkit'::regnamespace and relkind = 'r'"
+        ).fetchall()
+        assert len(tables) > 10
+        for (table,) in tables:
+            kept = f"select string_agg(t::text, ' ') from {table} as t".encode()
+            assert "s3cret" not in str(connection.execute(kept).fetchone())
 
 
 def broken_template(shown: str, folder: Path) -> Path:
