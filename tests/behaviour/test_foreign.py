@@ -141,8 +141,8 @@ def test_from_the_shell(database: Database, remote: psycopg.Connection, sqlkit: 
         ).fetchall()
         assert len(tables) > 10
         for (table,) in tables:
-            kept = f"select string_agg(t::text, ' ') from {table} as t".encode()
-            assert "s3cret" not in str(connection.execute(kept).fetchone())
+            query = f"select string_agg(t::text, ' ') from {table} as t".encode()
+            assert "s3cret" not in str(connection.execute(query).fetchone())
 
 
 def broken_template(shown: str, folder: Path) -> Path:
