@@ -14,7 +14,7 @@ ordinary way, when it is its turn.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,6 +89,7 @@ class Apart:
         target: str,
         run_id: int,
         encoding: str,
+        fingerprints: Mapping[int, str | None],
         state_of: Callable[[int, Source], Returned[SourceState]],
         plan_of: Callable[[Source, Reader], ColumnPlan],
         alone: Callable[[int, Source], Returned[None]],
@@ -101,6 +102,7 @@ class Apart:
         self._target = target
         self._run_id = run_id
         self._encoding = encoding
+        self._fingerprints = fingerprints  # of the sources whose state is known
         self._state_of = state_of
         self._plan_of = plan_of
         self._alone = alone
@@ -183,7 +185,8 @@ class Apart:
             piece_bytes = self._ways.piece_bytes(source)
         finally:
             run(reader.close)
-        fingerprint = run(source.fingerprint)
+        fingerprint = self._fingerprints[position]
+        assert fingerprint is not None
         opened = _Opened(
             position, source, state, reader, plan, self._ways.begin_batch(source, begins)
         )

@@ -479,6 +479,7 @@ class Loader:
             target=self._target.name,
             run_id=self._run_id,
             encoding=self._encoding,
+            fingerprints=self._fingerprints,
             state_of=partial(self._state_of, main),
             plan_of=self._checked_plan,
             alone=partial(self._load_source, main, ways),
