@@ -73,6 +73,8 @@ COMPOSING = {
     "_read_constraint",
     "check_constraint",
     "check_server",
+    "compare_tables",
+    "copy_table",
     "_create_copy",
     "_exchange",
     "_fill_copy",
@@ -87,6 +89,7 @@ COMPOSING = {
     "_refuse_existing",
     "_refuse_input",
     "_refuse_where",
+    "_switch_autovacuum_back",
     "_write",
     "_yield_to_met",
     "create_stage",
@@ -551,8 +554,15 @@ def complaints(connection: psycopg.Connection) -> list[tuple[str, ...]]:
         join pg_language as l on l.oid = p.prolang
         cross join plpgsql_check_function_tb(
             p.oid,
-            -- A trigger is looked at with the rows of a table that it could be on.
-            case when p.prorettype = 'trigger'::regtype then 'sqlkit_followed'::regclass else 0 end,
+            -- A trigger is looked at with the rows of its table, or of one that it could be on.
+            case
+                when p.prorettype = 'trigger'::regtype
+                    then coalesce(
+                        (select min(tgrelid) from pg_trigger where tgfoid = p.oid),
+                        'sqlkit_followed'::regclass
+                    )
+                else 0
+            end,
             fatal_errors => false, extra_warnings => true, performance_warnings => false,
             security_warnings => true, compatibility_warnings => true
         ) as c
