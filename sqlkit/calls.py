@@ -1195,6 +1195,28 @@ def detect_conflicts(
     return counts
 
 
+def estimate_detection(connection: Connection[Any], rule: str, full: bool) -> int | None:
+    """About how many rows a detection goes through; None where no parts help. Raises SK802."""
+    rows: int | None = _value(connection, "select sqlkit.estimate_detection(%s, %s)", rule, full)
+    return rows
+
+
+def parallel_workers(connection: Connection[Any]) -> int:
+    """How many processes the server lets work on queries in parallel."""
+    found: int = _value(
+        connection, "select pg_catalog.current_setting('max_parallel_workers')::integer"
+    )
+    return found
+
+
+def work_alone(connection: Connection[Any]) -> None:
+    """Nothing runs in parallel until the end of the transaction."""
+    _value(
+        connection,
+        "select pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)",
+    )
+
+
 def mark_detection(connection: Connection[Any], rule: str) -> str:
     """How far a detection in parts will have come. Raises SK802."""
     mark: str = _value(connection, "select sqlkit.mark_detection(%s)::text", rule)

@@ -1215,6 +1215,30 @@ async def detect_conflicts(
     return counts
 
 
+async def estimate_detection(connection: AsyncConnection[Any], rule: str, full: bool) -> int | None:
+    """About how many rows a detection goes through; None where no parts help. Raises SK802."""
+    rows: int | None = await _value(
+        connection, "select sqlkit.estimate_detection(%s, %s)", rule, full
+    )
+    return rows
+
+
+async def parallel_workers(connection: AsyncConnection[Any]) -> int:
+    """How many processes the server lets work on queries in parallel."""
+    found: int = await _value(
+        connection, "select pg_catalog.current_setting('max_parallel_workers')::integer"
+    )
+    return found
+
+
+async def work_alone(connection: AsyncConnection[Any]) -> None:
+    """Nothing runs in parallel until the end of the transaction."""
+    await _value(
+        connection,
+        "select pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)",
+    )
+
+
 async def mark_detection(connection: AsyncConnection[Any], rule: str) -> str:
     """How far a detection in parts will have come. Raises SK802."""
     mark: str = await _value(connection, "select sqlkit.mark_detection(%s)::text", rule)

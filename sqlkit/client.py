@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from psycopg import Connection
@@ -616,17 +616,25 @@ class Client:
         return self._ask(calls.conflict_rules)
 
     def detect_conflicts(
-        self, rule: str, *, full: bool = False, workers: int = 1
+        self, rule: str, *, full: bool = False, workers: int | Literal["auto"] = "auto"
     ) -> dict[str, Any]:
         """Find what a rule has for contradictory and record it; what is new, how many are open.
 
         Only what was touched since the last detection is looked at, unless `full`. With several
-        `workers` everything is, by parts of the resources, each in a transaction of its own.
+        `workers` everything is, by parts of the resources, each in a transaction of its own; so
+        many are chosen by the rows that there are, one for each million, as far as there are cores
+        and connections. None owns a resource that another one does.
 
-        Raises SqlkitError: SK802 no such rule, SK803 its key is not unique.
+        Raises UsageError, or SqlkitError: SK802 no such rule, SK803 its key is not unique.
         """
+        if workers != "auto" and workers < 1:
+            raise UsageError("workers must be auto or at least 1")
         try:
             main = self._main()
+            if workers == "auto":
+                from sqlkit.conflicts import choose_workers
+
+                workers = choose_workers(self._connections, rule, full)
             if workers > 1 and not self._connections.is_single:
                 from sqlkit.conflicts import detect_in_parts
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from psycopg import AsyncConnection
@@ -620,17 +620,25 @@ class AsyncClient:
         return await self._ask(calls.conflict_rules)
 
     async def detect_conflicts(
-        self, rule: str, *, full: bool = False, workers: int = 1
+        self, rule: str, *, full: bool = False, workers: int | Literal["auto"] = "auto"
     ) -> dict[str, Any]:
         """Find what a rule has for contradictory and record it; what is new, how many are open.
 
         Only what was touched since the last detection is looked at, unless `full`. With several
-        `workers` everything is, by parts of the resources, each in a transaction of its own.
+        `workers` everything is, by parts of the resources, each in a transaction of its own; so
+        many are chosen by the rows that there are, one for each million, as far as there are cores
+        and connections. None owns a resource that another one does.
 
-        Raises SqlkitError: SK802 no such rule, SK803 its key is not unique.
+        Raises UsageError, or SqlkitError: SK802 no such rule, SK803 its key is not unique.
         """
+        if workers != "auto" and workers < 1:
+            raise UsageError("workers must be auto or at least 1")
         try:
             main = await self._main()
+            if workers == "auto":
+                from sqlkit.conflicts_async import choose_workers
+
+                workers = await choose_workers(self._connections, rule, full)
             if workers > 1 and not self._connections.is_single:
                 from sqlkit.conflicts_async import detect_in_parts
 

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncTask
+from sqlkit.connection import is_here
 from sqlkit.connections_async import AsyncConnections
 
-PARTS_A_WORKER = 4
-"""So many parts for each worker: while one is at a large resource, the others take the rest."""
+ROWS_A_WORKER = 1_000_000
+"""Another worker for each so many rows: with fewer, PostgreSQL alone is as fast."""
+
+PARTS_A_WORKER = 2
+"""So many parts for each worker: while one is at a large resource, the others take the rest.
+
+Each part is a pass over the table, so that there are no more of them than that takes.
+"""
+
+
+async def choose_workers(connections: AsyncConnections, rule: str, full: bool) -> int:
+    """How many workers a detection is worth: one for each `ROWS_A_WORKER` rows that it looks at.
+
+    No more than there are connections, than the server lets work side by side
+    (max_parallel_workers) and, where it is on this machine, than there are cores. One where only
+    what was touched is looked at, and for rows of views and foreign tables. Raises SK802.
+    """
+    if connections.is_single:
+        return 1
+    main = await connections.main()
+    rows = await calls.estimate_detection(main, rule, full)
+    if rows is None or rows < 2 * ROWS_A_WORKER:
+        return 1
+    most = min(connections.max_streams, await calls.parallel_workers(main))
+    if is_here(main.info.host or ""):
+        most = min(most, _cores())
+    return max(1, min(most, rows // ROWS_A_WORKER))
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 async def detect_in_parts(connections: AsyncConnections, rule: str, workers: int) -> dict[str, Any]:
     """Detect everything that a rule finds, a part of its resources at a time on each connection.
 
-    Every part is a transaction. Only when all are done does the rule count as detected.
+    Every part is a transaction in which PostgreSQL runs nothing in parallel by itself, since the
+    parts do. Only when all are done does the rule count as detected.
     """
     main = await connections.main()
     workers = min(workers, connections.max_streams)
@@ -28,6 +63,7 @@ async def detect_in_parts(connections: AsyncConnections, rule: str, workers: int
         connection = await connections.stream(number)
         for part in waiting:
             async with connection.transaction():
+                await calls.work_alone(connection)
                 done.append(await calls.detect_conflicts(connection, rule, True, part, len(parts)))
 
     def start(number: int) -> AsyncTask[None]:

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="4704f8278eb125c77a25f507be29fb170485ebbd368ff770b1897dfe90e1e8cb",
+        sha256="2eb062d1e013363be0305bf3f3345f5cb5b77479d3ba41fb4f71184a69964c53",
     )
 
 

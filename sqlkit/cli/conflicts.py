@@ -71,17 +71,26 @@ def detect(
         list[str] | None, typer.Argument(metavar="[RULE]...", help="These rules; default: all.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Look at everything again.")] = False,
-    workers: Annotated[int, typer.Option(help="Sessions to look at everything with.")] = 1,
+    workers: Annotated[
+        str, typer.Option(help="Sessions to look at everything with, or auto: by the rows.")
+    ] = "auto",
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
     """Find conflicts: what was touched since the last time. Exit code 3 while any is open."""
     from sqlkit.client import connect
+    from sqlkit.errors import UsageError
 
+    if workers != "auto" and not (workers.isdecimal() and int(workers)):
+        raise UsageError(
+            f"--workers {workers}: that is no number of sessions", hint="Say auto, or 1 or more."
+        )
     found = {}
     with connect(dsn) as client:
         for name in rule or [each["name"] for each in client.conflict_rules()]:
-            found[name] = client.detect_conflicts(name, full=full, workers=workers)
+            found[name] = client.detect_conflicts(
+                name, full=full, workers="auto" if workers == "auto" else int(workers)
+            )
             if not as_json:
                 counts = found[name]
                 print(

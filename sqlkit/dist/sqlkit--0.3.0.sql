@@ -9286,6 +9286,21 @@ comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
 side may be expressions in their place.';
 
 
+create or replace function sqlkit._tells_touched(p_rule sqlkit.conflict_rule)
+returns boolean
+language sql
+stable
+return (
+    sqlkit._changed_since(p_rule, p_rule.target::regclass) is not null
+    and (p_rule.other is null or sqlkit._changed_since(p_rule, p_rule.other::regclass) is not null)
+    -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
+    and (p_rule.definition ->> 'missing')::boolean is not true
+);
+
+comment on function sqlkit._tells_touched(sqlkit.conflict_rule) is
+'Whether it can be told which resources of a rule were touched since its last detection.';
+
+
 create or replace function sqlkit._find_touched(p_rule sqlkit.conflict_rule)
 returns boolean
 language plpgsql
@@ -9302,12 +9317,7 @@ declare
     v_is_flag boolean := p_rule.changed_by is not null
         and sqlkit._type_of(v_target, p_rule.changed_by) = 'boolean'::regtype;
 begin
-    if
-        v_since is null
-        or (p_rule.other is not null and v_since_other is null)
-        -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
-        or (p_rule.definition ->> 'missing')::boolean
-    then
+    if not sqlkit._tells_touched(p_rule) then
         return false;
     end if;
     execute format(
@@ -9436,6 +9446,90 @@ comment on function sqlkit._touched_constants(sqlkit.conflict_rule) is
 elsewhere: through a view or from a foreign table.';
 
 
+create or replace function sqlkit._hash_of(
+    p_target regclass, p_other regclass, p_definition jsonb, p_expressions text[]
+)
+returns text
+language sql
+stable
+return (
+    select coalesce(
+        -- By a seed of its own each, so that columns with the same value do not cancel each other out.
+        string_agg(
+            format(
+                case
+                    when h.function_name is null then 'hash_record_extended(row(%2$s), %3$s)'
+                    else 'coalesce(%1$s(%2$s, %3$s), 0)'
+                end,
+                h.function_name, p_expressions[k.position], k.position
+            ),
+            ' # ' order by k.position
+        ),
+        '0'
+    )
+    from jsonb_array_elements_text(p_definition -> 'resource') with ordinality as k (name, position)
+    join pg_attribute as a on a.attrelid = p_target and a.attname = k.name::name
+    left join pg_collation as c on c.oid = a.attcollation
+    left join lateral (
+        select format('%I.%I', n.nspname, f.proname) as function_name
+        from pg_opclass as o
+        join pg_am as m on m.oid = o.opcmethod
+        join pg_amproc as u on
+            u.amprocfamily = o.opcfamily and u.amproclefttype = o.opcintype and u.amprocrighttype = o.opcintype
+        join pg_proc as f on f.oid = u.amproc
+        join pg_namespace as n on n.oid = f.pronamespace
+        where
+            m.amname = 'hash' and o.opcdefault and u.amprocnum = 2 and f.proargtypes[0] = o.opcintype
+            and o.opcintype = case
+                when a.atttypid = 'varchar'::regtype or p_definition -> 'normalised' ? k.name then 'text'::regtype
+                else a.atttypid
+            end
+    ) as h on true
+    where
+        c.collisdeterministic is not false
+        and (p_other is null or a.atttypid = sqlkit._type_of(p_other, k.name::name))
+);
+
+comment on function sqlkit._hash_of(regclass, regclass, jsonb, text[]) is
+'An expression for a number that is the same for all rows of a resource, whose columns the expressions are, in order.
+A type''s own hash function takes a third of the time of that for rows, which does for types that have none. Columns
+that may be equal without being alike, by a collation or as the other table has another type, are left out.';
+
+
+create or replace function sqlkit.estimate_detection(p_rule text, p_full boolean default false)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $estimate_detection$
+declare
+    v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
+    v_rows bigint := 0;
+    v_relation regclass;
+    v_plan json;
+begin
+    if not p_full and sqlkit._tells_touched(v_rule) then
+        return null;
+    end if;
+    foreach v_relation in array array_remove(array[v_rule.target::regclass, v_rule.other::regclass], null) loop
+        if not sqlkit._tells_changes(v_relation) then
+            return null;
+        end if;
+        -- As the planner has it: from the statistics and the pages that there are now, partitions added up.
+        execute format('explain (format json) select from %s', v_relation)
+        into v_plan;
+        v_rows := v_rows + (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric::bigint;
+    end loop;
+    return v_rows;
+end;
+$estimate_detection$;
+
+comment on function sqlkit.estimate_detection(text, boolean) is
+'About how many rows a detection that begins now goes through, as the planner estimates it, for deciding whether it is
+worth doing in parts. null where it is not, however many there are: where only what was touched since the last detection
+is looked at, and where rows come from a view or another server, all of which each part would compute or fetch.
+Raises: SK802 if there is no such rule.';
+
+
 create or replace function sqlkit.detect_conflicts(
     p_rule text,
     p_full boolean default false,
@@ -9465,7 +9559,7 @@ declare
     v_mark jsonb;
     v_compared text[] := sqlkit._compared(v_rule.definition);
     v_resource jsonb := v_rule.definition -> 'resource';
-    v_part text := 'mod(hash_record_extended(row(%s), 0) & 9223372036854775807, %s) = %s';
+    v_part text := 'mod(%s & 9223372036854775807, %s) = %s';
     v_filter text := 'true';
     v_scope text := 'true';
     v_is_first boolean;
@@ -9502,10 +9596,29 @@ begin
 
     -- PHASE: which resources.
     if p_parts > 1 then
-        v_filter := format(v_part, array_to_string(v_compared, ', '), p_parts, p_part - 1);
+        v_filter := format(
+            v_part,
+            sqlkit._hash_of(v_rule.target::regclass, v_rule.other::regclass, v_rule.definition, v_compared),
+            p_parts,
+            p_part - 1
+        );
         v_scope := format(
             '(select %s from jsonb_to_record(c.resource) as q (%s))',
-            format(v_part, sqlkit._numbered_list(v_resource, 'q.%1$I'), p_parts, p_part - 1),
+            format(
+                v_part,
+                sqlkit._hash_of(
+                    v_rule.target::regclass,
+                    v_rule.other::regclass,
+                    v_rule.definition,
+                    array(
+                        select format('q.%I', k.name)
+                        from jsonb_array_elements_text(v_resource) with ordinality as k (name, position)
+                        order by k.position
+                    )
+                ),
+                p_parts,
+                p_part - 1
+            ),
             sqlkit._typed_list(v_rule.target::regclass, v_resource, v_rule.definition -> 'normalised')
         );
     elsif not p_full and sqlkit._find_touched(v_rule) then
@@ -14358,6 +14471,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_loader', 'execute', 'routine', '_grants'),
+            ('sqlkit_loader', 'execute', 'routine', '_hash_of'),
             ('sqlkit_loader', 'execute', 'routine', '_hashed_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_history'),
             ('sqlkit_loader', 'execute', 'routine', '_history_keys'),
@@ -14436,6 +14550,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_off'),
             ('sqlkit_loader', 'execute', 'routine', '_take_index_decision'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
+            ('sqlkit_loader', 'execute', 'routine', '_tells_touched'),
             ('sqlkit_loader', 'execute', 'routine', '_threshold'),
             ('sqlkit_loader', 'execute', 'routine', '_touched_constants'),
             ('sqlkit_loader', 'execute', 'routine', '_trimmed_interval'),
@@ -14486,6 +14601,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_loader', 'execute', 'routine', 'end_tuning'),
+            ('sqlkit_loader', 'execute', 'routine', 'estimate_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'find_key'),
             ('sqlkit_loader', 'execute', 'routine', 'find_policy_key'),
@@ -14684,6 +14800,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
             ('sqlkit_admin', 'execute', 'routine', '_grants'),
+            ('sqlkit_admin', 'execute', 'routine', '_hash_of'),
             ('sqlkit_admin', 'execute', 'routine', '_hashed_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_history'),
             ('sqlkit_admin', 'execute', 'routine', '_history_keys'),
@@ -14762,6 +14879,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_off'),
             ('sqlkit_admin', 'execute', 'routine', '_take_index_decision'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
+            ('sqlkit_admin', 'execute', 'routine', '_tells_touched'),
             ('sqlkit_admin', 'execute', 'routine', '_threshold'),
             ('sqlkit_admin', 'execute', 'routine', '_touched_constants'),
             ('sqlkit_admin', 'execute', 'routine', '_trimmed_interval'),
@@ -14812,6 +14930,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'empty_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'end_sessions'),
             ('sqlkit_admin', 'execute', 'routine', 'end_tuning'),
+            ('sqlkit_admin', 'execute', 'routine', 'estimate_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'estimate_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'find_key'),
             ('sqlkit_admin', 'execute', 'routine', 'find_policy_key'),

@@ -923,7 +923,7 @@ def test_the_command_line_passes_everything_on(
         *("read", "inserted", "updated", "unchanged", "ignored", "duplicates", "rejected")
     ]
     assert list(found["bytes"]) == ["read", "decoded", "wal"]
-    assert list(found["seconds"]) == ["total", "decode", "copy", "merge", "fetch"]
+    assert list(found["seconds"]) == ["total", "decode", "copy", "merge", "fetch", "lookup"]
 
     done = sqlkit(*command)
     assert "a.txt: loaded before, skipped" in done.stdout

@@ -14,14 +14,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg_pool import ConnectionPool
 
 import sqlkit as api
+from sqlkit import conflicts
 from sqlkit.demo import FILES, find_data
-from sqlkit.errors import RejectLimitError
+from sqlkit.errors import RejectLimitError, UsageError
 from tests.conftest import Database, RunSqlkit
 from tests.real_data import real_data
 
@@ -295,8 +298,8 @@ def test_a_resource_that_takes_long_holds_up_no_other(
     whole = known(skewed)
     superuser.execute("delete from sqlkit.conflict")
     part_of = (
-        "1 + mod(hash_record_extended(row((resource ->> 'carer')::integer), 0)"
-        " & 9223372036854775807, 8)"
+        "1 + mod(coalesce(hashint4extended((resource ->> 'carer')::integer, 1), 0)"
+        " & 9223372036854775807, 4)"
     )
     with database.connect() as slow, api.connect(database.dsn) as client:
         number = slow.execute(
@@ -306,7 +309,7 @@ def test_a_resource_that_takes_long_holds_up_no_other(
         slow.execute("begin")
         slow.execute(
             "select pg_advisory_xact_lock('sqlkit.conflict'::regclass::oid::integer,"
-            " hashtext(format('%%s %%s/8', conflict_rule_id, %s::integer)))"
+            " hashtext(format('%%s %%s/4', conflict_rule_id, %s::integer)))"
             " from sqlkit.conflict_rule",
             number,
         )
@@ -339,6 +342,49 @@ def part(connection: psycopg.Connection, part_of: str, resource: object) -> obje
     return row[0]
 
 
+def test_a_large_rule_is_detected_in_parts_by_itself(
+    skewed: psycopg.Connection,
+    superuser: psycopg.Connection,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many workers as its rows are worth, no more than there is room for; the same is found."""
+    asked: list[int] = []
+
+    def detect_in_parts(connections: Any, rule: str, workers: int) -> dict[str, Any]:
+        asked.append(workers)
+        return divide(connections, rule, workers)
+
+    divide = conflicts.detect_in_parts
+    skewed.execute("analyze visit")
+    monkeypatch.setattr(conflicts, "detect_in_parts", detect_in_parts)
+    monkeypatch.setattr(conflicts, "_cores", lambda: 3)
+    with api.connect(database.dsn) as client:
+        assert client.detect_conflicts("r", full=True)["is_full"]
+        whole = known(skewed)
+        assert asked == []  # 4,000 rows are few
+        superuser.execute("delete from sqlkit.conflict")
+        monkeypatch.setattr(conflicts, "ROWS_A_WORKER", 1000)
+        assert client.detect_conflicts("r", full=True)["pairs_open"] == len(whole)
+        assert asked == [3]
+        assert known(skewed) == whole
+        assert client.detect_conflicts("r")["is_full"] is False  # what was touched is little
+        monkeypatch.setattr(conflicts, "ROWS_A_WORKER", 1900)
+        client.detect_conflicts("r", full=True)
+        client.detect_conflicts("r", full=True, workers=1)
+        assert asked == [3, 2]
+        with pytest.raises(UsageError, match="at least 1"):
+            client.detect_conflicts("r", workers=0)
+    with (
+        ConnectionPool(database.dsn, min_size=1, max_size=2, open=True) as pool,
+        api.connect(pool) as client,
+    ):
+        assert client.detect_conflicts("r", full=True)["pairs_open"] == len(whole)
+    with skewed.transaction(), api.connect(skewed) as client:
+        client.detect_conflicts("r", full=True)
+    assert asked == [3, 2]
+
+
 def test_parts_side_by_side_in_one_thread(visits: psycopg.Connection, database: Database) -> None:
     visits.execute("update visit set at = int4range(lower(at), upper(at) + 1) where id < 1900")
 
@@ -367,6 +413,8 @@ def test_from_the_shell(visits: psycopg.Connection, dsn: str, sqlkit: RunSqlkit)
     assert run("list", "r", "--state", "ignored").endswith(
         "r: public.visit id=0 and id=100 of carer=0: overlap by 10, ignored (as agreed)\n"
     )
+    failed = sqlkit("conflicts", "detect", "--workers", "many", env={"SQLKIT_DSN": dsn})
+    assert (failed.returncode, "--workers many" in failed.stderr) == (2, True)
     assert run("detect", "--full", "--workers", "2") == "r: 0 open; 0 new, 0 changed, 0 gone\n"
     assert "(as agreed)" in run("history", str(first["conflict_id"]))
     failed = sqlkit("conflicts", "detect", "no", "--json", env={"SQLKIT_DSN": dsn})
