@@ -155,7 +155,7 @@ class Ways:
 
     def piece_bytes(self, source: Source) -> int:
         """How much is handed to COPY at a time."""
-        if source.format == "rows" and self._target.heap_bytes and self._may_end_early(source):
+        if self._target.heap_bytes and self._may_end_early(source):
             return EARLY_BYTES
         if self._options.policy == "append" and self._options.batch_bytes is None:
             return APPENDED_BYTES
@@ -209,11 +209,14 @@ class Ways:
     def _may_end_early(self, source: Source) -> bool:
         """True if batches may be as small as the time makes them.
 
-        Not where a share of rejects is taken of each, or where they cannot be merged meanwhile.
+        Only of Python's rows: of what can be read again, the same input is the same batches, with
+        the same counts and, where one fails, the same ones before it. Not where a share of rejects
+        is taken of each, or where they cannot be merged meanwhile.
         """
         options = self._options
         return (
-            options.policy in ("update", "newer", "ignore", "fill")
+            source.format == "rows"
+            and options.policy in ("update", "newer", "ignore", "fill")
             and options.batch_bytes is None
             and options.reject_share is None
             and not (options.atomic or options.dry_run or self._connections.is_single)

@@ -32,6 +32,7 @@ from typing import NoReturn
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from sqlkit.server import SUPERUSER
 from tests import loader_role, servers
@@ -41,6 +42,12 @@ SESSION_VARIABLE = "SQLKIT_TEST_SESSION"
 CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 OpenServer = Callable[..., Server]
+
+
+def in_public(dsn: str) -> str:
+    """A connection string with which names without a schema are those of `public`, as the names of
+    tables in a project mostly are."""
+    return make_conninfo(dsn, options="-c search_path=public,hostile")
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("superuser", "loader"),
         default=os.environ.get("SQLKIT_TEST_ROLE", "superuser"),
         help="who the tests are: a superuser, or a loader with a hostile search_path",
+    )
+    parser.addoption(
+        "--search-path",
+        default=loader_role.SEARCH_PATH,
+        help="of the loader of --role: %(default)s, where better matches for everything lie, or ''",
     )
 
 
@@ -263,14 +275,16 @@ def user(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def sqlkit_template(server: Server, test_session: Session, user: str) -> str:
+def sqlkit_template(
+    request: pytest.FixtureRequest, server: Server, test_session: Session, user: str
+) -> str:
     """The name of a database of `server` that has sqlkit deployed, to be copied."""
     from sqlkit import migrate
 
     def fill(dsn: str) -> None:
         migrate.up(dsn)
         if user == loader_role.NAME:
-            loader_role.prepare(dsn)
+            loader_role.prepare(dsn, str(request.config.getoption("search_path")))
 
     return _template(test_session, server, "sqlkit_template", fill)
 

@@ -1,11 +1,15 @@
 """``pytest --role=loader``: the tests as somebody who may only load, in hostile surroundings.
 
 The role is a member of sqlkit_loader and nothing else: no superuser, no CREATE on the database; it
-may create tables in schema public. Its search_path leads to schema `hostile`, which holds
+may create tables in schema public. Its search_path does not lead there, but to schema `hostile`
+alone, which holds
 
 - functions and operators with the names of those that sqlkit uses, for argument types that fit
   better than PostgreSQL's own: whoever writes ``format('%s', name)`` unqualified calls them;
 - tables with the names of sqlkit's own and of catalogs; the same tables are planted in pg_temp.
+
+``--search-path=''`` makes the path an empty one. Tests name the schema of what they load into; a
+project, whose names mostly have none, says by its connection string where they lead.
 
 A planted function raises (SQLSTATE 00666) if one of sqlkit's functions calls it, or a statement of
 sqlkit's own connections. Called by a test, by pgTAP or by a trigger of a test it does what the real
@@ -24,7 +28,7 @@ import psycopg
 from sqlkit.connection import APPLICATION_NAME
 
 NAME = "sqlkit_test_loader"
-SEARCH_PATH = "public, hostile"
+SEARCH_PATH = "hostile"
 SQLSTATE = "00666"
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +92,7 @@ $trap$;
 """
 
 
-def prepare(dsn: str) -> None:
+def prepare(dsn: str, search_path: str = SEARCH_PATH) -> None:
     """Makes the role and plants what is hostile, in a database that has sqlkit. As superuser."""
     from sqlkit import migrate
 
@@ -99,7 +103,7 @@ def prepare(dsn: str) -> None:
             do $role$
             begin
                 create role {NAME} login nosuperuser nocreatedb nocreaterole;
-                alter role {NAME} set search_path = {SEARCH_PATH};
+                alter role {NAME} set search_path = {search_path or chr(39) * 2};
                 grant sqlkit_loader to {NAME};
             exception
                 when duplicate_object then null;

@@ -76,9 +76,10 @@ def test_sql(
 
 def _in_hostile_surroundings(file: Path, folder: Path) -> Path:
     """A script that runs a file as a session of a loader begins: with other people's tables in
-    pg_temp."""
+    pg_temp. pgTAP is in public."""
     script = folder / "-".join(file.parts)
-    script.write_text(f"{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
+    path = f"set search_path = public, {loader_role.SEARCH_PATH};\n"
+    script.write_text(f"{path}{loader_role.PLANT_TEMPORARY}\\i {ROOT / file}\n")
     return script
 
 

@@ -40,7 +40,7 @@ def fetch(connection: psycopg.Connection) -> Fetch:
 def item(connection: psycopg.Connection) -> str:
     """The target of most tests."""
     connection.execute("create table item (id integer primary key, name text, price integer)")
-    return "item"
+    return "public.item"
 
 
 Write = Callable[..., Path]
@@ -195,7 +195,7 @@ def test_the_callers_transaction_is_the_callers(
     assert fetch("select count(*) from item") == [(0,)], "nothing was committed"
     assert fetch("select count(*) from sqlkit.run") == [(0,)]
     mine.rollback()
-    for table in ("item", "sqlkit.run", "sqlkit.batch", "sqlkit.source", "sqlkit.stage"):
+    for table in ("public.item", "sqlkit.run", "sqlkit.batch", "sqlkit.source", "sqlkit.stage"):
         assert mine.execute(f"select count(*) from {table}".encode()).fetchone() == (0,)
     mine.rollback()
 
@@ -210,7 +210,7 @@ def test_the_callers_transaction_is_the_callers(
 def test_what_the_caller_did_before_stays_when_a_load_fails(
     mine: psycopg.Connection, item: str, write: Write, fetch: Fetch
 ) -> None:
-    mine.execute("insert into item values (1, 'mine', 1)")
+    mine.execute("insert into public.item values (1, 'mine', 1)")
     path = write("bad.csv", HEADER, *numbered(2, 300), "301,bad,cheap")
     with api.connect(mine) as client:
         for options in ({}, {"atomic": True}, {"batch_bytes": 1000}, {"policy": "append"}):
@@ -218,7 +218,7 @@ def test_what_the_caller_did_before_stays_when_a_load_fails(
                 client.load(path, into=item, **options)
             assert "cheap" in (caught.value.detail or "")
             assert mine.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
-            assert mine.execute("select count(*) from item").fetchone() == (1,)
+            assert mine.execute("select count(*) from public.item").fetchone() == (1,)
         good = client.load(write("good.csv", HEADER, "2,two,2"), into=item)
         assert good.rows.inserted == 1
     mine.commit()
@@ -286,11 +286,11 @@ def test_a_callers_connection_in_another_encoding(
     odd = write("שם.csv", "id,name", "3,x")
     with psycopg.connect(database.dsn, client_encoding="latin1") as mine:
         with api.connect(mine) as client:
-            assert client.load(path, into="item").rows.inserted == 2
+            assert client.load(path, into="public.item").rows.inserted == 2
             with pytest.raises(api.UsageError, match="client_encoding has no 'ש'"):
-                client.load(odd, into="item")
+                client.load(odd, into="public.item")
             mine.execute("set client_encoding to utf8")
-            assert client.load(odd, into="item").rows.inserted == 1
+            assert client.load(odd, into="public.item").rows.inserted == 1
         mine.commit()
     assert fetch("select * from item order by id") == [(1, "é"), (2, "שלום"), (3, "x")]
 
@@ -314,7 +314,7 @@ def test_what_was_loaded_is_known_by_its_content(
 
         # Elsewhere it is new, and so is other content under the same name.
         connection.execute("create table other (like item including all)")
-        assert client.load(renamed, into="other").rows.inserted == 10
+        assert client.load(renamed, into="public.other").rows.inserted == 10
         write("b.csv", HEADER, *numbered(1, 10), "11,eleven,1")
         assert client.load(renamed, into=item).rows == RowCounts(read=11, inserted=1, unchanged=10)
 
@@ -441,7 +441,7 @@ def test_a_dry_run_leaves_nothing(
     connection.execute("insert into item values (1, 'name 1', 1), (2, 'other', 1)")
     path = write("a.csv", HEADER, *numbered(1, 400), "3,twice,1")
     tables = (
-        "item",
+        "public.item",
         "sqlkit.run",
         "sqlkit.batch",
         "sqlkit.source",
@@ -462,7 +462,7 @@ def test_a_dry_run_leaves_nothing(
             client.load(bad, into=item, dry_run=True)
         assert [fetch(f"select * from {table}") for table in tables] == before
         nothing_left(fetch)
-        created = client.load(path, into="made", dry_run=True, create=True, policy="append")
+        created = client.load(path, into="public.made", dry_run=True, create=True, policy="append")
         assert created.rows == RowCounts(read=401, inserted=401)
         assert created.ddl is not None
         assert fetch("select to_regclass('made')") == [(None,)]
@@ -666,8 +666,8 @@ def test_the_first_load_ends_like_any_other(
         "select indexrelid from pg_index where indrelid = 'fast'::regclass and indisprimary"
     )
     with api.connect(dsn) as client:
-        fast = client.load(path, into="fast", policy=policy, order_by=order_by)
-        slow = client.load(path, into="slow", policy=policy, order_by=order_by)
+        fast = client.load(path, into="public.fast", policy=policy, order_by=order_by)
+        slow = client.load(path, into="public.slow", policy=policy, order_by=order_by)
     assert fast.rows == slow.rows
     assert fast.rows.read == len(rows)
     assert fetch("select * from fast except select * from slow") == []
@@ -710,12 +710,15 @@ def test_columns_are_renamed_left_out_and_chosen(
     path = write("a.csv", "Item No,שם,price,colour", "1,one,1,red", '2,"two, or so",2,')
     with api.connect(dsn) as client:
         with pytest.raises(api.SqlkitError) as caught:
-            client.load(path, into="wide")
+            client.load(path, into="public.wide")
         assert caught.value.code == "SK204"
         assert "Item No, שם, colour" in caught.value.message
         assert "id, Name, note" in caught.value.message
         result = client.load(
-            path, into="wide", map={"Item No": "id", "שם": "Name"}, leave_out=["colour", "note"]
+            path,
+            into="public.wide",
+            map={"Item No": "id", "שם": "Name"},
+            leave_out=["colour", "note"],
         )
         assert result.rows.inserted == 2
         assert fetch('select id, "Name", price, made_at::text, note from wide order by id') == [
@@ -723,18 +726,22 @@ def test_columns_are_renamed_left_out_and_chosen(
             (2, "two, or so", 2, "2024-01-01", None),
         ]
         chosen = client.load(
-            path, into="wide", map={"Item No": "id"}, columns=["Item No", "price"], again=True
+            path,
+            into="public.wide",
+            map={"Item No": "id"},
+            columns=["Item No", "price"],
+            again=True,
         )
         assert chosen.rows == RowCounts(read=2, unchanged=2)
         everything = client.load(
-            path, into="wide", map={"Item No": "id"}, leave_out=["*"], again=True
+            path, into="public.wide", map={"Item No": "id"}, leave_out=["*"], again=True
         )
         assert everything.rows == RowCounts(read=2, unchanged=2)
         lines = write(
             "a.jsonl", '{"Item No": 3, "colour": "x", "extra": [1]}', '{"Item No": 4, "price": 4}'
         )
         result = client.load(
-            lines, into="wide", map={"Item No": "id"}, leave_out=["colour", "extra"]
+            lines, into="public.wide", map={"Item No": "id"}, leave_out=["colour", "extra"]
         )
     assert fetch('select id, "Name", price, note from wide where id > 2 order by id') == [
         (3, None, None, None),
@@ -819,7 +826,7 @@ def test_lines_whole_into_one_column(
     connection.execute("create table raw (id bigint generated always as identity, body jsonb)")
     path = write("a.jsonl", '{"a": {"b": [1, 2.50]}}', "", '[1, "x"]', '"text"', "null")
     with api.connect(dsn) as client:
-        result = client.load(path, into="raw", whole="body", policy="append")
+        result = client.load(path, into="public.raw", whole="body", policy="append")
     assert result.rows == RowCounts(read=4, inserted=4)
     assert [text for (text,) in fetch("select body::text from raw order by id")] == [
         '{"a": {"b": [1, 2.50]}}',
@@ -860,14 +867,14 @@ def test_targets_of_every_kind(
     )
     path = write("a.csv", HEADER, *numbered(1, 1000))
     with api.connect(dsn) as client:
-        assert client.load(path, into="part").rows == RowCounts(read=1000, inserted=1000)
-        again = client.load(path, into="part", again=True, batch_bytes=3000)
+        assert client.load(path, into="public.part").rows == RowCounts(read=1000, inserted=1000)
+        again = client.load(path, into="public.part", again=True, batch_bytes=3000)
         assert again.rows == RowCounts(read=1000, unchanged=1000)
         half = RowCounts(read=1000, inserted=500, ignored=500)
-        assert client.load(path, into="picky").rows == half
+        assert client.load(path, into="public.picky").rows == half
         connection.execute("truncate picky")
-        assert client.load(path, into="picky", policy="append", again=True).rows == half
-        assert client.load(path, into="part_picky", policy="append").rows == half
+        assert client.load(path, into="public.picky", policy="append", again=True).rows == half
+        assert client.load(path, into="public.part_picky", policy="append").rows == half
     assert fetch("select count(*) from part_picky") == [(500,)]
 
 
@@ -946,7 +953,7 @@ def test_the_command_line_passes_everything_on(
         "load",
         "-",
         "--into",
-        "made",
+        "public.made",
         "--create",
         "--key",
         "id",
@@ -957,7 +964,7 @@ def test_the_command_line_passes_everything_on(
         input="id\tname\n1\tone\n",
     )
     assert done.returncode == 0, done.stderr
-    assert "create table made (" in done.stdout
+    assert "create table public.made (" in done.stdout
     done = sqlkit(
         "load",
         "-",

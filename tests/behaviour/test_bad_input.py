@@ -41,7 +41,7 @@ def target(connection: psycopg.Connection) -> str:
         "create table item (id integer primary key, name text not null, price numeric(10, 2))"
     )
     connection.execute("insert into item values (1, 'one', null), (2, 'two', null)")
-    return "item"
+    return "public.item"
 
 
 class Refused:
@@ -64,7 +64,7 @@ class Refused:
 
         `run` is the state of the run in the ledger, None where none may be there.
         """
-        into = () if "--into" in arguments else ("--into", "item")
+        into = () if "--into" in arguments else ("--into", "public.item")
         done = self._run("load", *arguments, *into, "--dsn", self._database.dsn, **options)
         assert "Traceback" not in done.stderr + done.stdout
         assert done.returncode == exit_code, done.stderr + done.stdout
@@ -137,7 +137,7 @@ def test_a_header_alone_loads_nothing(
 ) -> None:
     """No rows are no error: tomorrow's delivery may be empty."""
     path = write("header.csv", "id,name,price\n")
-    done = sqlkit("load", path, "--into", "item", "--dsn", dsn, "--json")
+    done = sqlkit("load", path, "--into", "public.item", "--dsn", dsn, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found["rows"].values()) == {0}
@@ -323,7 +323,7 @@ def test_a_value_of_another_type_on_the_way_to_an_empty_table(
     table = sql.Identifier(name)
     connection.execute(sql.SQL("create table {} (like item including all)").format(table))
     path = write("bad.csv", broken_at(line, "7,seven,cheap", rows))
-    into = ("--into", f'"{name}"', "--dsn", dsn)
+    into = ("--into", f'public."{name}"', "--dsn", dsn)
     done = sqlkit("load", path, *into, *extra)
     assert done.returncode == 4, done.stderr
     assert f"bad.csv, line {line}: column price: " in done.stderr
@@ -562,7 +562,9 @@ def test_input_without_the_key(
     )
     path = write("keyless.csv", "n\n" + "\n".join(map(str, range(rows))) + "\n")
     order = ("--order-by", "n") if policy == "newer" else ()
-    done = sqlkit("load", path, "--into", "numbered", "--policy", policy, *order, "--dsn", dsn)
+    done = sqlkit(
+        "load", path, "--into", "public.numbered", "--policy", policy, *order, "--dsn", dsn
+    )
     assert done.returncode == 1
     assert "key columns that the input does not have: id" in done.stderr
     refused.check_nothing_happened("failed", "SK204")
@@ -581,7 +583,7 @@ def test_newer_by_a_column_that_is_not_there(
     into_empty: bool,
 ) -> None:
     connection.execute("create table hollow (like item including all)")
-    into = "hollow" if into_empty else "item"
+    into = "public.hollow" if into_empty else "public.item"
     path = write("good.csv", numbered(rows))
     arguments = ("--into", into, "--policy", "newer", "--order-by", "updated_at")
     done = sqlkit("load", path, *arguments, "--dsn", dsn)
@@ -592,8 +594,8 @@ def test_newer_by_a_column_that_is_not_there(
 
 def test_a_missing_table(refused: Refused, write: Write) -> None:
     path = write("good.csv", numbered(3))
-    told = refused(path, "--into", "nothing", run=None)
-    assert "there is no table nothing" in told
+    told = refused(path, "--into", "public.nothing", run=None)
+    assert "there is no table public.nothing" in told
     assert "--create" in told
 
 
@@ -616,7 +618,7 @@ def test_what_cannot_be_a_table(into: Any, write: Write, tmp_path: Path, dsn: st
 def test_a_column_whose_name_would_be_cut(refused: Refused, write: Write) -> None:
     long = "n" * 64
     path = write("a.csv", f"id,{long}\n1,a\n")
-    arguments = (path, "--into", "longer", "--create", "--policy", "append")
+    arguments = (path, "--into", "public.longer", "--create", "--policy", "append")
     told = refused(*arguments, exit_code=2, run=None)
     assert f"the name {long} has 64 bytes" in told
     assert "--map" in told
@@ -627,21 +629,21 @@ def test_columns_with_names_that_rejects_need(
 ) -> None:
     connection.execute("create table odd (sqlkit_raw integer primary key, n integer)")
     path = write("a.csv", "sqlkit_raw,n\n1,1\n2,x\n")
-    told = refused(path, "--into", "odd", "--reject-limit", "1", exit_code=2, code="SK001")
+    told = refused(path, "--into", "public.odd", "--reject-limit", "1", exit_code=2, code="SK001")
     assert "column sqlkit_raw has a name that is kept" in told
     refused.forget()
 
 
 def test_a_view(refused: Refused, write: Write, connection: psycopg.Connection) -> None:
     connection.execute("create view item_view as select * from item")
-    told = refused(write("good.csv", numbered(3)), "--into", "item_view", run=None)
+    told = refused(write("good.csv", numbered(3)), "--into", "public.item_view", run=None)
     assert "not a table" in told
     assert "item_view" in told
 
 
 def test_no_key(refused: Refused, write: Write, connection: psycopg.Connection) -> None:
     connection.execute("create table keyless (id integer, name text, price numeric)")
-    told = refused(write("good.csv", numbered(3)), "--into", "keyless", run=None)
+    told = refused(write("good.csv", numbered(3)), "--into", "public.keyless", run=None)
     assert "needs a key" in told
     assert "keyless" in told
     assert "hint: " in told
@@ -669,7 +671,12 @@ def test_no_privilege(
         superuser.execute(f"grant select on item to {role}")
         path = write("good.csv", numbered(3))
         done = refused._run(
-            "load", path, "--into", "item", "--dsn", database.server.dsn(database.name, user=role)
+            "load",
+            path,
+            "--into",
+            "public.item",
+            "--dsn",
+            database.server.dsn(database.name, user=role),
         )
         assert done.returncode == 1
         assert "permission denied" in done.stderr
@@ -689,7 +696,7 @@ def test_no_privilege(
         for policy in ("update", "append"):
             superuser.execute("truncate sqlkit.run, sqlkit.source cascade")
             done = refused._run(
-                *("load", path, "--into", "item", "--policy", policy),
+                *("load", path, "--into", "public.item", "--policy", policy),
                 *("--dsn", database.server.dsn(database.name, user=role)),
             )
             assert done.returncode == 1
@@ -702,7 +709,7 @@ def test_no_privilege(
 
 def test_no_schema(sqlkit: RunSqlkit, write: Write, empty_database: Database) -> None:
     path = write("good.csv", numbered(3))
-    done = sqlkit("load", path, "--into", "item", "--dsn", empty_database.dsn)
+    done = sqlkit("load", path, "--into", "public.item", "--dsn", empty_database.dsn)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "sqlkit up" in done.stderr or "sqlkit migrate" in done.stderr
@@ -773,7 +780,7 @@ def test_errors_as_json(sqlkit: RunSqlkit, target: str, write: Write, dsn: str) 
 def test_no_server(sqlkit: RunSqlkit, write: Write) -> None:
     path = write("good.csv", numbered(3))
     nowhere = "host=127.0.0.1 port=1 dbname=none"
-    done = sqlkit("load", path, "--into", "item", "--dsn", nowhere, "--retry-for", "0")
+    done = sqlkit("load", path, "--into", "public.item", "--dsn", nowhere, "--retry-for", "0")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "port 1" in done.stderr
@@ -783,7 +790,7 @@ def test_no_server(sqlkit: RunSqlkit, write: Write) -> None:
 def test_a_server_that_never_answers_is_given_up_soon(sqlkit: RunSqlkit, write: Write) -> None:
     path = write("good.csv", numbered(3))
     nowhere = "host=127.0.0.1 port=1 dbname=none"
-    done = sqlkit("load", path, "--into", "item", "--dsn", nowhere, timeout=60)
+    done = sqlkit("load", path, "--into", "public.item", "--dsn", nowhere, timeout=60)
     assert done.returncode == 1
     assert "waiting: the connection was lost" in done.stderr
     assert "port 1" in done.stderr
@@ -896,7 +903,7 @@ def test_a_server_that_stops(
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("create table item (id integer primary key, name text, price numeric)")
         connection.execute("insert into item values (1, 'one', null)")
-        process = endless(["--into", "item", "--dsn", dsn, "--retry-for", "0"])
+        process = endless(["--into", "public.item", "--dsn", dsn, "--retry-for", "0"])
         wait_for(
             lambda: (
                 connection.execute(
@@ -925,6 +932,6 @@ def test_the_name_of_a_file_may_be_any_bytes(
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv")
     Path(path).write_text("id,name\n1,a\n")
     with api.connect(dsn) as client:
-        result = client.load(path, into="item")
+        result = client.load(path, into="public.item")
     assert result.rows == api.RowCounts(read=1, inserted=1)
     assert result.sources[0].name.endswith(r"/\xff.csv")

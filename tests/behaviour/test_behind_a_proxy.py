@@ -101,7 +101,7 @@ def test_a_load_ends_as_it_does_without_one(
             done[table] = [
                 client.load(
                     path,
-                    into=table,
+                    into=f"public.{table}",
                     policy=policy,
                     order_by="seen" if policy == "newer" else None,
                     batch_bytes=20_000,
@@ -118,12 +118,16 @@ def test_a_first_load_an_atomic_one_and_a_dry_run(
 ) -> None:
     path = write(tmp_path / "1.csv", {n: ("x" * 100, n) for n in range(1, 60_000)})
     with api.connect(pooled) as client:
-        assert client.load(path, into="item", dry_run=True).rows.inserted == 59_999
+        assert client.load(path, into="public.item", dry_run=True).rows.inserted == 59_999
         assert content(database, "item") == []
-        assert client.load(path, into="item").rows.inserted == 59_999
-        atomic = client.load(path, into="item", again=True, atomic=True, batch_bytes=1_000_000)
+        assert client.load(path, into="public.item").rows.inserted == 59_999
+        atomic = client.load(
+            path, into="public.item", again=True, atomic=True, batch_bytes=1_000_000
+        )
         assert atomic.rows.unchanged == 59_999
-        assert client.load(path, into="made", create=True, key=["id"]).rows.inserted == 59_999
+        assert (
+            client.load(path, into="public.made", create=True, key=["id"]).rows.inserted == 59_999
+        )
 
 
 def test_rejects_are_listed_exported_replayed_and_dismissed(
@@ -133,7 +137,7 @@ def test_rejects_are_listed_exported_replayed_and_dismissed(
     rows |= {10: ("ten", "none"), 20: ("twenty", 0), 30: ("thirty", "x")}
     path = write(tmp_path / "1.csv", rows)
     dsn = ("--dsn", pooled)
-    loaded = sqlkit("load", path, "--into", "item", "--reject-limit", "5", "--json", *dsn)
+    loaded = sqlkit("load", path, "--into", "public.item", "--reject-limit", "5", "--json", *dsn)
     assert loaded.returncode == 3, loaded.stderr
     run = str(json.loads(loaded.stdout)["run_id"])
     listed = sqlkit("rejects", *dsn)
@@ -173,20 +177,20 @@ def test_a_run_whose_program_is_gone_is_repaired(
 def test_a_table_is_refreshed(pooled: str, database: Database, tmp_path: Path) -> None:
     path = write(tmp_path / "1.csv", {n: ("x", n) for n in range(1, 1000)})
     with api.connect(pooled) as client:
-        client.load(path, into="item")
+        client.load(path, into="public.item")
         write(path, {n: ("x" if n % 2 else "y", n) for n in range(50, 1100)})
-        assert client.refresh("item", path).deleted == 49
+        assert client.refresh("public.item", path).deleted == 49
     assert len(content(database, "item")) == 1050
 
 
 def test_pools_and_asynchronous_clients(pooled: str, database: Database, tmp_path: Path) -> None:
     path = write(tmp_path / "1.csv", {n: ("x", n) for n in range(1, 1000)})
     with ConnectionPool(pooled, min_size=1, max_size=4) as pool, api.connect(pool) as client:
-        assert client.load(path, into="item", batch_bytes=2_000).rows.inserted == 999
+        assert client.load(path, into="public.item", batch_bytes=2_000).rows.inserted == 999
 
     async def work() -> int:
         async with api.aconnect(pooled) as client:
-            return (await client.load(path, into="item", again=True)).rows.unchanged
+            return (await client.load(path, into="public.item", again=True)).rows.unchanged
 
     assert asyncio.run(work()) == 999
 

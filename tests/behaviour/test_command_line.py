@@ -152,7 +152,7 @@ def test_a_database_in_no_encoding_is_one_in_utf8(
         for words in (
             ("migrate", "up"),
             ("status",),
-            ("load", "a.csv", "--into", "t", "--create", "--key", "id"),
+            ("load", "a.csv", "--into", "public.t", "--create", "--key", "id"),
             ("runs",),
         ):
             done = sqlkit(*words, "--dsn", dsn)
@@ -169,7 +169,7 @@ def test_a_profile_draws_where_the_time_went(
     connection.execute("create table item (id integer primary key)")
     rows = "".join(f"{n}\n" for n in range(50_000))
     (tmp_path / "a.csv").write_text(f"id\n{rows}")
-    done = sqlkit("load", "a.csv", "--into", "item", "--profile", "--dsn", dsn)
+    done = sqlkit("load", "a.csv", "--into", "public.item", "--profile", "--dsn", dsn)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()[-6:]]
     kinds = ["fetch", "decode", "lookup", "copy", "merge", "total"]
@@ -180,11 +180,11 @@ def test_a_profile_draws_where_the_time_went(
     bars = {line[0]: sum(map(line[-1].count, "█#")) for line in lines}
     assert bars["total"] == 40
     assert abs(bars["copy"] - 40 * took["copy"] / took["total"]) <= 2
-    plain = sqlkit("load", "a.csv", "--into", "item", "--dsn", dsn)
+    plain = sqlkit("load", "a.csv", "--into", "public.item", "--dsn", dsn)
     assert "fetch" not in plain.stdout
     # What the table has of it is looked up where it has rows.
     assert took["lookup"] == 0
-    done = sqlkit("load", "a.csv", "--into", "item", "--again", "--json", "--dsn", dsn)
+    done = sqlkit("load", "a.csv", "--into", "public.item", "--again", "--json", "--dsn", dsn)
     seconds = json.loads(done.stdout)["seconds"]
     assert 0 < seconds["lookup"] < seconds["merge"]
 
@@ -199,7 +199,7 @@ def test_a_character_that_the_database_lacks_is_told_with_its_line(
         assert sqlkit("migrate", "up", "--dsn", dsn).returncode == 0
         with psycopg.connect(dsn) as connection:
             connection.execute("create table t (id integer primary key, name text)")
-        done = sqlkit("load", "a.csv", "--into", "t", "--dsn", dsn)
+        done = sqlkit("load", "a.csv", "--into", "public.t", "--dsn", dsn)
         assert done.returncode == 4
         assert "a.csv, line 4: the character U+6F22, which the database's" in done.stderr
         with psycopg.connect(dsn) as connection:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import RunSqlkit
+from tests.conftest import RunSqlkit, in_public
 from tests.servers import MariaServer
 
 FILE = """\
@@ -32,7 +32,7 @@ def project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str, connection: psycopg.Connection,
     superuser: psycopg.Connection,
 ) -> Path:  # fmt: skip
-    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.setenv("SQLKIT_DSN", in_public(dsn))
     monkeypatch.chdir(tmp_path)
     user = connection.info.user
     for schema in ("shop", "raw"):

@@ -18,7 +18,7 @@ ROWS = 20_000
 @pytest.fixture
 def item(connection: psycopg.Connection) -> str:
     connection.execute("create table item (id integer, name text)")
-    return "item"
+    return "public.item"
 
 
 def write(path: Path, first: int, last: int, name: str) -> Path:

@@ -25,7 +25,7 @@ import sqlkit as api
 from sqlkit import conflicts
 from sqlkit.demo import FILES, find_data
 from sqlkit.errors import RejectLimitError, UsageError
-from tests.conftest import Database, RunSqlkit
+from tests.conftest import Database, RunSqlkit, in_public
 from tests.real_data import real_data
 
 Interval = tuple[str, datetime, datetime, str]  # resource, begin, end, key
@@ -478,11 +478,11 @@ def test_a_load_that_refuses_what_contradicts(
     """Against the table and within the batch; beside other bad rows, within the same limit."""
     with api.connect(database.dsn) as client:
         with pytest.raises(RejectLimitError, match="3 rows were refused") as raised:
-            client.load(visits_file, into="visit", conflicts="reject", reject_limit=2)
+            client.load(visits_file, into="public.visit", conflicts="reject", reject_limit=2)
         assert "line 2: column at: contradicts" in (raised.value.detail or "")
         assert visits.execute("select count(*) from visit where id >= 5000").fetchone() == (0,)
 
-        result = client.load(visits_file, into="visit", conflicts="reject", reject_limit=3)
+        result = client.load(visits_file, into="public.visit", conflicts="reject", reject_limit=3)
         rows = result.rows
         assert (rows.read, rows.inserted, rows.rejected) == (5, 2, 3)
         kept = visits.execute(
@@ -507,7 +507,7 @@ def test_a_load_that_cuts_what_overlaps(
     visits: psycopg.Connection, dsn: str, visits_file: Path, sqlkit: RunSqlkit
 ) -> None:
     env = {"SQLKIT_DSN": dsn}
-    arguments = ("load", str(visits_file), "--into", "visit", "--conflicts", "trim")
+    arguments = ("load", str(visits_file), "--into", "public.visit", "--conflicts", "trim")
     done = sqlkit(*arguments, "--reject-limit", "5", env=env)
     assert done.returncode == 3, done.stderr
     assert "5 rows read: 4 inserted, 1 rejected" in done.stdout
@@ -526,7 +526,15 @@ def test_a_load_that_reports_what_contradicts(
     visits: psycopg.Connection, dsn: str, visits_file: Path, sqlkit: RunSqlkit
 ) -> None:
     visits_file.write_text(VISITS.replace("nonsense", '"[0,10)"'))
-    arguments = ("load", str(visits_file), "--into", "visit", "--conflicts", "report", "--json")
+    arguments = (
+        "load",
+        str(visits_file),
+        "--into",
+        "public.visit",
+        "--conflicts",
+        "report",
+        "--json",
+    )
     done = sqlkit(*arguments, env={"SQLKIT_DSN": dsn})
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -559,7 +567,7 @@ def test_batch_after_batch_is_held_to_what_came_before(
         for atomic in (False, True):
             result = client.load(
                 path,
-                into="visit",
+                into="public.visit",
                 conflicts="reject",
                 reject_limit=None,
                 batch_bytes=1000,
@@ -594,7 +602,7 @@ def test_rules_are_made_by_a_project(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before the rows come; one about a table that the run makes, as soon as it is there."""
-    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.setenv("SQLKIT_DSN", in_public(dsn))
     (tmp_path / "sqlkit.yml").write_text(PROJECT)
     (tmp_path / "visit.csv").write_text('id,carer,at\n9000,7,"[30,40)"\n9001,200,"[0,9)"\n')
     (tmp_path / "far.csv").write_text("id,carer\n9001,201\n")

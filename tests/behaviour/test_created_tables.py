@@ -30,9 +30,9 @@ def test_it_goes_where_the_load_fails(
     late: Path, connection: psycopg.Connection, dsn: str, atomic: bool
 ) -> None:
     with api.connect(dsn) as client, pytest.raises(api.RejectLimitError) as told:
-        client.load(late, into="made", create=True, key="id", atomic=atomic)
+        client.load(late, into="public.made", create=True, key="id", atomic=atomic)
     assert tables(connection) == []
-    assert "create table made" in (told.value.detail or "")
+    assert "create table public.made" in (told.value.detail or "")
     assert "size bigint" in (told.value.detail or "")
     assert "with types that take all" in (told.value.hint or "")
     assert connection.execute("select state from sqlkit.run").fetchall() == [("failed",)]
@@ -42,7 +42,7 @@ def test_it_stays_with_what_was_loaded(
     late: Path, connection: psycopg.Connection, dsn: str
 ) -> None:
     with api.connect(dsn) as client, pytest.raises(api.RejectLimitError):
-        client.load(late, into="made", create=True, key="id", batch_bytes=50_000)
+        client.load(late, into="public.made", create=True, key="id", batch_bytes=50_000)
     assert tables(connection) == ["made"]
     ((kept,),) = connection.execute("select count(*) from made").fetchall()
     ((told,),) = connection.execute("select sum(rows_inserted) from sqlkit.batch").fetchall()
@@ -52,7 +52,7 @@ def test_it_stays_with_what_was_loaded(
 def test_a_key_is_asked_for_first(late: Path, connection: psycopg.Connection, dsn: str) -> None:
     with api.connect(dsn) as client:
         with pytest.raises(api.UsageError, match="policy update needs a key") as told:
-            client.load(late, into="made", create=True)
+            client.load(late, into="public.made", create=True)
         assert told.value.code == "SK202"
         assert "--key" in (told.value.hint or "")
         assert tables(connection) == []
@@ -64,11 +64,11 @@ def test_a_table_of_the_same_name_is_another_one(
     path = tmp_path / "a.csv"
     path.write_text("id,name\n1,a\n2,b\n")
     with api.connect(dsn) as client:
-        client.load(path, into="made", create=True, key="id")
-        again = client.load(path, into="made", create=True, key="id")
+        client.load(path, into="public.made", create=True, key="id")
+        again = client.load(path, into="public.made", create=True, key="id")
         assert again.sources[0].state == "skipped"
         connection.execute("drop table made")
-        anew = client.load(path, into="made", create=True, key="id")
+        anew = client.load(path, into="public.made", create=True, key="id")
     assert anew.rows == api.RowCounts(read=2, inserted=2)
     assert connection.execute("select count(*) from made").fetchone() == (2,)
 
@@ -77,7 +77,7 @@ def test_whole_lines_are_jsonb(tmp_path: Path, connection: psycopg.Connection, d
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n')
     with api.connect(dsn) as client:
-        client.load(path, into="made", create=True, whole="doc", policy="append")
+        client.load(path, into="public.made", create=True, whole="doc", policy="append")
     assert connection.execute("select doc from made").fetchall() == [({"a": 1},)]
     query = "select format_type(atttypid, atttypmod) from pg_attribute where attname = 'doc'"
     assert connection.execute(query).fetchall() == [("jsonb",)]
@@ -107,9 +107,9 @@ def test_nested_json_becomes_jsonb(
     path = tmp_path / "nested.jsonl"
     path.write_text('{"id": 1, "tags": ["a", "b"]}\n{"id": 2, "tags": "none"}\n')
     with api.connect(dsn) as client:
-        client.load(path, into="loose", create=True, policy="append")
+        client.load(path, into="public.loose", create=True, policy="append")
         path.write_text('{"id": 1, "tags": ["a", "b"]}\n{"id": 2, "tags": null}\n')
-        client.load(path, into="nested", create=True, policy="append")
+        client.load(path, into="public.nested", create=True, policy="append")
     types: dict[str, str] = dict(
         connection.execute(
             "select attrelid::regclass::text, atttypid::regtype::text from pg_attribute "

@@ -123,12 +123,12 @@ def test_it_ends_like_a_load_without(
         connection.execute("alter table item drop constraint item_pkey")
     order = "order by id, origin, amount"
     with api.connect(database.dsn) as client:
-        alone = client.load(files, into="item", policy=policy)
+        alone = client.load(files, into="public.item", policy=policy)
         expected = connection.execute(f"select * from item {order}".encode()).fetchall()
         connection.execute("truncate item")
         connection.execute("select sqlkit.forget_sources('item')")
         with Counting() as threads:
-            together = client.load(files, into="item", policy=policy, executor=threads)
+            together = client.load(files, into="public.item", policy=policy, executor=threads)
         assert connection.execute(f"select * from item {order}".encode()).fetchall() == expected
         assert [source.rows for source in together.sources] == [
             source.rows for source in alone.sources
@@ -137,7 +137,7 @@ def test_it_ends_like_a_load_without(
         assert value(connection, "select count(*) from sqlkit.stage") == 0
         # They are known now, and nobody is asked.
         with Counting() as threads:
-            again = client.load(files, into="item", policy=policy, executor=threads)
+            again = client.load(files, into="public.item", policy=policy, executor=threads)
         assert {source.state for source in again.sources} == {"skipped"}
         assert threads.given == []
 
@@ -185,7 +185,9 @@ def loaded_while_workers_die(
     def load() -> None:
         with api.connect(database.dsn) as client:
             results.append(
-                client.load(files, into="item", executor=executor, atomic=atomic, again=again)
+                client.load(
+                    files, into="public.item", executor=executor, atomic=atomic, again=again
+                )
             )
 
     thread = threading.Thread(target=load)
@@ -211,7 +213,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(
     dsn = psycopg.conninfo.make_conninfo(database.dsn, password="hunter2")
     elsewhere = Elsewhere(lost=1)
     with api.connect(dsn) as client:
-        loaded = client.load(files, into="item", executor=elsewhere)
+        loaded = client.load(files, into="public.item", executor=elsewhere)
     assert loaded.rows.read == 3 * ROWS + 1000 + 6300
     assert value(connection, "select count(*) from item") == 7000
     assert value(connection, "select sum(rows_read)::integer from sqlkit.batch") == loaded.rows.read
@@ -220,7 +222,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(
     assert elsewhere.sent
     assert not any(b"hunter2" in sent for sent in elsewhere.sent)
     with Counting() as threads, api.connect(dsn) as client:
-        client.load(files, into="item", executor=threads, again=True)
+        client.load(files, into="public.item", executor=threads, again=True)
     assert {part.password.text for part in threads.given} == {"hunter2"}
     assert "hunter2" not in repr(threads.given) + repr(Hidden("hunter2"))
 
@@ -235,9 +237,11 @@ def test_bad_rows_are_found_as_without(
     connection.execute("alter table item add check (amount >= 0)")
     with api.connect(database.dsn) as client, Counting() as threads:
         with pytest.raises(SqlkitError) as caught:
-            client.load([*files, bad, broken], into="item", executor=threads)
+            client.load([*files, bad, broken], into="public.item", executor=threads)
         assert "bad.csv, line 3" in f"{caught.value} {caught.value.detail}"
-        loaded = client.load([*files, bad, broken], into="item", executor=threads, reject_limit=2)
+        loaded = client.load(
+            [*files, bad, broken], into="public.item", executor=threads, reject_limit=2
+        )
     assert [source.state for source in loaded.sources] == [*["skipped"] * 5, "loaded", "loaded"]
     assert (loaded.rows.read, loaded.rows.rejected) == (5, 2)
     found = connection.execute(
@@ -255,9 +259,9 @@ def test_what_a_worker_cannot_do_is_said(
 ) -> None:
     with api.connect(database.dsn) as client:
         with Counting() as threads:
-            client.load(files, into="item", executor=threads, dry_run=True)
+            client.load(files, into="public.item", executor=threads, dry_run=True)
             assert threads.given == []
-            client.load(files[:2], into="item", executor=threads)
+            client.load(files[:2], into="public.item", executor=threads)
         part = threads.given[0]
         for changed, code, said in (
             ({"version": "0.0.1"}, "SK000", "has sqlkit"),
@@ -283,16 +287,16 @@ def test_what_a_worker_cannot_do_is_said(
             (7, "int is no concurrent"),
         ):
             with pytest.raises(UsageError, match=said):
-                client.load(files, into="item", executor=executor)  # type: ignore[arg-type]
+                client.load(files, into="public.item", executor=executor)  # type: ignore[arg-type]
         monkeypatch.setitem(sys.modules, "distributed", None)
         with pytest.raises(UsageError, match="needs distributed") as caught:
-            client.load(files, into="item", executor="dask://127.0.0.1:1")
+            client.load(files, into="public.item", executor="dask://127.0.0.1:1")
         assert "sqlkit[dask]" in str(caught.value.hint)
     with (
         api.connect(connection) as client,
         pytest.raises(UsageError, match="connect to the database by its address"),
     ):
-        client.load(files, into="item", executor="processes")
+        client.load(files, into="public.item", executor="processes")
 
 
 def test_dask(
@@ -304,7 +308,7 @@ def test_dask(
     sqlkit: RunSqlkit,
 ) -> None:
     address = dask.scheduler.address.removeprefix("tcp://")
-    load = ("load", *files, "--into", "item", "--dsn", database.dsn, "--json")
+    load = ("load", *files, "--into", "public.item", "--dsn", database.dsn, "--json")
     done = sqlkit(*load, "--workers", "2", "--executor", f"dask://{address}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["rows"]["read"] == 3 * ROWS + 1000 + 6300

@@ -160,22 +160,24 @@ def test_refreshed_and_merged_without_a_row_through_python(
         "create table visit (id integer primary key, carer integer, updated_at timestamptz)"
     )
     with api.connect(database.dsn) as client:
-        refreshed = client.refresh("visit", query="select id, carer, updated_at from far.visit")
+        refreshed = client.refresh(
+            "public.visit", query="select id, carer, updated_at from far.visit"
+        )
         assert refreshed.rows.inserted == 20_000
         remote.execute("update visit set carer = 5, updated_at = '2027-01-01' where id <= 3")
         remote.execute("insert into visit values (30000, 1, null, null, 'x', '2027-01-02')")
-        rows = client.merge_source("visit", "far.visit", watermark="updated_at")
+        rows = client.merge_source("public.visit", "far.visit", watermark="updated_at")
         # The newest row there was is read again: another one might have its moment.
         assert (rows.read, rows.inserted, rows.updated, rows.unchanged) == (5, 1, 3, 1)
-        assert client.merge_source("visit", "far.visit", watermark="updated_at").read == 1
-        assert client.merge_source("visit", "far.visit").unchanged == 20_001
+        assert client.merge_source("public.visit", "far.visit", watermark="updated_at").read == 1
+        assert client.merge_source("public.visit", "far.visit").unchanged == 20_001
         with pytest.raises(SqlkitError) as raised:
-            client.merge_source("visit", "far.visit", watermark="ends")
+            client.merge_source("public.visit", "far.visit", watermark="ends")
         assert raised.value.code == "SK204"
 
     def plan(*arguments: str | None) -> str:
         row = foreign.execute(
-            "select sqlkit._source_query('visit', 'far.visit', %s, %s)", arguments
+            "select sqlkit._source_query('public.visit', 'far.visit', %s, %s)", arguments
         ).fetchone()
         assert row is not None
         lines = foreign.execute(f"explain (verbose) {row[0]}".encode()).fetchall()
@@ -242,8 +244,9 @@ def test_only_rows_that_matter_are_fetched_for_a_disagreement(
     foreign.execute("insert into visit select * from far.visit where id % 100 = 0")
     foreign.execute("update visit set carer = -1 where id = 700; analyze visit")
     foreign.execute(
-        "select sqlkit.define_disagreement('same', 'visit', 'far.visit', p_missing => false),"
-        " sqlkit.define_disagreement('whole', 'visit', 'far.visit')"
+        "select sqlkit.define_disagreement("
+        "'same', 'public.visit', 'far.visit', p_missing => false),"
+        " sqlkit.define_disagreement('whole', 'public.visit', 'far.visit')"
     )
     with fetched(foreign) as rows:
         assert detect(foreign, "same")[0] == 1
@@ -310,8 +313,8 @@ def test_files_on_the_server_packed_and_not(database: Database, tmp_path: Path) 
             assert client.add_foreign_server(server) == [f'feed."Price {number}"']
             assert ("gzip -dc" in client.render_foreign_server(server)) is bool(number)
             assert client.check_foreign_server(f"files {number}")[0]["error_code"] is None
-        assert client.merge_source("price", 'feed."Price 1"').inserted == 2
-        assert client.merge_source("price", 'feed."Price 0"').unchanged == 2
+        assert client.merge_source("public.price", 'feed."Price 1"').inserted == 2
+        assert client.merge_source("public.price", 'feed."Price 0"').unchanged == 2
         packed.write_bytes(b"nonsense")
         assert client.check_foreign_server("files 1")[0]["error_code"] == "38000"
         assert client.drop_foreign_server("files 0") == 1
@@ -364,16 +367,23 @@ def test_mysql(debian: Database, on_mariadb: str, mariadb: MariaServer, sqlkit: 
             "create table visit (id integer primary key, name text, updated_at timestamp)"
         )
         query = "select id, name, updated_at from far.visit where id < 90"
-        assert client.refresh("visit", query=query).rows.inserted == 90
+        assert client.refresh("public.visit", query=query).rows.inserted == 90
         mariadb.run(
             "update visit set name = 'x', updated_at = '2027-01-01' where id = 3", on_mariadb
         )
         merged = sqlkit(
-            "fdw", "merge", "far.visit", "--into", "visit", "--watermark", "updated_at", env=env
+            "fdw",
+            "merge",
+            "far.visit",
+            "--into",
+            "public.visit",
+            "--watermark",
+            "updated_at",
+            env=env,
         )
         assert merged.stdout == "visit: 12 rows read: 10 inserted, 1 updated, 1 unchanged\n"
         row = connection.execute(
-            "select sqlkit._source_query('visit', 'far.visit', 'updated_at', null)"
+            "select sqlkit._source_query('public.visit', 'far.visit', 'updated_at', null)"
         ).fetchone()
         assert row is not None
         plan = "\n".join(
@@ -386,7 +396,8 @@ def test_mysql(debian: Database, on_mariadb: str, mariadb: MariaServer, sqlkit: 
         # A disagreement asks for the keys that are here, and no others.
         connection.execute("delete from visit where id >= 10")
         connection.execute(
-            "select sqlkit.define_disagreement('same', 'visit', 'far.visit', p_missing => false)"
+            "select sqlkit.define_disagreement("
+            "'same', 'public.visit', 'far.visit', p_missing => false)"
         )
         with fetched(connection) as rows:
             assert detect(connection, "same")[0] == 0

@@ -70,7 +70,7 @@ def test_real_prices_are_kept_by_day(
             rows = [(*row, DAYS[place]) for row in days[place]]
             result = client.load(
                 rows,
-                into="price_history",
+                into="public.price_history",
                 policy="history",
                 columns=(*columns, "day"),
                 order_by="day",
@@ -109,7 +109,7 @@ def test_bad_rows_are_rejects(
         "device,name,seen\n10.0.0.1,a,2024-01-01\n10.0.0.1,late,\n,b,2024-01-01\n"
         "10.0.0.2,c,yesterday noon\n10.0.0.1,d,2024-02-01\n"
     )
-    load = ("load", "a.csv", "--into", "target", "--policy", "history", "--order-by", "seen")
+    load = ("load", "a.csv", "--into", "public.target", "--policy", "history", "--order-by", "seen")
     done = sqlkit(*load, "--reject-limit", "3", "--dsn", dsn)
     assert done.returncode == 3, done.stderr
     assert "5 rows read: 2 inserted, 3 rejected" in done.stdout
@@ -130,20 +130,20 @@ def test_what_is_refused(connection: psycopg.Connection, dsn: str) -> None:
     rows = [{"device": "10.0.0.1", "name": "a", "seen": "2024-01-01"}]
     with api.connect(dsn) as client:
         with pytest.raises(UsageError) as refused:
-            client.load(rows, into="new", policy="history", key="device", create=True)
+            client.load(rows, into="public.new", policy="history", key="device", create=True)
         assert refused.value.code == "SK212"
         with pytest.raises(SqlkitError) as unsuitable:
-            client.load([{"id": 1, "name": "a"}], into="other", policy="history")
+            client.load([{"id": 1, "name": "a"}], into="public.other", policy="history")
         assert unsuitable.value.code == "SK212"
         assert "without overlaps" in (unsuitable.value.hint or "")
         with pytest.raises(SqlkitError) as extra:
             client.load(
-                [rows[0] | {"valid": "x"}], into="target", policy="history", order_by="seen"
+                [rows[0] | {"valid": "x"}], into="public.target", policy="history", order_by="seen"
             )
         assert "valid" in str(extra.value)
         # Nothing of it needs an extension, a column for the moment, or more than one stream.
         assert client.load(
-            rows, into="target", policy="history", order_by="seen"
+            rows, into="public.target", policy="history", order_by="seen"
         ).rows == RowCounts(read=1, inserted=1)
 
 
@@ -180,7 +180,11 @@ def test_a_load_that_is_killed_ends_like_one_that_is_not(
     assert 0 < result["rows"]["read"] < 3_000
     with api.connect(database.dsn) as client:
         client.load(
-            tmp_path / "a.csv", into="undisturbed", policy="history", order_by="seen", workers=1
+            tmp_path / "a.csv",
+            into="public.undisturbed",
+            policy="history",
+            order_by="seen",
+            workers=1,
         )
     assert value(connection, "select sum(rows_read)::integer from sqlkit.batch") == 6_000
     assert (

@@ -25,7 +25,7 @@ def item(connection: psycopg.Connection) -> str:
     """A table that takes its time: rows wait in a trigger."""
     connection.execute("create table item (id integer primary key, name text)")
     connection.execute("insert into item values (0, 'mine')")
-    return "item"
+    return "public.item"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def check_state(connection: psycopg.Connection, path: Path, dsn: str, policy: st
     assert connection.execute("select count(*) - 1 from item").fetchone() == (kept,)
     assert 0 < kept < ROWS
     with api.connect(dsn) as client:
-        rest = client.load(path, into="item", policy=policy)
+        rest = client.load(path, into="public.item", policy=policy)
     assert rest.rows == api.RowCounts(read=ROWS - kept, inserted=ROWS - kept)
     assert connection.execute("select count(*) from item").fetchone() == (ROWS + 1,)
 
@@ -123,13 +123,13 @@ def test_an_asynchronous_load_with_a_time_limit(
 
     async def work() -> None:
         async with await psycopg.AsyncConnection.connect(dsn) as mine:
-            await mine.execute("insert into item values (-1, 'mine too')")
+            await mine.execute("insert into public.item values (-1, 'mine too')")
             async with api.aconnect(mine) as client:
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.5):
                         await client.load(path, into=item, batch_bytes=20_000)
             assert not mine.closed
-            cursor = await mine.execute("select count(*) from item")
+            cursor = await mine.execute("select count(*) from public.item")
             assert await cursor.fetchone() == (2,)
             await mine.commit()
 

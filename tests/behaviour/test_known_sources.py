@@ -11,7 +11,7 @@ import pytest
 import sqlkit as api
 from sqlkit import Dialect
 
-LOADED: dict[str, Any] = {"into": "item", "policy": "ignore", "leave_out": ["*"]}
+LOADED: dict[str, Any] = {"into": "public.item", "policy": "ignore", "leave_out": ["*"]}
 
 
 @pytest.fixture

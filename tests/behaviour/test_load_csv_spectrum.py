@@ -40,7 +40,7 @@ def load(path: Path, connection: psycopg.Connection, dsn: str) -> list[dict[str,
         )
     )
     with api.connect(dsn) as client:
-        client.load(path, into="spectrum", policy="append")
+        client.load(path, into="public.spectrum", policy="append")
     found = connection.execute(
         sql.SQL("select {} from spectrum order by position").format(
             sql.SQL(", ").join(map(sql.Identifier, columns))

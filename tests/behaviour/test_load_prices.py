@@ -113,7 +113,7 @@ def test_every_day_counts_as_noted(
     with api.connect(dsn) as client:
         for path, (inserted, updated, unchanged) in zip(paths, feed.counts, strict=True):
             expected |= {key_of(feed, row): row for row in records(path)}
-            result = client.load(path, into=feed.name, workers=workers)
+            result = client.load(path, into=f"public.{feed.name}", workers=workers)
             assert result.rows == RowCounts(
                 read=inserted + updated + unchanged,
                 inserted=inserted,
@@ -127,8 +127,10 @@ def test_every_day_counts_as_noted(
         assert {key_of(feed, row): row for row in found} == expected
 
         # Once more, all of them: they are known and not even read; read, the last day stands.
-        assert {s.state for s in client.load(paths, into=feed.name).sources} == {"skipped"}
-        last = client.load(paths[-1], into=feed.name, again=True)
+        assert {s.state for s in client.load(paths, into=f"public.{feed.name}").sources} == {
+            "skipped"
+        }
+        last = client.load(paths[-1], into=f"public.{feed.name}", again=True)
         assert last.rows == RowCounts(read=sum(feed.counts[-1]), unchanged=sum(feed.counts[-1]))
 
 
@@ -141,7 +143,7 @@ def test_all_days_in_one_load_end_alike(
     paths = files(feed)
     create_table(connection, feed, header(paths[0]), {})
     with api.connect(dsn) as client:
-        result = client.load(paths, into=feed.name, atomic=True, batch_bytes=3_000_000)
+        result = client.load(paths, into=f"public.{feed.name}", atomic=True, batch_bytes=3_000_000)
     assert result.rows == RowCounts(
         read=sum(map(sum, feed.counts)),
         inserted=sum(day[0] for day in feed.counts),
@@ -224,7 +226,7 @@ def test_typed_columns_count_what_they_store(
                 counts["other"],
                 counts["same"],
             )
-            assert client.load(path, into=feed.name).rows == RowCounts(
+            assert client.load(path, into=f"public.{feed.name}").rows == RowCounts(
                 read=inserted + updated + unchanged,
                 inserted=inserted,
                 updated=updated,

@@ -109,11 +109,11 @@ def test_keys_go_into_columns(
     assert any("." in column for column in columns)
     policy = "append" if key is None else "update"
     with api.connect(dsn) as client:
-        result = client.load(path, into=name, policy=policy)
+        result = client.load(path, into=f"public.{name}", policy=policy)
         assert result.rows == RowCounts(read=len(found), inserted=len(found))
         assert in_order(stored(connection, name, columns)) == in_order(found)
         if key is not None:
-            again = client.load(path, into=name, again=True, batch_bytes=4_000_000)
+            again = client.load(path, into=f"public.{name}", again=True, batch_bytes=4_000_000)
             assert again.rows == RowCounts(read=len(found), unchanged=len(found))
 
 
@@ -126,7 +126,7 @@ def test_a_key_that_repeats_leaves_the_last(connection: psycopg.Connection, dsn:
     duplicates = len(found) - len(expected)
     assert duplicates == 34_432
     with api.connect(dsn) as client:
-        result = client.load(path, into="dns")
+        result = client.load(path, into="public.dns")
     assert result.rows == RowCounts(read=len(found), inserted=len(expected), duplicates=duplicates)
     assert in_order(stored(connection, "dns", columns)) == in_order(list(expected.values()))
 
@@ -139,7 +139,7 @@ def test_lines_go_whole_into_one_column(
     found = records(path)
     connection.execute("create table raw (body jsonb)")
     with api.connect(dsn) as client:
-        result = client.load(path, into="raw", whole="body", policy="append")
+        result = client.load(path, into="public.raw", whole="body", policy="append")
     assert result.rows == RowCounts(read=len(found), inserted=len(found))
     bodies = connection.execute("select body::text from raw").fetchall()
     # What is appended may come by several streams, in any order.

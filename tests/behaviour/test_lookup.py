@@ -240,7 +240,9 @@ def test_asynchronous(dimension: psycopg.Connection, dsn: str, server_of_keys: R
             await psycopg.AsyncConnection.connect(dsn) as connection,
             AsyncRedis(port=server_of_keys.port) as client,
         ):
-            words = AsyncKeyCache(connection, client, "word", id_column="word_id", key=["word"])
+            words = AsyncKeyCache(
+                connection, client, "public.word", id_column="word_id", key=["word"]
+            )
             assert await words.warm() == 300
             return await words.get(WORDS)
 

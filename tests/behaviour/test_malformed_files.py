@@ -82,7 +82,7 @@ def test_json_that_is_none(
     with api.connect(dsn) as client:
         result = client.load(
             path,
-            into="doc",
+            into="public.doc",
             policy="append",
             whole="line" if is_whole else None,
             leave_out=() if is_whole else ["*"],
@@ -124,7 +124,7 @@ def test_json_that_fits_no_line(
             try:
                 result = client.load(
                     path,
-                    into="doc",
+                    into="public.doc",
                     format="jsonl",
                     policy="append",
                     leave_out=["*"],
@@ -164,7 +164,17 @@ def test_real_files_cut_off(
         else:
             content = whole[:place] + b"\xff" + whole[place:]
         path.write_bytes(content)
-        arguments = ("load", path, "--into", "price", "--policy", "append", "--dsn", dsn, "--json")
+        arguments = (
+            "load",
+            path,
+            "--into",
+            "public.price",
+            "--policy",
+            "append",
+            "--dsn",
+            dsn,
+            "--json",
+        )
         done = sqlkit(*arguments)
         assert "Traceback" not in done.stdout + done.stderr
         assert done.returncode in (1, 4), (done.stdout, done.stderr)

@@ -22,14 +22,14 @@ from sqlkit.errors import UsageError
 from sqlkit.pipeline import TableReport, choose, find_needs, schedule
 from sqlkit.plan import Drift, TablePlan, plan_project
 from sqlkit.results import RowCounts
-from tests.conftest import Database, RunSqlkit
+from tests.conftest import Database, RunSqlkit, in_public
 from tests.real_data import real_data
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> Path:
     """The folder of a project; the server is the test's."""
-    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.setenv("SQLKIT_DSN", in_public(dsn))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -458,7 +458,7 @@ def test_what_init_makes_runs(tmp_path: Path, database: Database, sqlkit: RunSql
     made = sqlkit("init", "shop")
     assert made.returncode == 0, made.stderr
     assert "cd shop && sqlkit up && sqlkit run" in made.stdout
-    folder, env = tmp_path / "shop", {"SQLKIT_DSN": database.dsn}
+    folder, env = tmp_path / "shop", {"SQLKIT_DSN": in_public(database.dsn)}
     assert sqlkit("config", "check", cwd=folder).returncode == 0
     with database.preparing():  # its first step makes a schema
         done = sqlkit("run", "--project", "shop", "--json", env=env)

@@ -13,7 +13,7 @@ import pytest
 
 from sqlkit.config import read_project
 from sqlkit.plan import plan_project
-from tests.conftest import RunSqlkit
+from tests.conftest import RunSqlkit, in_public
 
 FILE = """\
 connections:
@@ -41,7 +41,7 @@ def project(
 ) -> Path:
     """The folder of a project with a database of SQLite."""
     pytest.importorskip("adbc_driver_sqlite")
-    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.setenv("SQLKIT_DSN", in_public(dsn))
     monkeypatch.chdir(tmp_path)
     connection.execute(
         """

@@ -24,11 +24,11 @@ def item(connection: psycopg.Connection) -> None:
 def test_auto_says_why(
     item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
-    arguments = ["refresh", "item", "--from", "select * from feed", "--dsn", dsn]
+    arguments = ["refresh", "public.item", "--from", "select * from public.feed", "--dsn", dsn]
     done = sqlkit(*arguments, "--explain")
     assert done.returncode == 0, done.stderr
     assert "- mirror: at most 20000 rows (small_rows)" in done.stdout
-    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select count(*) from public.item").fetchone() == (20,)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
     done = sqlkit(*arguments, "--json")
     told = json.loads(done.stdout)
@@ -44,7 +44,7 @@ def test_a_new_content_for_a_table_without_key(
     connection.execute("insert into bare values ('a')")
     (tmp_path / "1.csv").write_text("name\nb\nb\n")
     with api.connect(dsn) as client:
-        result = client.refresh("bare", tmp_path / "1.csv", strategy=strategy)
+        result = client.refresh("public.bare", tmp_path / "1.csv", strategy=strategy)
     assert (result.strategy, result.rows.inserted, result.deleted) == (strategy, 2, 1)
     assert connection.execute("select name from bare").fetchall() == [("b",), ("b",)]
 
@@ -52,10 +52,12 @@ def test_a_new_content_for_a_table_without_key(
 def test_from_a_query(
     item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
-    done = sqlkit("refresh", "item", "--from", "select * from feed", "--dsn", dsn, "--json")
+    done = sqlkit(
+        "refresh", "public.item", "--from", "select * from public.feed", "--dsn", dsn, "--json"
+    )
     told = json.loads(done.stdout)
     assert (told["strategy"], told["deleted"], told["rows"]["unchanged"]) == ("mirror", 1, 19)
-    assert connection.execute("select count(*) from item where id = 7").fetchone() == (0,)
+    assert connection.execute("select count(*) from public.item where id = 7").fetchone() == (0,)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
 
 
@@ -64,7 +66,7 @@ def test_from_a_stage_that_stays(
 ) -> None:
     connection.execute("select sqlkit.create_stage('item', p_name => 'item_today')")
     connection.execute("insert into sqlkit_stage.item_today select * from item where id <> 3")
-    done = sqlkit("refresh", "item", "--from", "sqlkit_stage.item_today", "--dsn", dsn)
+    done = sqlkit("refresh", "public.item", "--from", "sqlkit_stage.item_today", "--dsn", dsn)
     assert "19 rows read: 19 unchanged; 1 rows deleted" in done.stdout
     assert connection.execute("select count(*) from sqlkit_stage.item_today").fetchone() == (0,)
 
@@ -80,7 +82,7 @@ def test_from_several_files_of_some_columns(
     (tmp_path / "2.csv").write_text("id,title,extra\n18,other,\n30,new,\n")
     with api.connect(dsn) as client:
         result = client.refresh(
-            "item",
+            "public.item",
             [tmp_path / "1.csv", tmp_path / "2.csv"],
             map={"title": "name"},
             leave_out=["extra"],
@@ -92,7 +94,7 @@ def test_from_several_files_of_some_columns(
         2,
     )
     assert connection.execute(
-        "select name, made::text from item where id in (18, 30) order by id"
+        "select name, made::text from public.item where id in (18, 30) order by id"
     ).fetchall() == [
         ("other", "2021-01-01"),
         ("new", "2020-02-02"),
@@ -104,8 +106,8 @@ def test_a_refused_row_refuses_the_refresh(
 ) -> None:
     (tmp_path / "bad.csv").write_text("id,name\n1,a\nx,b\n")
     with api.connect(dsn) as client, pytest.raises(api.RejectLimitError):
-        client.refresh("item", tmp_path / "bad.csv", delete_share=None)
-    assert connection.execute("select count(*) from item").fetchone() == (20,)
+        client.refresh("public.item", tmp_path / "bad.csv", delete_share=None)
+    assert connection.execute("select count(*) from public.item").fetchone() == (20,)
     assert connection.execute("select state from sqlkit.run where kind = 'refresh'").fetchone() == (
         "failed",
     )
@@ -117,11 +119,11 @@ def test_within_the_callers_transaction(
 ) -> None:
     with psycopg.connect(dsn) as mine:
         with api.connect(mine) as client:
-            result = client.refresh("item", query="select * from feed")
+            result = client.refresh("public.item", query="select * from public.feed")
         assert result.deleted == 1
-        assert connection.execute("select count(*) from item").fetchone() == (20,)
+        assert connection.execute("select count(*) from public.item").fetchone() == (20,)
         mine.rollback()
-    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select count(*) from public.item").fetchone() == (20,)
     assert connection.execute("select count(*) from sqlkit.run").fetchone() == (0,)
 
 
@@ -144,8 +146,8 @@ def test_what_fails_says_why(
     arguments: tuple[str, ...],
     code: str,
 ) -> None:
-    done = sqlkit("refresh", "item", *arguments, "--dsn", dsn, "--json")
+    done = sqlkit("refresh", "public.item", *arguments, "--dsn", dsn, "--json")
     assert done.returncode in (1, 2)
     assert json.loads(done.stdout)["error"]["code"] == code
-    assert connection.execute("select count(*) from item").fetchone() == (20,)
+    assert connection.execute("select count(*) from public.item").fetchone() == (20,)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)

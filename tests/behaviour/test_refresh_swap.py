@@ -179,7 +179,7 @@ def test_readers_see_a_whole_table_always(
     with api.connect(database.dsn) as client:
         for generation in (1, 2, 3):
             client.refresh(
-                "item",
+                "public.item",
                 query=f"select n as id, {generation} as generation"
                 " from generate_series(1, 20000) as n",
                 strategy="swap",
@@ -200,7 +200,9 @@ def test_an_old_snapshot_is_waited_for(database: Database, connection: psycopg.C
     def refresh() -> None:
         try:
             with api.connect(database.dsn) as client:
-                client.refresh("item", query="select id + 1 as id from item", strategy="swap")
+                client.refresh(
+                    "public.item", query="select id + 1 as id from public.item", strategy="swap"
+                )
         except BaseException as error:  # noqa: BLE001 - told to the test
             failures.append(error)
 
@@ -211,11 +213,11 @@ def test_an_old_snapshot_is_waited_for(database: Database, connection: psycopg.C
         refreshing.start()
         refreshing.join(1.5)
         assert refreshing.is_alive()
-        assert reader.execute("select count(*), min(id) from item").fetchone() == (1000, 1)
+        assert reader.execute("select count(*), min(id) from public.item").fetchone() == (1000, 1)
         reader.execute("commit")
     refreshing.join()
     assert failures == []
-    assert connection.execute("select count(*), min(id) from item").fetchone() == (1000, 2)
+    assert connection.execute("select count(*), min(id) from public.item").fetchone() == (1000, 2)
 
 
 @pytest.mark.parametrize("strategy", ["swap", "truncate"])
@@ -226,17 +228,17 @@ def test_a_table_in_use_is_asked_for_again_and_again(
     connection.execute("insert into item select generate_series(1, 1000)")
     with database.connect() as reader, api.connect(database.dsn) as client:
         reader.execute("begin")
-        reader.execute("select count(*) from item")
+        reader.execute("select count(*) from public.item")
         refreshing = threading.Thread(
             target=lambda: client.refresh(
-                "item", query="select id + 1 as id from item", strategy=strategy
+                "public.item", query="select id + 1 as id from public.item", strategy=strategy
             )
         )
         refreshing.start()
         refreshing.join(1.5)
         assert refreshing.is_alive()
         # Others are let pass meanwhile.
-        assert connection.execute("select count(*) from item").fetchone() == (1000,)
+        assert connection.execute("select count(*) from public.item").fetchone() == (1000,)
         reader.execute("commit")
         refreshing.join()
-    assert connection.execute("select min(id) from item").fetchone() == (2,)
+    assert connection.execute("select min(id) from public.item").fetchone() == (2,)

@@ -45,7 +45,7 @@ def rejects_of(connection: psycopg.Connection, run_id: int | None) -> Told:
 
 
 def load_and_replay(
-    made: Database, source: object, *, encoding: str | None = None, into: str = "t"
+    made: Database, source: object, *, encoding: str | None = None, into: str = "public.t"
 ) -> tuple[list[int], Told, list[bytes]]:
     """The ids that were loaded, the rejects, and what they are when exported; replaying those
     that are as they were refuses all of them again."""
@@ -115,7 +115,7 @@ def test_a_key_that_goes_nowhere_may_hold_anything(hebrew: Database, tmp_path: P
         for options in ({}, {"atomic": True}):
             result = client.load(
                 path,
-                into="t",
+                into="public.t",
                 reject_limit=None,
                 leave_out=["*"],
                 again=True,

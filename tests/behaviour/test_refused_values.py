@@ -163,7 +163,7 @@ def differences(
 
     path = folder / f"{table}.csv"
     path.write_text("id,value\n" + "".join(line + "\n" for line in lines), encoding="utf-8")
-    result = client.load(path, into=table, reject_limit=None)
+    result = client.load(path, into=f"public.{table}", reject_limit=None)
     found = connection.execute(
         "select first_line, raw from sqlkit.reject where run_id = %s", [result.run_id]
     ).fetchall()

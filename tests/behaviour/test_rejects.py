@@ -102,7 +102,7 @@ def part(database: Database, superuser: psycopg.Connection) -> str:
     superuser.execute(TABLES.encode())
     for table in ("part", "maker"):
         superuser.execute(f"grant all on {table} to public".encode())
-    return "part"
+    return "public.part"
 
 
 def rejects_of(connection: psycopg.Connection, run_id: int | None) -> list[tuple[object, ...]]:

@@ -2,7 +2,7 @@
 PostgreSQL's own.
 
 With --role=loader schema `hostile` is there, with better matches for what sqlkit calls; see
-tests/loader_role.py. All other tests have it behind `public` then.
+tests/loader_role.py.
 """
 
 from __future__ import annotations

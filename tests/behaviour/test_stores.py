@@ -102,7 +102,15 @@ def test_objects_are_loaded_once(
     store.put({**parts, "one/notes.txt": b"no rows"})
 
     def load(pattern: str = "one/*.csv.gz") -> subprocess.CompletedProcess[str]:
-        arguments = ("load", f"{store.root}/{pattern}", "--into", "item", "--dsn", dsn, "--json")
+        arguments = (
+            "load",
+            f"{store.root}/{pattern}",
+            "--into",
+            "public.item",
+            "--dsn",
+            dsn,
+            "--json",
+        )
         done = sqlkit(*arguments, env=store.environment)
         assert store.secret not in done.stdout + done.stderr
         assert done.stderr == ""
@@ -137,7 +145,7 @@ def test_what_is_not_there_is_told(store: StoreServer, sqlkit: RunSqlkit, dsn: s
     if store.root != "s3://box":
         del names["two/*.gz"], names["two"]
     for name, code in names.items():
-        arguments = ("load", f"{store.root}/{name}", "--into", "t", "--dsn", dsn, "--json")
+        arguments = ("load", f"{store.root}/{name}", "--into", "public.t", "--dsn", dsn, "--json")
         done = sqlkit(*arguments, env=store.environment)
         assert done.returncode == 1
         error = json.loads(done.stdout)["error"]
@@ -157,7 +165,14 @@ def test_parquet_and_archives_of_a_store(
         archive.writestr("b.csv", csv(300, 400))
     bucket.put({"k/a.parquet": parquet.getvalue(), "k/b.zip": packed.getvalue()})
     done = sqlkit(
-        "load", "s3://box/k/*", "--into", "item", "--dsn", dsn, "--json", env=bucket.environment
+        "load",
+        "s3://box/k/*",
+        "--into",
+        "public.item",
+        "--dsn",
+        dsn,
+        "--json",
+        env=bucket.environment,
     )
     assert list(states(done)) == ["a.parquet", "b.zip!a.csv", "b.zip!b.csv"]
     assert count(table) == 300
@@ -181,7 +196,15 @@ def test_a_connection_that_drops_loses_no_row_and_doubles_none(
     content = csv(0, 1_000_000)  # several blocks
     bucket.put({"drop/a.csv": content})
     dropping.after = [3_000_000, 9_000_000, 100_000]
-    arguments = ("load", "s3://box/drop/a.csv", "--into", "item", "--policy", "append", "--json")
+    arguments = (
+        "load",
+        "s3://box/drop/a.csv",
+        "--into",
+        "public.item",
+        "--policy",
+        "append",
+        "--json",
+    )
     done = sqlkit(*arguments, "--dsn", dsn, env=through(bucket, dropping))
     assert done.returncode == 0, done.stderr
     assert dropping.cuts == 3
@@ -197,7 +220,7 @@ def test_an_object_that_changes_while_it_is_read_is_an_error(
     bucket.put({"change/a.csv": csv(0, 500_000)})
     dropping.after = [9_000_000]
     dropping.on_cut = [lambda: bucket.put({"change/a.csv": csv(0, 500_000, "idem")})]
-    arguments = ("load", "s3://box/change/a.csv", "--into", "item", "--dsn", dsn)
+    arguments = ("load", "s3://box/change/a.csv", "--into", "public.item", "--dsn", dsn)
     done = sqlkit(*arguments, env=through(bucket, dropping))
     assert done.returncode == 1
     assert "it changed while it was read" in done.stderr
@@ -217,7 +240,7 @@ def test_a_store_that_denies_access(
                 azure.secret, "aHVudGVyMg=="
             )
             done = sqlkit(
-                *("load", "abfs://box/a.csv", "--into", "item", "--dsn", dsn),
+                *("load", "abfs://box/a.csv", "--into", "public.item", "--dsn", dsn),
                 env={**azure.environment, "AZURE_STORAGE_CONNECTION_STRING": wrong},
             )
     except Missing as reason:
@@ -236,7 +259,7 @@ def test_an_extra_that_is_not_installed_is_named(
         (tmp_path / "without" / f"{module}.py").write_text("raise ImportError(name=__name__)")
     path = f"{tmp_path / 'without'}:{Path(__file__).parents[2]}"
     for scheme, extra in (("s3", "s3"), ("abfs", "azure"), ("gs", "gcs")):
-        arguments = ("load", f"{scheme}://box/a.csv", "--into", "item", "--dsn", dsn)
+        arguments = ("load", f"{scheme}://box/a.csv", "--into", "public.item", "--dsn", dsn)
         done = sqlkit(*arguments, env={"PYTHONPATH": path})
         assert done.returncode == 2
         assert f"pip install 'sqlkit[{extra}]'" in done.stderr
@@ -247,14 +270,14 @@ def test_signed_addresses_leave_no_secret_behind(
 ) -> None:
     address = web.put("/a.csv", csv(0, 100))
     signed = f"{address}?sig={SECRET}"
-    done = sqlkit("load", signed, "--into", "item", "--dsn", dsn, "--json")
+    done = sqlkit("load", signed, "--into", "public.item", "--dsn", dsn, "--json")
     assert states(done) == {"a.csv": "loaded"}
     assert count(table) == 100
     # Another signature, the same content.
-    again = sqlkit("load", f"{signed}2", "--into", "item", "--dsn", dsn)
+    again = sqlkit("load", f"{signed}2", "--into", "public.item", "--dsn", dsn)
     assert "loaded before, skipped" in again.stdout
     web.put("/a.csv", b"id,name\nx,y\n")
-    bad = sqlkit("load", f"{signed}3", "--into", "item", "--dsn", dsn)
+    bad = sqlkit("load", f"{signed}3", "--into", "public.item", "--dsn", dsn)
     assert bad.returncode == 4
     assert f"{address}, line 2" in bad.stderr
     kept = everything_kept(table)
@@ -269,14 +292,14 @@ def test_what_is_known_by_its_version_is_not_fetched_again(
     address = web.put("/a.csv", csv(0, 100))
     asked = web.resources["/a.csv"].asked
     with api.connect(database.dsn) as client:
-        client.load(address, into="item")
+        client.load(address, into="public.item")
         before = len(asked)
-        assert client.load(address, into="item").sources[0].state == "skipped"
+        assert client.load(address, into="public.item").sources[0].state == "skipped"
         assert len(asked) == before + 1  # to see what it is
         # Once more, on purpose, and after all was forgotten: it is fetched.
-        assert client.load(address, into="item", again=True).rows.unchanged == 100
+        assert client.load(address, into="public.item", again=True).rows.unchanged == 100
         table.execute("select sqlkit.forget_sources('item')")
-        assert client.load(address, into="item").rows.unchanged == 100
+        assert client.load(address, into="public.item").rows.unchanged == 100
 
 
 def test_a_load_that_was_cut_off_goes_on(
@@ -295,10 +318,14 @@ def test_a_load_that_was_cut_off_goes_on(
     with api.connect(database.dsn) as client:
         with pytest.raises(KeyboardInterrupt):
             client.load(
-                address, into="item", policy="append", batch_bytes=1 << 20, progress=break_off
+                address,
+                into="public.item",
+                policy="append",
+                batch_bytes=1 << 20,
+                progress=break_off,
             )
         assert 1 < count(table) < 300_000
-        client.load(address, into="item", policy="append", batch_bytes=1 << 20)
+        client.load(address, into="public.item", policy="append", batch_bytes=1 << 20)
     assert table.execute("select count(*), count(distinct id) from item").fetchone() == (
         300_001,
         300_001,
@@ -316,11 +343,11 @@ def test_a_store_that_is_down_is_waited_for(
         resource.then = Resource(resource.content, statuses=[503] * (2 * remote.TRIES))
         # The first answer is only looked at, the second breaks off.
         resource.breaks = [1_000_000, 500_000]
-        loaded = client.load(address, into="item", on_wait=waits.append)
+        loaded = client.load(address, into="public.item", on_wait=waits.append)
     assert loaded.rows.inserted == 100_000
     assert {wait.code for wait in waits} == {"SK120"}
 
     resource = Resource(csv(0, 10), statuses=[503] * 1000)
     with api.connect(database.dsn) as client, pytest.raises(SourceError) as caught:
-        client.load(web.put("/b.csv", resource), into="item", retry_for=0)
+        client.load(web.put("/b.csv", resource), into="public.item", retry_for=0)
     assert caught.value.code == "SK120"

@@ -11,7 +11,7 @@ import pytest
 import sqlkit as package
 from sqlkit.options import STRATEGIES
 from sqlkit.results import RowCounts
-from tests.conftest import RunSqlkit
+from tests.conftest import RunSqlkit, in_public
 
 TABLE = "id int primary key, name text, price numeric(10, 2)"
 
@@ -33,7 +33,8 @@ def test_all_end_alike(connection: psycopg.Connection, dsn: str, tmp_path: Path)
         connection.execute(f"create table item ({TABLE})")
         with package.connect(dsn) as client:
             results = [
-                client.load(file, into="item", strategy=strategy, again=True) for file in files
+                client.load(file, into="public.item", strategy=strategy, again=True)
+                for file in files
             ]
             (run,) = connection.execute(
                 "select options ->> 'strategy' from sqlkit.run order by run_id desc limit 1"
@@ -58,7 +59,7 @@ def test_appending_ends_alike(
     file.write_text("id,name,price\n" + rows(0, 5_000, 1))
     connection.execute("create table item (id int, name text, price numeric(10, 2))")
     with package.connect(dsn) as client:
-        result = client.load(file, into="item", policy="append", strategy=strategy)
+        result = client.load(file, into="public.item", policy="append", strategy=strategy)
     assert result.rows.inserted == 5_000
     assert connection.execute("select count(distinct id) from item").fetchall() == [(5_000,)]
 
@@ -70,7 +71,7 @@ def test_a_project_says_which(
     sqlkit: RunSqlkit,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.setenv("SQLKIT_DSN", in_public(dsn))
     connection.execute(f"create table item ({TABLE})")
     for number, (performance, way, why) in enumerate(
         (
@@ -90,5 +91,5 @@ def test_a_project_says_which(
         "select options ->> 'strategy' from sqlkit.run order by run_id desc limit 1"
     ).fetchall()
     assert last == ("insert",)
-    done = sqlkit("load", "a.csv", "--into", "item", "--strategy", "fast")
+    done = sqlkit("load", "a.csv", "--into", "public.item", "--strategy", "fast")
     assert (done.returncode, "no strategy 'fast'" in done.stderr) == (2, True)

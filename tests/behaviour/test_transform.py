@@ -13,7 +13,7 @@ import pytest
 
 import sqlkit as package
 from sqlkit.errors import DatabaseError, RejectLimitError, UsageError
-from tests.conftest import Database, RunSqlkit
+from tests.conftest import Database, RunSqlkit, in_public
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_rows_of_csv_land_as_objects_of_text(
     file = tmp_path / "a.csv"
     file.write_text('Item Code,"pr""ice",שם\n1,2.50,"a ""b"", c"\n,"x\ny",\\N\n')
     with package.connect(dsn) as client:
-        result = client.load(file, into="feed", raw=True)
+        result = client.load(file, into="public.feed", raw=True)
         assert (result.policy, result.rows.read, result.rows.inserted) == ("append", 2, 2)
-        assert client.load(file, into="feed", raw=True).rows.read == 0
+        assert client.load(file, into="public.feed", raw=True).rows.read == 0
     assert landed(raw) == [
         {"Item Code": "1", 'pr"ice': "2.50", "שם": 'a "b", c'},
         {"Item Code": None, 'pr"ice': "x\ny", "שם": "\\N"},
@@ -55,8 +55,8 @@ def test_rows_of_json_land_whole(raw: psycopg.Connection, dsn: str, tmp_path: Pa
     array = tmp_path / "b.json"
     array.write_text('[{"raw_data": "x"}, {}]')
     with package.connect(dsn) as client:
-        client.load([lines, array], into="feed", raw=True)
-        client.load([{"e": 5}], into="feed", raw=True)
+        client.load([lines, array], into="public.feed", raw=True)
+        client.load([{"e": 5}], into="public.feed", raw=True)
     texts = [row[0] for row in raw.execute("select raw_data::text from feed order by ctid")]
     assert texts == [
         '{"b": {"c": [1, 12345678901234567890.123]}, "updated_at": 1.10}',
@@ -76,8 +76,8 @@ def test_rows_of_xml_and_parquet_land_too(
         pa.table({"code": [1, None], "name": ["b", "c"]}), tmp_path / "b.parquet"
     )
     with package.connect(dsn) as client:
-        client.load(xml, into="feed", raw=True, record="i")
-        client.load(tmp_path / "b.parquet", into="feed", raw=True)
+        client.load(xml, into="public.feed", raw=True, record="i")
+        client.load(tmp_path / "b.parquet", into="public.feed", raw=True)
     assert landed(raw) == [
         {"code": "1", "name": "a"},
         {"code": "2", "name": None},
@@ -93,8 +93,8 @@ def test_records_that_are_no_rows_are_rejects(
     file.write_text("a,b\n1,2\n3\n4,5\n")
     with package.connect(dsn) as client:
         with pytest.raises(RejectLimitError, match="1 row was refused"):
-            client.load(file, into="feed", raw=True)
-        result = client.load(file, into="feed", raw=True, reject_limit=1)
+            client.load(file, into="public.feed", raw=True)
+        result = client.load(file, into="public.feed", raw=True, reject_limit=1)
     assert (result.rows.inserted, result.rows.rejected) == (2, 1)
     assert landed(raw) == [{"a": "1", "b": "2"}, {"a": "4", "b": "5"}]
 
@@ -107,7 +107,7 @@ def test_a_raw_table_is_made_by_the_load(
         result = client.load([{"a": 1}], into="public.feed", raw=True, create=True)
         assert result.ddl == "select sqlkit.create_raw_table('public.feed')"
         with pytest.raises(UsageError, match="no column raw_data"):
-            client.load([{"a": 1}], into="other", raw=True)
+            client.load([{"a": 1}], into="public.other", raw=True)
         with pytest.raises(DatabaseError, match="schema and a name"):
             client.load([{"a": 1}], into="another", raw=True, create=True)
     assert landed(connection) == [{"a": 1}]
@@ -149,23 +149,23 @@ def test_rows_of_transactions_that_were_open_are_not_missed(
             add(other, "late", 2)
             with other.transaction():
                 add(other, "later", 3)
-            one = client.transform("feed", "price", QUERY)
+            one = client.transform("public.feed", "public.price", QUERY)
             assert (one.rows_source, one.rows.read, one.rows.inserted) == (1, 1, 1)
             add(core, "second", 4)
-            two = client.transform("feed", "price", QUERY)
+            two = client.transform("public.feed", "public.price", QUERY)
             assert (two.rows_source, two.rows.inserted) == (1, 1)
-        three = client.transform("feed", "price", QUERY)
+        three = client.transform("public.feed", "public.price", QUERY)
         assert (three.rows_source, three.rows.inserted) == (2, 2)
-        assert client.transform("feed", "price", QUERY).rows_source == 0
+        assert client.transform("public.feed", "public.price", QUERY).rows_source == 0
         core.execute(
             "update feed set raw_data = raw_data || '{\"price\": 9}' "
             "where raw_data ->> 'item' = 'late'"
         )
         core.execute("update feed set raw_data = raw_data")  # nothing differs
-        four = client.transform("feed", "price", QUERY)
+        four = client.transform("public.feed", "public.price", QUERY)
         assert (four.rows_source, four.rows.updated) == (1, 1)
         assert prices(core) == {"first": 1, "second": 4, "late": 9, "later": 3}
-        full = client.transform("feed", "price", QUERY, full_refresh=True)
+        full = client.transform("public.feed", "public.price", QUERY, full_refresh=True)
         assert (full.rows_source, full.rows.unchanged) == (4, 4)
         kinds = {(run["kind"], run["state"], run["rows_read"]) for run in client.runs()}
         assert kinds == {("transform", "done", number) for number in (0, 1, 2, 4)}
@@ -175,10 +175,10 @@ def test_what_fails_is_seen_again(core: psycopg.Connection, dsn: str) -> None:
     add(core, "a", "much")
     with package.connect(dsn) as client:
         with pytest.raises(DatabaseError, match="numeric"):
-            client.transform("feed", "price", QUERY)
+            client.transform("public.feed", "public.price", QUERY)
         assert client.runs()[0]["state"] == "failed"
         core.execute("update feed set raw_data = raw_data || '{\"price\": 1}'")
-        assert client.transform("feed", "price", QUERY).rows.inserted == 1
+        assert client.transform("public.feed", "public.price", QUERY).rows.inserted == 1
     assert core.execute("select count(*) from sqlkit.stage").fetchall() == [(0,)]
 
 
@@ -189,17 +189,17 @@ def test_on_the_callers_connection_nothing_is_committed(
     with database.connect() as mine:
         with package.connect(mine) as client, mine.transaction(force_rollback=True):
             add(mine, "b", 2)
-            result = client.transform("feed", "price", QUERY)
+            result = client.transform("public.feed", "public.price", QUERY)
             # Its own row is left for the next time.
             assert (result.rows_source, result.rows.inserted) == (1, 1)
         assert prices(core) == {}
     with package.connect(database.dsn) as client:
-        assert client.transform("feed", "price", QUERY).rows_source == 1
+        assert client.transform("public.feed", "public.price", QUERY).rows_source == 1
 
 
 def test_a_table_that_is_not_followed_is_refused(core: psycopg.Connection, dsn: str) -> None:
     with package.connect(dsn) as client, pytest.raises(DatabaseError) as told:
-        client.transform("price", "feed", "select 1")
+        client.transform("public.price", "public.feed", "select 1")
     assert told.value.code == "SK220"
     assert told.value.hint == "select sqlkit.follow_changes('public.price');"
 
@@ -233,7 +233,7 @@ def project(
     connection: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> Path:
     """A folder with a project that transforms."""
-    monkeypatch.setenv("SQLKIT_DSN", dsn)
+    monkeypatch.setenv("SQLKIT_DSN", in_public(dsn))
     connection.execute("create table price (item text primary key, price numeric(10, 2))")
     (tmp_path / "sqlkit.yml").write_text(PROJECT)
     (tmp_path / "sql").mkdir()

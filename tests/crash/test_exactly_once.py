@@ -97,7 +97,17 @@ def test_a_renamed_file_was_loaded_before_and_a_changed_one_was_not(
 ) -> None:
     def load(name: str, *more: str) -> str:
         done = sqlkit(
-            *("load", name, "--into", "target", "--policy", "append", "--dsn", database.dsn, *more)
+            *(
+                "load",
+                name,
+                "--into",
+                "public.target",
+                "--policy",
+                "append",
+                "--dsn",
+                database.dsn,
+                *more,
+            )
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -180,7 +190,7 @@ def test_the_callers_transaction_is_the_callers(
     connection.execute("set lock_timeout = '7s'")
     connection.execute("set synchronous_commit = local")
     with connection.transaction(), api.connect(connection) as client:
-        client.load(tmp_path / "0.csv", into="target", batch_bytes=10_000)
+        client.load(tmp_path / "0.csv", into="public.target", batch_bytes=10_000)
         assert value(connection, "show lock_timeout") == "7s"
         assert value(connection, "show synchronous_commit") == "local"
     assert value(connection, "select count(*) from target") == 4_001
@@ -194,10 +204,10 @@ def test_the_callers_connection_is_not_replaced(
         with psycopg.connect(connection.info.dsn) as holder:
             holder.execute("lock table target")
             with pytest.raises(SqlkitError) as caught:
-                client.load(tmp_path / "0.csv", into="target")
+                client.load(tmp_path / "0.csv", into="public.target")
         assert caught.value.code == "55P03"
         # Nothing has changed for it, and it is of use as before.
-        assert client.load(tmp_path / "0.csv", into="target").rows.inserted == 4_000
+        assert client.load(tmp_path / "0.csv", into="public.target").rows.inserted == 4_000
 
 
 def sessions(connection: psycopg.Connection) -> list[tuple[int]]:

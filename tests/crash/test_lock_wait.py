@@ -39,7 +39,7 @@ def test_it_tells_who_holds_the_lock_and_goes_on(mode: str, path: Path, database
             told.append(wait)
             other.execute("rollback")
 
-        result = client.load(path, into="t", on_wait=on_wait)
+        result = client.load(path, into="public.t", on_wait=on_wait)
         pid = other.info.backend_pid
     assert (result.rows.inserted, result.batches) == (2, 1)
     assert len(told) == 1
@@ -62,7 +62,7 @@ def test_connections_of_a_pool_are_watched_too(path: Path, database: Database) -
             other.execute("rollback")
 
         with api.connect(pool) as client:
-            assert client.load(path, into="t", on_wait=on_wait).rows.inserted == 2
+            assert client.load(path, into="public.t", on_wait=on_wait).rows.inserted == 2
         assert [type(wait) for wait in told] == [LockWaiting]
         assert pool.get_stats()["pool_available"] == 4
 
@@ -77,12 +77,12 @@ def test_it_is_given_up_in_the_end(options: Options, path: Path, database: Datab
         other.execute("begin")
         other.execute("lock table t in share mode")
         with pytest.raises(SqlkitError) as caught:
-            client.load(path, into="t", **({"retry_for": 0.0, "on_wait": print} | options))  # type: ignore[arg-type]
+            client.load(path, into="public.t", **({"retry_for": 0.0, "on_wait": print} | options))  # type: ignore[arg-type]
         assert caught.value.code == "55P03"
         assert f"process {other.info.backend_pid}" in (caught.value.detail or "")
         other.execute("rollback")
         # Nothing was done by halves.
-        again = client.load(path, into="t", policy=str(options.get("policy", "update")))
+        again = client.load(path, into="public.t", policy=str(options.get("policy", "update")))
         assert again.rows.inserted == 2
 
 
@@ -99,5 +99,5 @@ def test_a_lock_timeout_of_the_user_is_left_as_it_is(path: Path, database: Datab
 
         dsn = psycopg.conninfo.make_conninfo(database.dsn, options="-c lock_timeout=30ms")
         with api.connect(dsn) as client:
-            assert client.load(path, into="t", on_wait=on_wait).rows.inserted == 2
+            assert client.load(path, into="public.t", on_wait=on_wait).rows.inserted == 2
     assert told[-1].attempt == 1

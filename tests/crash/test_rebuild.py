@@ -55,27 +55,27 @@ def test_indexes_are_built_anew_where_it_pays(
     large = write(tmp_path / "large.csv", 402_001, 1_000_000)
     before = value(connection, PLACES)
     with api.connect(dsn) as client:
-        client.load(small, into="target", policy=policy)
+        client.load(small, into="public.target", policy=policy)
         assert value(connection, PLACES) == before
         # Somebody else is at the table: he would have to wait.
         with psycopg.connect(dsn) as other:
-            other.execute("select from target limit 1")
+            other.execute("select from public.target limit 1")
             write(tmp_path / "other.csv", 1_000_001, 1_600_000)
-            client.load(tmp_path / "other.csv", into="target", policy=policy)
+            client.load(tmp_path / "other.csv", into="public.target", policy=policy)
         assert value(connection, PLACES) == before
         connection.execute("delete from target where id > 1000000")
         connection.execute("vacuum full analyze target")
-        client.load(large, into="target", policy=policy, indexes="keep")
+        client.load(large, into="public.target", policy=policy, indexes="keep")
         assert value(connection, PLACES) == before
         connection.execute("delete from target where id > 402000")
         connection.execute("vacuum full analyze target")
-        client.load(large, into="target", policy=policy, again=True)
+        client.load(large, into="public.target", policy=policy, again=True)
         after = value(connection, PLACES)
         assert len(after) == 2
         assert not set(after) & set(before)
         assert value(connection, "select count(*) from target") == 1_000_000
         with pytest.raises(UsageError):
-            client.load(small, into="target", indexes="burn")
+            client.load(small, into="public.target", indexes="burn")
 
 
 def test_a_server_that_dies_in_the_middle_has_its_indexes(

@@ -336,7 +336,7 @@ def test_a_pool_whose_connections_have_died(
         with api.connect(pool) as client:
             result = client.load(
                 [tmp_path / "0.csv", tmp_path / "1.csv"],
-                into="target",
+                into="public.target",
                 batch_bytes=10_000,
                 on_wait=told.append,
             )
@@ -360,7 +360,9 @@ def test_a_load_gives_signs_of_life(
 
     def load(target: str | ConnectionPool) -> None:
         with api.connect(target) as client:
-            results.append(client.load(tmp_path / "0.csv", into="target", batch_bytes=10_000))
+            results.append(
+                client.load(tmp_path / "0.csv", into="public.target", batch_bytes=10_000)
+            )
 
     with ConnectionPool(
         database.dsn, min_size=0, max_size=2 if way == "full pool" else 6, open=True
@@ -379,7 +381,7 @@ def test_a_load_gives_signs_of_life(
 
 
 def test_a_wrong_time_is_a_usage_error(sqlkit: RunSqlkit, files: list[str], dsn: str) -> None:
-    done = sqlkit("load", "0.csv", "--into", "target", "--dsn", dsn, "--retry-for", "soon")
+    done = sqlkit("load", "0.csv", "--into", "public.target", "--dsn", dsn, "--retry-for", "soon")
     assert done.returncode == 2
     assert "is not a time" in done.stderr
 
@@ -416,7 +418,7 @@ def test_bytes_count_once_however_often_they_are_read(
         admin.execute("grant all on bytes to public")
         result = client.load(
             (row for row in rows) if kind == "rows" else path,
-            into="bytes",
+            into="public.bytes",
             reject_limit=None,
             progress=progress,
             on_wait=lambda _: None,

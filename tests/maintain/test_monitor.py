@@ -35,7 +35,7 @@ def loaded(connection: psycopg.Connection, dsn: str, tmp_path: Path) -> str:
     with package.connect(dsn) as client:
         for first in (0, 1000, 2000):
             file.write_text("id,v\n" + "".join(f"{n},{n}\n" for n in range(first, first + 500)))
-            client.load(file, into='"a <b> [c] ""d"""')
+            client.load(file, into='public."a <b> [c] ""d"""')
         client.set_baseline(1)
     connection.execute('analyze "a <b> [c] ""d"""')
     return dsn

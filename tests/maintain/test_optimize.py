@@ -15,7 +15,7 @@ from sqlkit.maintenance_plan import MaintenanceOptions
 from tests.conftest import Database, RunSqlkit
 
 # Other tests hold transactions open on the same server; none of them for an hour.
-OPTIONS = MaintenanceOptions(tables=("price",), patience=3600, least_bytes=65536)
+OPTIONS = MaintenanceOptions(tables=("public.price",), patience=3600, least_bytes=65536)
 INVALID = "select count(*) from pg_index where not indisvalid"
 
 
@@ -40,7 +40,7 @@ def test_what_is_planned_is_done_and_kept_in_the_ledger(
     connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
     fill(connection)
-    arguments = ("optimize", "--tables", "price", "--min-size", "64kB", "--patience", "1h")
+    arguments = ("optimize", "--tables", "public.price", "--min-size", "64kB", "--patience", "1h")
     shown = sqlkit(*arguments, "--plan", "--dsn", dsn)
     assert shown.returncode == 0, shown.stderr
     assert "vacuum (analyze" in shown.stdout
@@ -69,7 +69,7 @@ def test_a_budget_that_is_used_up_leaves_the_rest_for_the_next_call(
     connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
     fill(connection)
-    arguments = ("optimize", "--tables", "price", "--min-size", "64kB", "--patience", "1h")
+    arguments = ("optimize", "--tables", "public.price", "--min-size", "64kB", "--patience", "1h")
     none = sqlkit(*arguments, "--budget", "0.0001s", "--dsn", dsn)
     assert none.returncode == 3, none.stderr
     assert "the budget: it is used up" in none.stdout

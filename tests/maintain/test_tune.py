@@ -100,22 +100,26 @@ def test_a_tuned_run_says_what_it_did_and_leaves_nothing(
     file = tmp_path / "a.csv"
     for change in (1, 2):  # of a fifth of the rows
         file.write_text("id,amount\n" + "".join(f"{n},{-n * change}\n" for n in range(1, 1001)))
-        done = sqlkit("load", file, "--into", "price", "--tune", "--dsn", dsn)
+        done = sqlkit("load", file, "--into", "public.price", "--tune", "--dsn", dsn)
         assert done.returncode == 0, done.stderr
         assert "- tune: autovacuum of public.price is off until the run ends" in done.stdout
         connection.execute("select pg_stat_force_next_flush()")
     file.write_text("id,amount\n" + "".join(f"{n},{n * 3}\n" for n in range(1, 1001)))
     with api.connect(dsn) as client:
-        result = client.load(file, into="price", tune=True)
+        result = client.load(file, into="public.price", tune=True)
         advice = [note for note in result.notes if note.startswith("advice")]
         assert len(advice) == 1
         assert "alter table public.price set (fillfactor = 80) (now 100)" in advice[0]
         refreshed = client.refresh(
-            "price", query="select 1 as id, 1 as amount", strategy="swap", delete_share=1, tune=True
+            "public.price",
+            query="select 1 as id, 1 as amount",
+            strategy="swap",
+            delete_share=1,
+            tune=True,
         )
         assert any("is off until the run ends" in reason for reason in refreshed.reasons)
         with pytest.raises(api.SqlkitError) as refused:
-            client.load(tmp_path / "a.csv", into="price", again=True, warm=True)
+            client.load(tmp_path / "a.csv", into="public.price", again=True, warm=True)
         assert refused.value.code == "SK701"
     options = "select reloptions from pg_class where oid = 'price'::regclass"
     assert connection.execute(options).fetchone() == (None,)

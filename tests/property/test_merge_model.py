@@ -138,7 +138,7 @@ def run(database: Database, folder: Path, shape: Shape, plans: list[Plan]) -> No
                 for path, rows in zip(paths, plan.files, strict=True)
             ]
             options: dict[str, Any] = {
-                "into": name,
+                "into": f"public.{name}",
                 "policy": plan.policy,
                 "key": [shape.header[place] for place in shape.key],
                 "order_by": "price" if plan.policy == "newer" else None,
@@ -312,7 +312,7 @@ def test_history_is_what_the_model_keeps(
             write(path, header, rows, next(blank))
             result = client.load(
                 path,
-                into=name,
+                into=f"public.{name}",
                 policy="history",
                 order_by="version",
                 workers=load.workers,

@@ -84,7 +84,8 @@ MALFORMED: dict[str, dict[str, tuple[Callable[[int], bytes], str]]] = {
     },
     "jsonl": {
         "no JSON": (lambda number: b'{"id": %d' % number, "22P04"),
-        "no object": (lambda number: b"[%d]" % number, "22P04"),
+        # Not in brackets: where a file begins with one, it is an array of objects.
+        "no object": (lambda number: b'"%d"' % number, "22P04"),
         "not in the encoding": (lambda number: b'{"id": %d, "name": "\xff"}' % number, "22021"),
         "a NUL": (lambda number: b'{"id": %d, "name": "\\u0000"}' % number, "22P05"),
     },
@@ -237,7 +238,7 @@ def test_what_is_bad_is_refused_and_nothing_else(
         if item.bad is not None
     ]
     options: dict[str, Any] = {
-        "into": table,
+        "into": f"public.{table}",
         "policy": plan.policy,
         "order_by": "price" if plan.policy == "newer" else None,
         "batch_bytes": plan.batch_bytes,

@@ -87,25 +87,32 @@ def test_a_table_and_a_query(
     )
     found = "select id, name, price from item order by id"
     with api.connect(database.dsn) as client:
-        loaded = client.load(f"{address}#item", into="item", columns=COLUMNS)
+        loaded = client.load(f"{address}#item", into="public.item", columns=COLUMNS)
         assert (loaded.rows.inserted, loaded.sources[0].state) == (3, "loaded")
         assert connection.execute(found.encode()).fetchall() == EXPECTED
         # A condition, an order, and columns that nobody wants.
         query = "with one as (select * from item) select * from one where id > 1 order by id desc;"
         loaded = client.load(
-            address, into="item", query=query, leave_out=["trap"], where="id < 3 -- few"
+            address, into="public.item", query=query, leave_out=["trap"], where="id < 3 -- few"
         )
         assert (loaded.rows.read, loaded.rows.unchanged) == (1, 1)
         # A table that is made for it, and no rows.
         created = client.load(
-            address, into="made", query="select * from item", create=True, key="id", where="id < 3"
+            address,
+            into="public.made",
+            query="select * from item",
+            create=True,
+            key="id",
+            where="id < 3",
         )
         assert created.rows.inserted == 2
-        none = client.load(f"{address}#item", into="item", columns=COLUMNS, where="1 = 0")
+        none = client.load(f"{address}#item", into="public.item", columns=COLUMNS, where="1 = 0")
         assert none.rows.read == 0
         # Bad rows are found, and kept.
         connection.execute("create table small (id integer primary key check (id <> 2), name text)")
-        refused = client.load(f"{address}#item", into="small", columns=COLUMNS[:2], reject_limit=1)
+        refused = client.load(
+            f"{address}#item", into="public.small", columns=COLUMNS[:2], reject_limit=1
+        )
         assert (refused.rows.inserted, refused.rows.rejected) == (2, 1)
         for query, code, message in (
             ("select * frm item", "SK101", "the database says"),
@@ -115,7 +122,7 @@ def test_a_table_and_a_query(
             if code == "SK111" and "duckdb" in address:
                 continue  # it gives the second one another name
             with pytest.raises(SourceError, match=message) as caught:
-                client.load(address, into="item", query=query)
+                client.load(address, into="public.item", query=query)
             assert caught.value.code == code
             assert caught.value.__cause__ is None
     made = connection.execute("select id, name, price from made order by id").fetchall()
@@ -134,7 +141,7 @@ def test_only_what_is_newer(
         with api.connect(database.dsn) as client:
             return client.load(
                 f"{place.address}#item",
-                into="item",
+                into="public.item",
                 policy=policy,
                 columns=["id", "name"],
                 since="id",
@@ -149,7 +156,7 @@ def test_only_what_is_newer(
     found = connection.execute("select id from item order by id").fetchall()
     assert found == [(1,), (3,), (4,)]
     with api.connect(database.dsn) as client, pytest.raises(SourceError) as caught:
-        client.load(f"{place.address}#item", into="item", policy=policy, since="nothing")
+        client.load(f"{place.address}#item", into="public.item", policy=policy, since="nothing")
     assert caught.value.code == "SK125"
 
 
@@ -190,7 +197,7 @@ def test_only_what_is_wanted_is_asked_for(
     monkeypatch.setitem(sys.modules, "some_driver", driver)
     with api.connect(database.dsn) as client:
         loaded = client.load(
-            "dbapi+some_driver://#t", into='"T"', leave_out=["unwanted"], where="id = 1"
+            "dbapi+some_driver://#t", into='public."T"', leave_out=["unwanted"], where="id = 1"
         )
     assert loaded.rows.inserted == 1
     # SQLite takes what is no name, in double quotes, for a text: so these were not used.
@@ -211,7 +218,8 @@ def test_no_secret_is_told(
     with api.connect(database.dsn) as client:
         with pytest.raises(SourceError, match=r"login failed for me:\*\*\* with \*\*\*") as caught:
             client.load(
-                "dbapi+some_driver://me@host:7/db?token=${ITEM_TOKEN}&tls=true#item", into="item"
+                "dbapi+some_driver://me@host:7/db?token=${ITEM_TOKEN}&tls=true#item",
+                into="public.item",
             )
         assert driver.given == {
             "host": "host",
@@ -230,7 +238,7 @@ def test_no_secret_is_told(
             ("dbapi+some_driver://me:${NO_SUCH}@h/db#item", "NO_SUCH, which an address names"),
         ):
             with pytest.raises(SqlkitError, match=message) as caught_too:
-                client.load(address, into="item")
+                client.load(address, into="public.item")
             errors.append(caught_too.value)
     for error in errors:
         told = f"{error.message} {error.detail} {error.hint} {error.__cause__}"

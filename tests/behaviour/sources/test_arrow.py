@@ -109,8 +109,8 @@ def test_types_arrive_as_the_target_means_them(
         writer.write_table(table)
     try:
         with sqlkit.connect(database.dsn) as client:
-            assert client.load(path, into="typed").rows.inserted == 3
-            assert client.load(table, into="typed").rows.unchanged == 3
+            assert client.load(path, into="public.typed").rows.inserted == 3
+            assert client.load(table, into="public.typed").rows.unchanged == 3
     finally:
         connection.execute("alter role current_user reset timezone")
     rows = connection.execute("select * from public.typed order by id").fetchall()
@@ -240,9 +240,9 @@ def test_bad_rows_are_found_one_by_one(
         source = tmp_path / "item.parquet"
         pq.write_table(table, source, row_group_size=1000)
     with pytest.raises(RejectLimitError) as raised:
-        client.load(source, into="item")
+        client.load(source, into="public.item")
     assert "line 18: column id" in str(raised.value.detail)
-    result = client.load(source, into="item", reject_limit=4)
+    result = client.load(source, into="public.item", reject_limit=4)
     assert (result.rows.inserted, result.rows.rejected) == (4996, 4)
     assert result.run_id is not None
     rejects = client.rejects(result.run_id)
@@ -259,14 +259,14 @@ def test_files_that_are_cut_off_or_of_another_kind_are_refused(
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
     with pytest.raises(SourceError) as raised:
-        client.load(path, into="item")
+        client.load(path, into="public.item")
     assert raised.value.code == "SK106"
     zipped = tmp_path / "a.parquet.gz"
     import gzip
 
     zipped.write_bytes(gzip.compress(whole))
     with pytest.raises(SourceError) as raised:
-        client.load(zipped, into="item")
+        client.load(zipped, into="public.item")
     assert raised.value.code == "SK106"
 
 

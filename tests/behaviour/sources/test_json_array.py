@@ -124,11 +124,11 @@ def test_a_log_as_an_array_is_the_log_as_lines(
             raise Cut
 
     with pytest.raises(Cut):
-        client.load(array, into="two", policy="append", batch_bytes=500_000, progress=cut)
+        client.load(array, into="public.two", policy="append", batch_bytes=500_000, progress=cut)
     partly = connection.execute("select count(*) from two").fetchone()
     assert partly is not None
     assert 0 < partly[0] < len(records)
-    client.load(array, into="two", policy="append")
+    client.load(array, into="public.two", policy="append")
     differ = "(table one except all table two) union all (table two except all table one)"
     assert connection.execute(differ).fetchall() == []
 
@@ -139,7 +139,7 @@ def test_a_bad_element_is_a_reject_with_its_number(
     connection.execute("create table item (id integer primary key)")
     path = tmp_path / "a.json"
     path.write_text('[\n{"id": 1},\n{"id": "x"}, {"id": tru},\n{\n"id": 4}\n]')
-    result = client.load(path, into="item", reject_limit=2)
+    result = client.load(path, into="public.item", reject_limit=2)
     assert (result.rows.inserted, result.rows.rejected) == (2, 2)
     rejects = client.rejects(result.run_id)
     assert [(r["first_line"], r["raw"]) for r in rejects] == [
@@ -166,7 +166,7 @@ def test_paths_and_the_rest(
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(NESTED))
     done = sqlkit(
-        "load", path, "--into", "sale", "--dsn", database.dsn, "--rest", "extra",
+        "load", path, "--into", "public.sale", "--dsn", database.dsn, "--rest", "extra",
         "--map", "buyer.name=name", "--map", "buyer.address.city=city",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -185,23 +185,25 @@ def test_paths_without_the_rest_still_refuse_unknown_keys(
     connection.execute("create table public.sale (id integer primary key, name text)")
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": 1, "buyer": {"name": "A", "age": 3}}\n')
-    client.load(path, into="sale", map={"buyer.name": "name"})
+    client.load(path, into="public.sale", map={"buyer.name": "name"})
     assert connection.execute("table sale").fetchall() == [(1, "A")]
     path.write_text('{"id": 1, "buyer": {"name": "A"}, "x": 3}\n')
     with pytest.raises(sqlkit.SqlkitError, match=r"only in .*: x"):
-        client.load(path, into="sale", map={"buyer.name": "name"})
+        client.load(path, into="public.sale", map={"buyer.name": "name"})
 
 
 def test_the_rest_of_mappings(client: sqlkit.Client, connection: psycopg.Connection) -> None:
     connection.execute("create table public.sale (id integer primary key, extra jsonb)")
-    client.load([{"id": 1, "a": [1]}, {"id": 2}, {"id": 3, "b": None}], into="sale", rest="extra")
+    client.load(
+        [{"id": 1, "a": [1]}, {"id": 2}, {"id": 3, "b": None}], into="public.sale", rest="extra"
+    )
     assert connection.execute("table sale").fetchall() == [
         (1, {"a": [1]}),
         (2, None),
         (3, {"b": None}),
     ]
     with pytest.raises(UsageError, match="no column nothing of type json"):
-        client.load([{"id": 1}], into="sale", rest="nothing")
+        client.load([{"id": 1}], into="public.sale", rest="nothing")
 
 
 def test_memory_does_not_grow_with_the_array(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_every_row_of_a_table_arrives(
 ) -> None:
     with api.connect(dsn) as client:
         result = client.load(
-            employees.url("employee", table), into=table, create=True, policy="append"
+            employees.url("employee", table), into=f"public.{table}", create=True, policy="append"
         )
     expected = theirs(employees, f"select * from {table}", "employee")
     assert result.rows == RowCounts(read=len(expected), inserted=len(expected))
@@ -102,10 +102,10 @@ def test_a_table_is_loaded_again_and_only_differences_are_written(
     connection.execute(SALARY.encode())
     url = employees.url("employee", "salary")
     with api.connect(dsn) as client:
-        first = client.load(url, into="salary", batch_bytes=500_000)
+        first = client.load(url, into="public.salary", batch_bytes=500_000)
         connection.execute(b"delete from salary where emp_no % 7 = 0")
         gone = first.rows.read - len(rows_of(connection, "salary"))
-        again = client.load(url, into="salary")
+        again = client.load(url, into="public.salary")
     assert first.rows == RowCounts(read=94_917, inserted=94_917)
     assert first.batches > 3
     assert gone > 0
@@ -120,7 +120,7 @@ def test_a_query_is_loaded(
         "from salary group by emp_no"
     )
     done = sqlkit(
-        "load", employees.url("employee"), "--query", query, "--into", "share", "--create",
+        "load", employees.url("employee"), "--query", query, "--into", "public.share", "--create",
         "--key", "emp_no", "--dsn", dsn,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -137,7 +137,7 @@ def test_workers_dry_run_and_columns(
     url = employees.url("employee", "salary")
     with api.connect(dsn) as client:
         options: dict[str, Any] = {
-            "into": "pay",
+            "into": "public.pay",
             "map": {"emp_no": "id", "from_date": "since"},
             "columns": ["emp_no", "from_date"],
         }
@@ -157,7 +157,10 @@ def test_a_table_is_refreshed(
     connection.execute(b"insert into salary values (1, 2, '2000-01-01', '2000-01-01')")
     with api.connect(dsn) as client:
         client.refresh(
-            "salary", employees.url("employee", "salary"), strategy=strategy, delete_share=None
+            "public.salary",
+            employees.url("employee", "salary"),
+            strategy=strategy,
+            delete_share=None,
         )
     expected = theirs(employees, "select * from salary", "employee")
     assert sorted(rows_of(connection, "salary")) == sorted(expected)
@@ -204,7 +207,7 @@ def test_tables_of_any_key_are_read_whole(
     )
     url = mariadb.url(odd, "a#b")
     with api.connect(dsn) as client:
-        client.load(url, into="t", create=True, policy="append")
+        client.load(url, into="public.t", create=True, policy="append")
     found = rows_of(connection, "t")
     assert len(found) == 5432
     expected = theirs(mariadb, "select * from `a#b`", odd)
@@ -243,7 +246,7 @@ def test_odd_types_keep_their_values(
         odd,
     )
     with api.connect(dsn) as client:
-        client.load(mariadb.url(odd, "odd"), into="odd", create=True, policy="append")
+        client.load(mariadb.url(odd, "odd"), into="public.odd", create=True, policy="append")
     first, second, third = rows_of(connection, "odd")
     wkb = bytes.fromhex("0101000000000000000000f03f0000000000000040")
     assert first == (
@@ -284,12 +287,12 @@ def test_zero_dates_are_rejects_or_nulls(
         b" e text, e2 text)"
     )
     url = mariadb.url(odd, "z")
-    refused = sqlkit("load", url, "--into", "z", "--dsn", dsn)
+    refused = sqlkit("load", url, "--into", "public.z", "--dsn", dsn)
     assert refused.returncode == 4
     assert "5 rows were refused" in refused.stderr
     assert "0000-00-00" in refused.stderr
     with api.connect(dsn) as client:
-        kept = client.load(url, into="z", reject_limit=10)
+        kept = client.load(url, into="public.z", reject_limit=10)
         assert kept.rows == RowCounts(read=6, inserted=1, rejected=5)
         told = client.rejects(kept.run_id)
         assert [(row["first_line"], row["column_name"]) for row in told] == [
@@ -297,7 +300,7 @@ def test_zero_dates_are_rejects_or_nulls(
         ]  # fmt: skip
         assert '"id":"4"' in told[2]["raw"]
         assert "/z" not in told[0]["source"]
-    nulls = sqlkit("load", url, "--into", "z", "--dsn", dsn, "--invalid", "null")
+    nulls = sqlkit("load", url, "--into", "public.z", "--dsn", dsn, "--invalid", "null")
     assert nulls.returncode == 0, nulls.stderr
     found = sorted(rows_of(connection, "z"))
     assert found[0][1:] == (date(2024, 1, 1), datetime(2024, 1, 1), 1, time(10), None, "")
@@ -317,7 +320,7 @@ def test_a_text_that_postgresql_cannot_hold_is_a_reject(
     )
     connection.execute(b"create table n (id int primary key, t text, b text)")
     with api.connect(dsn) as client:
-        result = client.load(mariadb.url(odd, "n"), into="n", reject_limit=2)
+        result = client.load(mariadb.url(odd, "n"), into="public.n", reject_limit=2)
         told = [row["message"] for row in client.rejects(result.run_id)]
     assert rows_of(connection, "n") == [(1, "good", "text")]
     assert "NUL" in told[0]
@@ -336,7 +339,9 @@ def test_wide_rows_take_little_memory(
     )
     connection.execute(b"create table w (id int primary key, t text)")
     for arguments in ([mariadb.url(odd, "w")], [mariadb.url(odd), "--query", "select * from w"]):
-        done = sqlkit("load", *arguments, "--into", "w", "--dsn", dsn, "--batch-bytes", "16MB")
+        done = sqlkit(
+            "load", *arguments, "--into", "public.w", "--dsn", dsn, "--batch-bytes", "16MB"
+        )
         assert done.returncode == 0, done.stderr
     peaks = connection.execute(b"select max(client_peak_bytes) from sqlkit.run").fetchone()
     assert peaks is not None
@@ -399,7 +404,7 @@ def test_a_killed_source_connection_is_waited_for(
     with api.connect(dsn) as client:
         result = client.load(
             server.url("employee", "salary"),
-            into="salary",
+            into="public.salary",
             policy=policy,
             batch_bytes=100_000,
             progress=act,
@@ -443,7 +448,7 @@ def test_a_lost_target_goes_on_in_the_same_snapshot(
     with api.connect(dsn) as client:
         result = client.load(
             employees.url(odd, "salary"),
-            into="salary",
+            into="public.salary",
             batch_bytes=100_000,
             progress=Once(strike),
             on_wait=lambda wait: waits.append(wait.reason),
@@ -464,7 +469,7 @@ def test_a_load_that_was_killed_is_repeated_and_nothing_is_there_twice(
     connection.execute(SALARY.encode())
     if policy == "append":  # which nothing but the commit keeps from doing it twice
         connection.execute(b"alter table salary drop constraint salary_pkey")
-    options: dict[str, Any] = {"into": "salary", "policy": policy, "batch_bytes": 100_000}
+    options: dict[str, Any] = {"into": "public.salary", "policy": policy, "batch_bytes": 100_000}
 
     def die() -> None:
         raise KeyboardInterrupt
@@ -492,7 +497,7 @@ def test_errors_say_what_is_wrong(
 ) -> None:
     connection.execute(SALARY.encode())
     url = employees.url("employee", "salary")
-    load = ("--into", "salary", "--dsn", dsn)
+    load = ("--into", "public.salary", "--dsn", dsn)
 
     wrong = sqlkit("load", url, *load, env={"MYSQL_PWD": "hunter2"})
     assert wrong.returncode == 1
@@ -547,7 +552,7 @@ def test_the_ledger_knows_no_secret(
     secret = quote(employees.password)
     url = employees.url("employee", "salary").replace("app@", f"app:{secret}@")
     with api.connect(dsn) as client:
-        result = client.load(url, into="salary")
+        result = client.load(url, into="public.salary")
     assert result.sources[0].name == f"mysql://127.0.0.1:{employees.port}/employee#salary"
     for table in ("run", "source", "batch"):
         told = connection.execute(
@@ -563,7 +568,9 @@ def test_a_query_that_names_a_column_twice(
     connection.execute(SALARY.encode())
     with api.connect(dsn) as client, pytest.raises(SourceError, match="names a column twice"):
         client.load(
-            employees.url("employee"), query="select emp_no, emp_no from salary", into="salary"
+            employees.url("employee"),
+            query="select emp_no, emp_no from salary",
+            into="public.salary",
         )
 
 

@@ -190,7 +190,7 @@ def test_tables_are_made_as_the_catalog_says(
         shop,
     )
     done = sqlkit(
-        "load", mariadb.url(shop, 'Odd "Table"'), "--into", '"Odd ""Table"""', "--create",
+        "load", mariadb.url(shop, 'Odd "Table"'), "--into", 'public."Odd ""Table"""', "--create",
         "--invalid", "null", "--dsn", dsn,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -395,8 +395,8 @@ def test_load_create_sets_the_sequence_of_a_run_that_was_killed(
 
     with api.connect(dsn) as client:
         with pytest.raises(KeyboardInterrupt):
-            client.load(url, into="payment", create=True, progress=die)
-        client.load(url, into="payment", create=True)
+            client.load(url, into="public.payment", create=True, progress=die)
+        client.load(url, into="public.payment", create=True)
     added = connection.execute(
         b"insert into payment (customer_id, staff_id, amount, payment_date) "
         b"values (1, 1, 1, now()) returning payment_id"

@@ -79,7 +79,7 @@ def test_only_newer_rows_are_fetched(
 
         def load(**more: object) -> tuple[int, int, int]:
             options = {"since": "changed", **more}
-            rows = client.load(f"{address}#item", into="item", **options).rows  # type: ignore[arg-type]
+            rows = client.load(f"{address}#item", into="public.item", **options).rows  # type: ignore[arg-type]
             return rows.read, rows.inserted, rows.updated
 
         assert load() == (0, 0, 0)
@@ -102,9 +102,9 @@ def test_only_newer_rows_are_fetched(
         load(dry_run=True)
         assert [value for _, value in watermarks(connection)] == ["2026-01-01 10:32:00"]
         query = "select id, name, changed from item -- all of it\n;"
-        rows = client.load(address, into="item", query=query, since="changed").rows
+        rows = client.load(address, into="public.item", query=query, since="changed").rows
         assert (rows.read, rows.inserted) == (7, 1)
-        rows = client.load(address, into="item", query=query, since="changed").rows
+        rows = client.load(address, into="public.item", query=query, since="changed").rows
         assert rows.read == 2
     found = watermarks(connection)
     assert [value for _, value in found] == ["2026-01-01 10:32:00", "2026-01-01 10:40:00"]
@@ -131,7 +131,7 @@ def test_append_fetches_each_row_once(
 
         def load(column: str = "id", **more: object) -> int:
             options = {"policy": "append", "since": column, **more}
-            return client.load(f"{address}#log", into="log", **options).rows.inserted  # type: ignore[arg-type]
+            return client.load(f"{address}#log", into="public.log", **options).rows.inserted  # type: ignore[arg-type]
 
         assert load() == 3
         assert load() == 0
@@ -174,7 +174,7 @@ def test_policies_go_on_from_the_same_value(
     made.executemany("insert into t values (?, ?)", [(n, n) for n in range(1, 11)])
     made.commit()
     connection.execute("create table t (id integer primary key, v integer)")
-    load = ("load", f"sqlite://{path}#t", "--into", "t", "--since", "v", "--json")
+    load = ("load", f"sqlite://{path}#t", "--into", "public.t", "--since", "v", "--json")
     for more, read in (((), 10), (("--since-overlap", "3"), 4), (("--policy", "ignore"), 1)):
         done = sqlkit(*load, "--dsn", database.dsn, *more)
         assert json.loads(done.stdout)["rows"]["read"] == read, done.stdout
@@ -183,7 +183,7 @@ def test_policies_go_on_from_the_same_value(
     assert done.returncode == 2
     assert "stands at '10', from which an overlap of 0:03:00 cannot be taken" in error["message"]
     (tmp_path / "a.csv").write_text("id,v\n1,1\n")
-    done = sqlkit("load", "a.csv", "--into", "t", "--since", "v", "--dsn", database.dsn)
+    done = sqlkit("load", "a.csv", "--into", "public.t", "--since", "v", "--dsn", database.dsn)
     assert (done.returncode, "only a table or query of a database" in done.stderr) == (2, True)
     options = connection.execute("select options from sqlkit.run order by run_id").fetchall()
     assert options[1][0] == {"since": "v", "since_overlap": "3"}
@@ -205,7 +205,7 @@ def test_two_loads_from_one_watermark_are_told(
         )
 
     with api.connect(database.dsn) as client:
-        options = {"into": "t", "policy": "append", "since": "id"}
+        options = {"into": "public.t", "policy": "append", "since": "id"}
         with pytest.raises(SqlkitError) as caught:
             client.load(f"sqlite://{path}#t", progress=interfere, **options)  # type: ignore[arg-type]
         assert caught.value.code == "SK411"

@@ -72,9 +72,9 @@ def test_every_value_arrives_as_it_is(
     for setting in settings:
         there.execute(f'alter database "{there.info.dbname}" set {setting}'.encode())
     with api.connect(database.dsn) as client:
-        loaded = client.load(f"{address}#{TABLE}", into="copied", create=True, key="id")
+        loaded = client.load(f"{address}#{TABLE}", into="public.copied", create=True, key="id")
         assert loaded.rows.inserted == 6
-        again = client.load(f"{address}#{TABLE}", into="copied", key="id")
+        again = client.load(f"{address}#{TABLE}", into="public.copied", key="id")
         assert (again.rows.unchanged, again.sources[0].state) == (6, "loaded")
     # `there` was connected before these settings.
     assert rows(there, TABLE) == rows(connection, "copied")
@@ -105,7 +105,7 @@ def test_a_query_is_asked_there_and_only_for_what_is_wanted(
         "with one as (select * from trap where id > 500) -- rows\nselect * from one order by id;"
     )
     with api.connect(database.dsn) as client:
-        loaded = client.load(address, into="half", query=query, leave_out=["broken"])
+        loaded = client.load(address, into="public.half", query=query, leave_out=["broken"])
         assert loaded.rows.inserted == 500
         assert "-- rows select * from one" in loaded.sources[0].name
     assert connection.execute("select min(id), max(twice) from half").fetchone() == (501, 2000)
@@ -138,9 +138,9 @@ def test_a_table_is_read_by_several_connections_in_one_snapshot(
         seen.add(found[0])
 
     with api.connect(database.dsn) as client:
-        loaded = client.load(f"{address}#item", into="item", workers=3, progress=change)
+        loaded = client.load(f"{address}#item", into="public.item", workers=3, progress=change)
         assert loaded.rows.inserted == 60_000
-        few = client.load(f"{address}#item", into="item", where="id > 89998 -- and no more")
+        few = client.load(f"{address}#item", into="public.item", where="id > 89998 -- and no more")
     assert max(seen) == 3
     assert (few.rows.read, few.rows.unchanged) == (2, 2)
     assert connection.execute("select sum(id), max(length(name)) from item").fetchone() == (
@@ -163,7 +163,7 @@ def test_bad_rows_are_rejects(
     )
     connection.execute("create table item (id integer primary key, name text, check (id <> 4000))")
     with api.connect(database.dsn) as client:
-        loaded = client.load(f"{address}#item", into="item", policy=policy, reject_limit=1)
+        loaded = client.load(f"{address}#item", into="public.item", policy=policy, reject_limit=1)
         assert (loaded.rows.inserted, loaded.rows.rejected) == (4999, 1)
     found = connection.execute("select first_line, raw from sqlkit.reject").fetchone()
     assert found is not None
@@ -201,7 +201,7 @@ def test_a_lost_connection_to_the_source_begins_anew(
     with api.connect(database.dsn) as client:
         loaded = client.load(
             f"{address}#item",
-            into="item",
+            into="public.item",
             policy=policy,
             batch_bytes=1 << 20 if policy == "append" else None,  # else all is read by then
             progress=kill,
@@ -236,7 +236,7 @@ def test_errors_name_the_source_and_no_secret(
             (f"{secret}#item", "select 1 as id", "SK001", "name a table or a query"),
         ):
             with pytest.raises(SqlkitError, match=message) as caught:
-                client.load(source, into="item", query=query)
+                client.load(source, into="public.item", query=query)
             error = caught.value
             assert error.code == code, message
             assert "hunter2" not in f"{error.message} {error.detail} {error.hint}"
@@ -256,7 +256,7 @@ def test_a_query_cannot_write(
     )
     connection.execute("create table item (id integer primary key)")
     with api.connect(database.dsn) as client, pytest.raises(SourceError, match="read-only"):
-        client.load(address, into="item", query="select sneak() as id")
+        client.load(address, into="public.item", query="select sneak() as id")
 
 
 @pytest.mark.parametrize("scheme", ["duckdb", "sqlite"])
@@ -281,7 +281,7 @@ def test_databases_that_are_files(
         made.commit()
     made.close()
     address = f"{scheme}://{path}".replace(" ", "%20")
-    load = ("load", "--into", "item", "--dsn", dsn, "--json")
+    load = ("load", "--into", "public.item", "--dsn", dsn, "--json")
     done = sqlkit(*load, f"{address}#Item's", "--create", "--key", "id")
     assert json.loads(done.stdout)["rows"]["inserted"] == 1000, done.stdout + done.stderr
     assert connection.execute("select count(*), sum(price) from item").fetchone() == (
@@ -294,7 +294,7 @@ def test_databases_that_are_files(
     # Only what is wanted is asked for.
     (source,) = find_sources([f"{address}#Item's"], where="id > 900 -- so")
     with api.connect(dsn) as client:
-        narrow = client.load(source, into="item", leave_out=["name"])
+        narrow = client.load(source, into="public.item", leave_out=["name"])
     assert narrow.rows.read == 100
     assert source._question.names == ("id", "price")  # type: ignore[attr-defined]
     for wrong, code in (("select * frm x", "SK101"), ("select * from nowhere", "SK101")):
@@ -331,7 +331,7 @@ def test_a_refresh_mirrors_another_database_within_a_scope(
     )
     with api.connect(database.dsn) as client:
         done = client.refresh(
-            "price", f"{address}#price", strategy="mirror", scope=["store"], delete_share=0.5
+            "public.price", f"{address}#price", strategy="mirror", scope=["store"], delete_share=0.5
         )
     assert (done.rows.updated, done.deleted) == (90, 10)
     found = connection.execute(

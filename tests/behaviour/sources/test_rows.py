@@ -82,19 +82,21 @@ def test_objects_with_fields_are_rows(
     client: sqlkit.Client, connection: psycopg.Connection, kind: Any
 ) -> None:
     names = ["a", None, "", r"\N", "\x1e", "tab\tline\nback\\slash\x1f\r", "שלום", '"']
-    result = client.load((kind(id=i, name=name) for i, name in enumerate(names)), into="item")
+    result = client.load(
+        (kind(id=i, name=name) for i, name in enumerate(names)), into="public.item"
+    )
     assert result.rows.inserted == result.rows.read == len(names)
     assert content(connection) == list(enumerate(names))
-    again = client.load([kind(id=i, name=name) for i, name in enumerate(names)], into="item")
+    again = client.load([kind(id=i, name=name) for i, name in enumerate(names)], into="public.item")
     assert again.rows.unchanged == len(names)
 
 
 def test_tuples_need_columns(client: sqlkit.Client, connection: psycopg.Connection) -> None:
     with pytest.raises(UsageError, match="does not say what its values are"):
-        client.load([(1, "a")], into="item")
-    client.load([("a", 1), ("b", 2)], into="item", columns=["name", "id"])
+        client.load([(1, "a")], into="public.item")
+    client.load([("a", 1), ("b", 2)], into="public.item", columns=["name", "id"])
     assert content(connection) == [(1, "a"), (2, "b")]
-    client.load(iter([[3, "c"]]), into="item", columns=["id", "name"])
+    client.load(iter([[3, "c"]]), into="public.item", columns=["id", "name"])
     assert content(connection)[-1] == (3, "c")
 
 
@@ -105,26 +107,26 @@ def test_cursors_of_database_drivers_say_what_their_columns_are(
     other.execute("create table t (name text, id integer)")
     other.executemany("insert into t values (?, ?)", [(f"n{i}", i) for i in range(1000)])
     cursor = other.execute("select id, name from t order by id")
-    assert client.load(cursor, into="item").rows.inserted == 1000
+    assert client.load(cursor, into="public.item").rows.inserted == 1000
     other.close()
     connection.execute("create table public.copied (like item including all)")
     with connection.transaction(), connection.cursor("source") as stream:
         stream.execute("select * from item")
-        assert client.load(stream, into="copied").rows.inserted == 1000
+        assert client.load(stream, into="public.copied").rows.inserted == 1000
     assert content(connection, "public.copied") == content(connection)
 
 
 def test_what_is_no_iterable_of_rows_is_refused(client: sqlkit.Client) -> None:
     for wrong, reason in (({"id": 1}, "no iterable"), (7, "no iterable"), ([1, 2], "no row")):
         with pytest.raises(UsageError, match=reason):
-            client.load(wrong, into="item")  # type: ignore[arg-type]
+            client.load(wrong, into="public.item")  # type: ignore[arg-type]
 
 
 def test_rows_are_loaded_once(client: sqlkit.Client) -> None:
     source = sqlkit.rows(iter([{"id": 1, "name": "a"}]))
-    client.load(source, into="item")
+    client.load(source, into="public.item")
     with pytest.raises(UsageError, match="can be gone through only once"):
-        client.load(source, into="item")
+        client.load(source, into="public.item")
 
 
 def test_rows_that_cannot_be_kept_are_an_error(
@@ -135,13 +137,13 @@ def test_rows_that_cannot_be_kept_are_an_error(
 
     monkeypatch.setattr("sqlkit.sources.spool.tempfile.TemporaryFile", full)
     with pytest.raises(SourceError, match="cannot be kept until it is committed: No space left"):
-        client.load([{"id": 1, "name": "a"}], into="item")
+        client.load([{"id": 1, "name": "a"}], into="public.item")
 
 
 def test_no_rows_are_no_error(client: sqlkit.Client) -> None:
-    result = client.load(sqlkit.rows([], columns=["id", "name"]), into="item")
+    result = client.load(sqlkit.rows([], columns=["id", "name"]), into="public.item")
     assert result.rows.read == 0
-    assert client.load(iter([]), into="item", leave_out=["*"]).rows.read == 0
+    assert client.load(iter([]), into="public.item", leave_out=["*"]).rows.read == 0
 
 
 class Colour(enum.StrEnum):
@@ -185,7 +187,7 @@ def test_values_arrive_as_they_are(database: Database, connection: psycopg.Conne
     with sqlkit.connect(database.dsn) as client:
         client.load(
             [(1, *values), (2, *[None] * len(values)), (3, *values)],
-            into="kinds",
+            into="public.kinds",
             columns=["id", *columns],
         )
     first, nulls, third = content(connection, "public.kinds")
@@ -229,9 +231,9 @@ def test_keys_may_come_late_or_be_absent(
     rows[3] = {"id": 3}
     rows[450] = {"id": 450, "other": 1}
     with pytest.raises(RejectLimitError) as raised:
-        client.load(rows, into="item")
+        client.load(rows, into="public.item")
     assert "line 451: the key 'other' was not seen before" in str(raised.value.detail)
-    result = client.load(rows, into="item", leave_out=["other"])
+    result = client.load(rows, into="public.item", leave_out=["other"])
     assert result.rows.inserted == 500
     assert content(connection)[3] == (3, None)
 
@@ -249,10 +251,10 @@ def test_bad_rows_are_found_one_by_one(
                 yield 17
 
     with pytest.raises(RejectLimitError) as raised:
-        client.load(rows(), into="item")
+        client.load(rows(), into="public.item")
     assert "line 1002" in str(raised.value.detail)
     assert content(connection) == []
-    result = client.load(rows(), into="item", reject_limit=4)
+    result = client.load(rows(), into="public.item", reject_limit=4)
     assert (result.rows.inserted, result.rows.rejected) == (3000, 4)
     assert result.rows.read == 3004
     assert result.run_id is not None
@@ -277,12 +279,14 @@ def test_an_error_of_the_iterable_is_the_callers_and_what_was_committed_stays(
         raise error
 
     with pytest.raises(MineError):
-        client.load(rows(MineError()), into="item", batch_bytes=100_000)
+        client.load(rows(MineError()), into="public.item", batch_bytes=100_000)
     some = len(content(connection))
     assert 0 < some < 20_000
     # One of another database must not be mistaken for one of the target that is to be waited for.
     with pytest.raises(SourceError, match="the rows ended with an error: server closed"):
-        client.load(rows(psycopg.OperationalError("server closed")), into="item", retry_for=60)
+        client.load(
+            rows(psycopg.OperationalError("server closed")), into="public.item", retry_for=60
+        )
 
 
 def test_a_lost_connection_is_waited_for(
@@ -300,7 +304,7 @@ def test_a_lost_connection_is_waited_for(
                 )
             yield DataRow(i, "x" * 50)
 
-    result = client.load(rows(), into="item", batch_bytes=200_000, on_wait=waits.append)
+    result = client.load(rows(), into="public.item", batch_bytes=200_000, on_wait=waits.append)
     assert waits
     assert result.rows.inserted == 40_000
     assert len(content(connection)) == 40_000
@@ -311,15 +315,17 @@ def test_progress_knows_the_total_of_a_list_and_not_that_of_a_generator(
 ) -> None:
     told: list[sqlkit.LoadProgress] = []
     rows = [{"id": i, "name": "x"} for i in range(100)]
-    client.load(rows, into="item", progress=told.append)
+    client.load(rows, into="public.item", progress=told.append)
     assert told
     assert {progress.rows_total for progress in told} == {100}
     assert told[-1].rows == 100
     told.clear()
-    client.load(iter(rows), into="item", progress=told.append)
+    client.load(iter(rows), into="public.item", progress=told.append)
     assert {progress.rows_total for progress in told} == {None}
     told.clear()
-    client.load(sqlkit.rows(iter(rows), total=100, name="mine"), into="item", progress=told.append)
+    client.load(
+        sqlkit.rows(iter(rows), total=100, name="mine"), into="public.item", progress=told.append
+    )
     assert {(progress.rows_total, progress.source) for progress in told} == {(100, "mine")}
 
 
@@ -332,12 +338,12 @@ def test_async_iterables_load_in_both_dialects(database: Database, client: sqlki
 
     async def load() -> int:
         async with sqlkit.aconnect(database.dsn) as aclient:
-            result = await aclient.load(rows(0), into="item")
-            from_list = await aclient.load([{"id": 5, "name": "y"}], into="item")
+            result = await aclient.load(rows(0), into="public.item")
+            from_list = await aclient.load([{"id": 5, "name": "y"}], into="public.item")
             return result.rows.inserted + from_list.rows.updated
 
     assert asyncio.run(load()) == 1001
-    assert client.load(rows(1000), into="item").rows.inserted == 1000
+    assert client.load(rows(1000), into="public.item").rows.inserted == 1000
 
 
 def test_a_table_is_made_from_the_classes_of_the_values(
@@ -363,17 +369,17 @@ def test_inserts_do_the_same_as_copy(
 ) -> None:
     names = ["a", None, "", "\\N", '"q"', "a,b\nc", "\\"]
     rows = [{"id": i, "name": name} for i, name in enumerate(names)]
-    result = client.load(rows, into="item", use_copy=False, policy=policy)
+    result = client.load(rows, into="public.item", use_copy=False, policy=policy)
     assert result.rows.inserted == len(names)
     assert content(connection) == list(enumerate(names))
     path = tmp_path / "more.csv"
     path.write_text('id,name\n10,"a ""b""\n"\n11,\n12,""\n')
-    client.load(path, into="item", use_copy=False, policy=policy)
+    client.load(path, into="public.item", use_copy=False, policy=policy)
     assert content(connection)[-3:] == [(10, 'a "b"\n'), (11, None), (12, "")]
 
 
 def test_the_result_says_how_fast_it_was(client: sqlkit.Client) -> None:
-    result = client.load([{"id": 1, "name": "a"}], into="item")
+    result = client.load([{"id": 1, "name": "a"}], into="public.item")
     assert result.rows_per_second == pytest.approx(1 / result.seconds.total)
     assert result.seconds_per_batch == pytest.approx(result.seconds.total / result.batches)
     assert result.as_dict()["rows_per_second"] == result.rows_per_second
@@ -392,10 +398,10 @@ def test_a_day_of_prices_from_python_is_the_day_from_the_file(
         with sqlkit.connect(database.dsn) as client:
             result = client.load(
                 ({name: value or None for name, value in row.items()} for row in rows),
-                into="price",
+                into="public.price",
                 policy="append",
             )
-            client.load(path, into="from_file", policy="append")
+            client.load(path, into="public.from_file", policy="append")
     assert result.rows.inserted == 58_612
     differ = connection.execute(
         "(table price except all table from_file)"
@@ -453,12 +459,12 @@ def test_rows_are_merged_while_the_next_are_made_text(
     monkeypatch.setattr(Ways, "_is_long_enough", is_long_enough)
     with sqlkit.connect(database.dsn) as client:
         rows = ({"id": n, "name": f"new {n}"} for n in range(1, 4001))
-        loaded = client.load(rows, into="item")
+        loaded = client.load(rows, into="public.item")
         assert loaded.batches > 3
         assert (loaded.rows.read, loaded.rows.inserted, loaded.rows.updated) == (4000, 2000, 2000)
         # The same rows at once, where it is said how much that is.
         again = ({"id": n, "name": f"new {n}"} for n in range(1, 4001))
-        loaded = client.load(again, into="item", batch_bytes=1 << 30)
+        loaded = client.load(again, into="public.item", batch_bytes=1 << 30)
         assert (loaded.batches, loaded.rows.unchanged) == (1, 4000)
     count = "select count(*) from item where name = 'new ' || id"
     assert connection.execute(count.encode()).fetchone() == (4000,)

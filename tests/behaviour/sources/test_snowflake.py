@@ -60,7 +60,7 @@ def test_a_table_and_a_query(
     connection: psycopg.Connection,
     sqlkit: RunSqlkit,
 ) -> None:
-    load = ("load", "--into", "item", "--dsn", database.dsn, "--json")
+    load = ("load", "--into", "public.item", "--dsn", database.dsn, "--json")
     columns = "id,Name,price,born,is_new,seen,ratio"
     done = sqlkit(*load, f"{address}#item", "--columns", columns)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,16 +72,18 @@ def test_a_table_and_a_query(
         '(3,ü,-0.01,1999-12-31,f,"1970-01-01 00:00:00",1e+300)',
     ]
     with api.connect(database.dsn) as client:
-        again = client.load(f"{address}#item", into="item", leave_out=["trap"], where="id <> 2")
+        again = client.load(
+            f"{address}#item", into="public.item", leave_out=["trap"], where="id <> 2"
+        )
         assert (again.rows.read, again.rows.unchanged) == (2, 2)
         query = 'select id, "Name", price * 2 as price from item order by id'
         changed = client.load(
-            address, into="item", query=query, leave_out=["born", "is_new", "seen", "ratio"]
+            address, into="public.item", query=query, leave_out=["born", "is_new", "seen", "ratio"]
         )
         assert (changed.rows.updated, changed.rows.unchanged) == (2, 1)
-        made = client.load(f"{address}#item", into="made", create=True, key="id")
+        made = client.load(f"{address}#item", into="public.made", create=True, key="id")
         assert made.rows.inserted == 3
-        nothing = client.load(f"{address}#item", into="made", where="id > 7")
+        nothing = client.load(f"{address}#item", into="public.made", where="id > 7")
         assert nothing.rows.read == 0
     types = connection.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute "
@@ -110,7 +112,7 @@ def test_errors_name_the_source_and_no_secret(
             ("snowflake://me:hunter2@account", None, UsageError, "names an account, a database"),
         ):
             with pytest.raises(error, match=message) as caught:
-                client.load(source, into="item", query=query)
+                client.load(source, into="public.item", query=query)
             assert isinstance(caught.value, SqlkitError)
             assert "hunter2" not in f"{caught.value} {caught.value.detail} {caught.value.hint}"
     names = connection.execute("select name from sqlkit.source").fetchall()

@@ -183,7 +183,7 @@ def test_loads_are_resumed_and_bad_records_kept(
         if progress.phase == "merge":
             raise Cut
 
-    how: dict[str, Any] = {"into": "item", "record": "Item", "reject_limit": 2}
+    how: dict[str, Any] = {"into": "public.item", "record": "Item", "reject_limit": 2}
     with pytest.raises(Cut):
         client.load(path, **how, batch_bytes=20_000, progress=cut)
     partly = connection.execute("select count(*) from item").fetchone()
@@ -206,7 +206,7 @@ def test_the_command_line_takes_records_and_paths(
         "create table public.sale (id int primary key, code text, store int, tags jsonb)"
     )
     path = write(tmp_path / "sale.xml", SALE)
-    arguments = ["load", path, "--into", "sale", "--dsn", database.dsn]
+    arguments = ["load", path, "--into", "public.sale", "--dsn", database.dsn]
     assert "--record" in sqlkit(*arguments).stderr
     done = sqlkit(
         *arguments, "--record", "Item", "--map", "@id=id", "--map", "Code=code",
@@ -254,7 +254,7 @@ def test_prices_in_each_spelling(
         " primary key (chain_id, store_id, item_code))"
     )
     path = write(tmp_path / "PriceFull7290-005.gz", *PRICES[spelling])
-    client.load(path, into="price", feed="prices", leave_out=["*"])
+    client.load(path, into="public.price", feed="prices", leave_out=["*"])
     (row,) = connection.execute("select p::text from price as p").fetchall()
     assert row == ('(7290,001,5,729,חלב,f,5.90,"2024-01-02 05:06:00")',)
 

@@ -30,14 +30,14 @@ select is(
 select is(pg_temp.option_of('"a price"'), '{fillfactor=80,autovacuum_enabled=off}', 'and does it');
 select alike(
     (
-        select array_to_string(r.reasons, ' ')
+        select pg_catalog.array_to_string(r.reasons, ' ')
         from sqlkit.run as r
         where r.run_id = :one
     ),
     '%autovacuum of public."a price" is off%work_mem%',
     'the ledger knows'
 );
-select lives_ok(format('select sqlkit.begin_tuning(%s, %L)', :one, '"a price"'), 'once more, after a lost connection');
+select lives_ok(pg_catalog.format('select sqlkit.begin_tuning(%s, %L)', :one, '"a price"'), 'once more, after a lost connection');
 select is(
     (sqlkit.begin_tuning(:two, '"a price"'))[1],
     'tune: autovacuum of public."a price" is off until the run ends',
@@ -64,7 +64,7 @@ select is(pg_temp.option_of('off_before'), '{autovacuum_enabled=off}', 'stays of
 select is(
     (
         select count(*)
-        from unnest(sqlkit.begin_tuning(:of_parted, 'parted')) as n (note)
+        from pg_catalog.unnest(sqlkit.begin_tuning(:of_parted, 'parted')) as n (note)
         where n.note ~ 'until the run ends'
     ),
     2::bigint,

@@ -14,13 +14,13 @@ insert into "a price" values (1, 1, '[1,2)'), (1, 2, '[2,)');
 select sqlkit.create_stage('"a price"', '{id,amount}') as stage \gset
 select
     throws_like(
-        format('select sqlkit.refresh_stage(%L, %L, p_key => %L)', :'stage', s.name, '{id}'),
+        pg_catalog.format('select sqlkit.refresh_stage(%L, %L, p_key => %L)', :'stage', s.name, '{id}'),
         '%keeps versions of rows by column valid, and the new content has none',
         s.name || ' refuses'
     )
-from unnest(array['auto', 'truncate', 'swap', 'mirror']) as s (name);
+from pg_catalog.unnest(array['auto', 'truncate', 'swap', 'mirror']) as s (name);
 select throws_ok(
-    format('select sqlkit.refresh_stage(%L, %L, p_delete_share => 1)', :'stage', 'truncate'), 'SK212', null, 'SK212'
+    pg_catalog.format('select sqlkit.refresh_stage(%L, %L, p_delete_share => 1)', :'stage', 'truncate'), 'SK212', null, 'SK212'
 );
 select is((select count(*) from "a price"), 2::bigint, 'nothing is lost');
 select is(
