@@ -37,7 +37,9 @@ select alike(
     '%autovacuum of public."a price" is off%work_mem%',
     'the ledger knows'
 );
-select lives_ok(pg_catalog.format('select sqlkit.begin_tuning(%s, %L)', :one, '"a price"'), 'once more, after a lost connection');
+select lives_ok(
+    pg_catalog.format('select sqlkit.begin_tuning(%s, %L)', :one, '"a price"'), 'once more, after a lost connection'
+);
 select is(
     (sqlkit.begin_tuning(:two, '"a price"'))[1],
     'tune: autovacuum of public."a price" is off until the run ends',

@@ -20,7 +20,8 @@ select
     )
 from pg_catalog.unnest(array['auto', 'truncate', 'swap', 'mirror']) as s (name);
 select throws_ok(
-    pg_catalog.format('select sqlkit.refresh_stage(%L, %L, p_delete_share => 1)', :'stage', 'truncate'), 'SK212', null, 'SK212'
+    pg_catalog.format('select sqlkit.refresh_stage(%L, %L, p_delete_share => 1)', :'stage', 'truncate'),
+    'SK212', null, 'SK212'
 );
 select is((select count(*) from "a price"), 2::bigint, 'nothing is lost');
 select is(
