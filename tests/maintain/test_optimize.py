@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import psycopg
 import pytest
 
 import sqlkit as package
+from sqlkit import migrate
 from sqlkit.maintenance_plan import MaintenanceOptions
-from tests.conftest import Database, RunSqlkit
+from sqlkit.server import free_port, server_user
+from tests.conftest import Database, OpenServer, RunSqlkit
+from tests.servers import Server
 
 # Other tests hold transactions open on the same server; none of them for an hour.
 OPTIONS = MaintenanceOptions(tables=("public.price",), patience=3600, least_bytes=65536)
@@ -106,6 +114,88 @@ def test_it_refuses_and_says_why(
         pytest.raises(package.UsageError, match="does not run in a transaction"),
     ):
         client.optimize(OPTIONS)
+
+
+@contextlib.contextmanager
+def standby_of(server: Server) -> Iterator[psycopg.Connection]:
+    """A connection to a standby of `server` that streams, for as long as the block runs."""
+    assert server.cluster is not None
+    user = server_user()
+    cluster = replace(server.cluster, data=server.cluster.data.parent / "standby")
+    cluster.data.mkdir(mode=0o700)
+    if user is not None:
+        os.chown(cluster.data, user.pw_uid, user.pw_gid)
+    subprocess.run(
+        [
+            cluster.install.program("pg_basebackup"),
+            f"--pgdata={cluster.data}",
+            f"--dbname={server.dsn()}",
+            *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+        ],
+        check=True,
+        cwd="/",
+        user=user.pw_uid if user else None,
+        group=user.pw_gid if user else None,
+        extra_groups=[] if user else None,
+        capture_output=True,
+    )
+    standby = replace(server, cluster=cluster, port=free_port())
+    cluster.start(standby.port)
+    try:
+        with psycopg.connect(standby.dsn(), autocommit=True) as connection:
+            yield connection
+    finally:
+        cluster.stop("immediate")
+
+
+def test_a_running_autovacuum_and_a_replica_that_lags_are_waited_for(
+    own_server: OpenServer,
+) -> None:
+    server = own_server(settings={"autovacuum_naptime": "1s"})
+    server.create_database("busy")
+    migrate.up(server.dsn("busy"))
+    with (
+        psycopg.connect(server.dsn("busy"), autocommit=True) as connection,
+        package.connect(server.dsn("busy")) as client,
+    ):
+        fill(connection)
+        with standby_of(server) as standby:
+            standby.execute("select pg_wal_replay_pause()")
+            connection.execute("update price set amount = 1")
+            lagging = "select count(*) from pg_stat_replication where replay_lsn < sent_lsn"
+            _until(lambda: one(connection, lagging) == 1)
+            actions = ("vacuum", "reindex")
+            behind = client.optimize(replace(OPTIONS, actions=actions, lag_bytes=10_000))
+            assert {outcome.state for outcome in behind} == {"refused"}
+            assert re.fullmatch(r"replica \S+ is .* behind", str(behind[0].reason))
+            standby.execute("select pg_wal_replay_resume()")
+            caught_up = "select count(*) from pg_stat_replication where replay_lsn = sent_lsn"
+            _until(lambda: one(connection, caught_up) == 1)
+            plan = client.plan_maintenance(replace(OPTIONS, actions=actions, lag_bytes=10_000))
+            assert {step.obstacle for step in plan} == {None}
+        # It takes its time from now on.
+        connection.execute(
+            "alter table price set (autovacuum_enabled = on, autovacuum_vacuum_threshold = 1, "
+            "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+        )
+        connection.execute("update price set amount = 2")
+        at_work = (
+            "select count(*) from pg_stat_progress_vacuum where relid = 'price'::regclass "
+            "and pid in (select pid from pg_stat_activity where backend_type = 'autovacuum worker')"
+        )
+        _until(lambda: one(connection, at_work) == 1)
+        busy = client.optimize(OPTIONS)
+        assert {outcome.state for outcome in busy} == {"refused"}
+        assert "works at it: autovacuum: VACUUM" in str(busy[0].reason)
+        assert one(connection, at_work) == 1
+        assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+
+
+def _until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.05)
 
 
 def test_waiting_for_a_lock_ends_and_leaves_no_invalid_index(
