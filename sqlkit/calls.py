@@ -14,7 +14,7 @@ import json
 from dataclasses import astuple, replace
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import Connection, sql
 from psycopg.rows import tuple_row
@@ -32,6 +32,9 @@ from sqlkit.model import (
 )
 from sqlkit.results import RowCounts
 from sqlkit.transient import REASONS, LockWaiting
+
+if TYPE_CHECKING:
+    from sqlkit.maintenance_plan import MaintenanceOptions
 
 # Composite values, attribute by attribute.
 _RANGE = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.source_range"
@@ -1671,6 +1674,34 @@ def run_statement(
         if not connection.closed:
             for name in limits:
                 connection.execute(f"reset {name}".encode())
+
+
+def schedule_maintenance(
+    connection: Connection[Any], schedule: str, options: MaintenanceOptions, name: str
+) -> int:
+    """Has pg_cron maintain the tables; the id of its job. Raises SK701, 22023."""
+    found: int = _value(
+        connection,
+        "select sqlkit.schedule_maintenance(%s, %s::text[]::regclass[], %s::text[], "
+        "pg_catalog.make_interval(secs => %s), pg_catalog.make_interval(secs => %s), %s, "
+        "pg_catalog.make_interval(secs => %s), %s, %s)",
+        schedule,
+        list(options.tables) or None,
+        list(options.actions),
+        options.budget,
+        options.lock_timeout,
+        options.least_bytes,
+        options.patience,
+        options.lag_bytes,
+        name,
+    )
+    return found
+
+
+def unschedule_maintenance(connection: Connection[Any], name: str) -> bool:
+    """Takes that back; whether there was such a job. Raises SK701."""
+    found: bool = _value(connection, "select sqlkit.unschedule_maintenance(%s)", name)
+    return found
 
 
 def count_active(connection: Connection[Any]) -> int:

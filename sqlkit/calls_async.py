@@ -12,7 +12,7 @@ import json
 from dataclasses import astuple, replace
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection, sql
 from psycopg.rows import tuple_row
@@ -30,6 +30,9 @@ from sqlkit.model import (
 )
 from sqlkit.results import RowCounts
 from sqlkit.transient import REASONS, LockWaiting
+
+if TYPE_CHECKING:
+    from sqlkit.maintenance_plan import MaintenanceOptions
 
 # Composite values, attribute by attribute.
 _RANGE = "row(%s, %s, %s, %s, %s, %s, %s)::sqlkit.source_range"
@@ -1699,6 +1702,34 @@ async def run_statement(
         if not connection.closed:
             for name in limits:
                 await connection.execute(f"reset {name}".encode())
+
+
+async def schedule_maintenance(
+    connection: AsyncConnection[Any], schedule: str, options: MaintenanceOptions, name: str
+) -> int:
+    """Has pg_cron maintain the tables; the id of its job. Raises SK701, 22023."""
+    found: int = await _value(
+        connection,
+        "select sqlkit.schedule_maintenance(%s, %s::text[]::regclass[], %s::text[], "
+        "pg_catalog.make_interval(secs => %s), pg_catalog.make_interval(secs => %s), %s, "
+        "pg_catalog.make_interval(secs => %s), %s, %s)",
+        schedule,
+        list(options.tables) or None,
+        list(options.actions),
+        options.budget,
+        options.lock_timeout,
+        options.least_bytes,
+        options.patience,
+        options.lag_bytes,
+        name,
+    )
+    return found
+
+
+async def unschedule_maintenance(connection: AsyncConnection[Any], name: str) -> bool:
+    """Takes that back; whether there was such a job. Raises SK701."""
+    found: bool = await _value(connection, "select sqlkit.unschedule_maintenance(%s)", name)
+    return found
 
 
 async def count_active(connection: AsyncConnection[Any]) -> int:

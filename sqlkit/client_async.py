@@ -543,6 +543,38 @@ class AsyncClient:
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
+    async def schedule_maintenance(
+        self,
+        schedule: str,
+        options: MaintenanceOptions | None = None,
+        *,
+        name: str = "maintenance",
+    ) -> int:
+        """Have pg_cron carry out the plan of maintenance at times like ``0 3 * * *``.
+
+        Returns the id of pg_cron's job; a schedule of the same name is replaced. Jobs run as the
+        role of this connection, each statement as a job of its own that begins at a whole minute.
+        Without a `budget` there is no end. `max_load`, `free_bytes` and `least_ratio` are not
+        taken: UsageError. Raises DatabaseError with code SK701 where pg_cron is missing or works
+        in another database, 22023 for what makes no sense.
+        """
+        from sqlkit.maintenance_plan import MaintenanceOptions
+
+        options = options or MaintenanceOptions()
+        options.check_scheduled()
+        try:
+            main = await self._main()
+            return await calls.schedule_maintenance(main, schedule, options, name)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    async def unschedule_maintenance(self, name: str = "maintenance") -> bool:
+        """Take back `schedule_maintenance`; False if there was no such schedule of this role."""
+        try:
+            return await calls.unschedule_maintenance(await self._main(), name)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
     async def rejects(
         self, run_id: int | None = None, *, state: str | None = "open", limit: int | None = None
     ) -> list[dict[str, Any]]:

@@ -38,6 +38,15 @@ class MaintenanceOptions:
         if self.lock_timeout <= 0:
             raise UsageError("lock_timeout has to be more than 0: nothing waits for ever")
 
+    def check_scheduled(self) -> None:
+        """Raises UsageError also for what pg_cron's jobs cannot heed."""
+        self.check()
+        if (self.max_load, self.free_bytes, self.least_ratio) != (None, None, 0.3):
+            raise UsageError(
+                "max_load, free_bytes and least_ratio are not for maintenance by pg_cron",
+                hint="Leave them out, or have sqlkit optimize called by a cron of your own.",
+            )
+
 
 @dataclass(frozen=True)
 class MaintenanceOutcome:

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="2eb062d1e013363be0305bf3f3345f5cb5b77479d3ba41fb4f71184a69964c53",
+        sha256="c1aceee8b64ded97ca0a757a73fbbb3456f599a98d7218fc3135678434f8f400",
     )
 
 

@@ -52,6 +52,11 @@ def optimize(
         typer.Option(help="Free disk of the server, where it is another machine."),
     ] = None,
     min_size: Annotated[str, typer.Option(help="Rebuild to gain at least so much.")] = "1MB",
+    schedule: Annotated[
+        str | None,
+        typer.Option(metavar="CRON", help="Not now: have pg_cron do it, such as '0 3 * * *'."),
+    ] = None,
+    unschedule: Annotated[bool, typer.Option("--unschedule", help="Take that back.")] = False,
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -60,11 +65,16 @@ def optimize(
     Without --vacuum, --analyze, --reindex or --rewrite: the first three. What interrupted
     statements left is always cleaned up. One statement after the other, each outside a transaction
     and with lock_timeout; sizes before and after go to the ledger (sqlkit.maintenance). Exit code
-    3: something is left to do.
+    3: something is left to do. With --schedule pg_cron does all this at the times given.
     """
     from sqlkit.client import connect
+    from sqlkit.errors import UsageError
     from sqlkit.maintenance_plan import MaintenanceOptions
 
+    if unschedule and schedule is not None:
+        raise UsageError("--schedule and --unschedule do not go together")
+    if plan and (unschedule or schedule is not None):
+        raise UsageError("--plan shows what is to be done now, and a schedule is for later")
     chosen = {"vacuum": vacuum, "analyze": analyze, "reindex": reindex, "rewrite": rewrite}
     actions = [name for name, wanted in chosen.items() if wanted]
     options = MaintenanceOptions(
@@ -79,6 +89,12 @@ def optimize(
         least_bytes=parse_bytes(min_size),
     )
     with connect(dsn) as client:
+        if unschedule:
+            _tell(as_json, "unscheduled", client.unschedule_maintenance())
+            return
+        if schedule is not None:
+            _tell(as_json, "job_id", client.schedule_maintenance(schedule, options))
+            return
         steps = client.plan_maintenance(options)
         if not as_json:
             _print_plan(steps)
@@ -94,6 +110,15 @@ def optimize(
         raise typer.Exit(1)
     if states - {"done"}:
         raise typer.Exit(LEFT)
+
+
+def _tell(as_json: bool, name: str, value: int | bool) -> None:
+    if as_json:
+        print(json.dumps({name: value}))
+    elif name == "job_id":
+        print(f"scheduled: job {value} of pg_cron")
+    else:
+        print("unscheduled" if value else "there was no schedule")
 
 
 def _print_plan(steps: list[MaintenanceStep]) -> None:

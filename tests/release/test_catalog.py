@@ -24,7 +24,8 @@ the rights of whoever calls it."""
 
 COMMITTING: set[str] = {
     "sqlkit.refresh(regclass,text,regclass,text,name[],double precision,bigint,name[],bigint,"
-    "bigint,text,boolean,text,bigint,bigint,bigint,bigint,bigint,bigint,bigint)"
+    "bigint,text,boolean,text,bigint,bigint,bigint,bigint,bigint,bigint,bigint)",
+    "sqlkit.run_maintenance(regclass[],text[],interval,interval,bigint,interval,bigint)",
 }
 """Procedures that commit cannot pin search_path; they write every name out in full instead."""
 
