@@ -218,7 +218,8 @@ class PostgresSource:
         # Types of the source's own making are not there in the target.
         found = connection.execute(
             "select pg_catalog.format_type(t.oid, c.typmod), t.typnamespace = 'pg_catalog'"
-            "::regnamespace from unnest(%s::oid[], %s::integer[]) with ordinality "
+            "::pg_catalog.regnamespace::pg_catalog.oid from rows from ("
+            "pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::integer[])) with ordinality "
             "as c (oid, typmod, n) join pg_catalog.pg_type as t on t.oid = c.oid order by c.n",
             [
                 [column.type_code for column in cursor.description],
@@ -427,7 +428,7 @@ def find_pages(connection: psycopg.Connection[Any], table: str) -> Pages | None:
         "select pg_catalog.pg_relation_size(c.oid) "
         "/ pg_catalog.current_setting('block_size')::bigint, pg_catalog.pg_table_size(c.oid) "
         "from pg_catalog.pg_class as c join pg_catalog.pg_am as a on a.oid = c.relam "
-        "where c.oid = pg_catalog.to_regclass(%s) and c.relkind in ('r', 'm') "
+        "where c.oid = pg_catalog.to_regclass(%s)::pg_catalog.oid and c.relkind in ('r', 'm') "
         "and not c.relhassubclass and a.amname = 'heap'",
         [table],
     ).fetchone()
