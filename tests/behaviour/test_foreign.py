@@ -381,7 +381,7 @@ def test_mysql(debian: Database, on_mariadb: str, mariadb: MariaServer, sqlkit: 
             "updated_at",
             env=env,
         )
-        assert merged.stdout == "visit: 12 rows read: 10 inserted, 1 updated, 1 unchanged\n"
+        assert merged.stdout == "public.visit: 12 rows read: 10 inserted, 1 updated, 1 unchanged\n"
         row = connection.execute(
             "select sqlkit._source_query('public.visit', 'far.visit', 'updated_at', null)"
         ).fetchone()
