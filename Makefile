@@ -10,8 +10,8 @@ PYTHON ?= python3
 WORKERS ?= logical
 PYTEST_ARGS ?=
 # What is run once more as a role that may only load, in hostile surroundings, on the newest version:
-# everything that connects to a database, but deployments, and what is only long.
-LOADER_ARGS ?= --postgres=18 -m 'not slow' --ignore=tests/release
+# everything that connects to a database, but deployments.
+LOADER_ARGS ?= --postgres=18 --ignore=tests/release
 CHAOS_ARGS ?=
 
 BIN := .venv/bin

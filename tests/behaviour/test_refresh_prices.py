@@ -90,19 +90,29 @@ def test_chains_and_stores_come_and_go(
                 is_guarded = True
                 with pytest.raises(api.SqlkitError) as refused:
                     client.refresh(
-                        feed.name, path, scope=names, strategy="mirror", delete_limit=gone - 1
+                        f"public.{feed.name}",
+                        path,
+                        scope=names,
+                        strategy="mirror",
+                        delete_limit=gone - 1,
                     )
                 assert refused.value.code == "SK304"
                 assert connection.execute(f"select count(*) from {feed.name}").fetchone() == (
                     before,
                 )
             result = client.refresh(
-                feed.name, path, scope=names, strategy="mirror", delete_share=share + 1e-9
+                f"public.{feed.name}",
+                path,
+                scope=names,
+                strategy="mirror",
+                delete_share=share + 1e-9,
             )
             assert (result.rows, result.deleted) == (counts, gone)
             assert len(model.rows) == before + counts.inserted - gone
             assert table_of(connection, feed) == model.rows
-        again = client.refresh(feed.name, paths[-1], scope=names, strategy="mirror", delete_share=0)
+        again = client.refresh(
+            f"public.{feed.name}", paths[-1], scope=names, strategy="mirror", delete_share=0
+        )
     assert is_guarded
     assert (again.rows.unchanged, again.deleted) == (again.rows.read, 0)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
@@ -118,7 +128,9 @@ def test_the_command_says_what_became_of_the_rows(
     create_table(connection, feed, columns, {})
     model = Mirror(feed)
     model.refresh(list(records(first)), ())
-    done = sqlkit("refresh", feed.name, "--from", first, "--strategy", "mirror", "--dsn", dsn)
+    done = sqlkit(
+        "refresh", f"public.{feed.name}", "--from", first, "--strategy", "mirror", "--dsn", dsn
+    )
     assert done.returncode == 0, done.stderr
     assert f"{len(model.rows):,} inserted" in done.stdout
 
@@ -126,7 +138,7 @@ def test_the_command_says_what_became_of_the_rows(
     scope = ",".join(columns[place] for place in (1, 2))
     arguments = [
         "refresh",
-        feed.name,
+        f"public.{feed.name}",
         "--from",
         second,
         "--scope",
