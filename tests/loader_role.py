@@ -29,6 +29,7 @@ from sqlkit.connection import APPLICATION_NAME
 
 NAME = "sqlkit_test_loader"
 SEARCH_PATH = "hostile"
+EMPTY_PATH = "''"
 SQLSTATE = "00666"
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +104,7 @@ def prepare(dsn: str, search_path: str = SEARCH_PATH) -> None:
             do $role$
             begin
                 create role {NAME} login nosuperuser nocreatedb nocreaterole;
-                alter role {NAME} set search_path = {search_path or chr(39) * 2};
+                alter role {NAME} set search_path = {search_path or EMPTY_PATH};
                 grant sqlkit_loader to {NAME};
             exception
                 when duplicate_object then null;
