@@ -15,6 +15,7 @@ from sqlkit._acompat import Lock, Prefetch, run
 from sqlkit.columns import ColumnPlan
 from sqlkit.model import SourceRange
 from sqlkit.sources.base import CopyFormat, Piece, Reader, ResumePoint, Source
+from sqlkit.sources.repertoire import Repertoire
 from sqlkit.sources.screen import Screening
 
 REJECTS_IN_MEMORY = 1 << 20
@@ -180,7 +181,7 @@ class Screen:
     plan: str
     has_constraints: bool  # there are some that can be screened for
     with_constraints: bool  # they are
-    codec: str  # of the raw text
+    repertoire: Repertoire  # of the raw text
 
 
 @dataclass

@@ -70,6 +70,12 @@ def server_encoding(connection: Connection[Any]) -> str:
     return found
 
 
+def characters_of(connection: Connection[Any]) -> list[int]:
+    """The characters that PostgreSQL converts to the database's encoding, as code points."""
+    found: list[int] = _value(connection, "select sqlkit.characters_of()")
+    return found
+
+
 def forget_sources(connection: Connection[Any], target: str) -> None:
     """Nothing that the ledger knows of a table of this name is in it."""
     connection.execute("select sqlkit.forget_sources(%s::regclass)", [target])

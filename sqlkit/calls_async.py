@@ -70,6 +70,12 @@ async def server_encoding(connection: AsyncConnection[Any]) -> str:
     return found
 
 
+async def characters_of(connection: AsyncConnection[Any]) -> list[int]:
+    """The characters that PostgreSQL converts to the database's encoding, as code points."""
+    found: list[int] = await _value(connection, "select sqlkit.characters_of()")
+    return found
+
+
 async def forget_sources(connection: AsyncConnection[Any], target: str) -> None:
     """Nothing that the ledger knows of a table of this name is in it."""
     await connection.execute("select sqlkit.forget_sources(%s::regclass)", [target])

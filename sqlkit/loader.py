@@ -66,6 +66,7 @@ from sqlkit.sources.base import (
     SpreadSource,
 )
 from sqlkit.sources.newer import NewerSource
+from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import (
@@ -681,6 +682,8 @@ class Loader:
         care: Care,
     ) -> Iterator[OpenSource]:
         """A source, opened where the ledger says, and read ahead."""
+        if care != Care.NONE and has_to_learn(self._encoding):
+            learn(self._encoding, calls.characters_of(main))
         reader = run(
             partial(
                 source.open,

@@ -64,6 +64,7 @@ from sqlkit.sources.base import (
     SpreadSource,
 )
 from sqlkit.sources.newer import NewerSource
+from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import (
@@ -694,6 +695,8 @@ class AsyncLoader:
         care: Care,
     ) -> AsyncIterator[OpenSource]:
         """A source, opened where the ledger says, and read ahead."""
+        if care != Care.NONE and has_to_learn(self._encoding):
+            learn(self._encoding, await calls.characters_of(main))
         reader = await run_async(
             partial(
                 source.open,

@@ -54,7 +54,7 @@ async def plan_screen_async(
     has_constraints = found["constraints"] is not None
     with_constraints = has_constraints and Care.CONSTRAINTS in care
     sieve = Sieve(columns if Care.VALUES in care else (), reader.single_format)
-    return sieve, Screen(json.dumps(found), has_constraints, with_constraints, reader.codec)
+    return sieve, Screen(json.dumps(found), has_constraints, with_constraints, reader.repertoire)
 
 
 async def screen_async(
@@ -133,6 +133,10 @@ def _refused(
     for number, column, code, message in broken:
         row = rows[number - 1]
         first, last, raw = screening.place(row)
-        found.append([first, last, raw.decode(screen.codec), column, code, message])
+        if fault := screen.repertoire.fault(raw):
+            # COPY took bytes that nobody can read: that it was refused tells of them.
+            column, code, message = None, fault.sqlstate, fault.message
+        text = screen.repertoire.shown(raw).decode(screen.repertoire.codec)
+        found.append([first, last, text, column, code, message])
         left_out.add(row)
     return found

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="c1aceee8b64ded97ca0a757a73fbbb3456f599a98d7218fc3135678434f8f400",
+        sha256="08a3630dc8a4c0dbd76ca519f5fd2e82f521b84d13ae9e5bd10c39f190d51da4",
     )
 
 

@@ -368,3 +368,42 @@ $keep_rejects$;
 comment on function sqlkit.keep_rejects(bigint, bigint, bigint, jsonb) is
 'Records rows that were kept away from a recorded batch, known by its source and where it starts: a list of lists of
 first line, last line, raw text, column, SQLSTATE and message. Writes: sqlkit.reject.';
+
+create or replace function sqlkit.characters_of(p_encoding text default getdatabaseencoding())
+returns integer[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $characters_of$
+declare
+    v_found integer[] := '{}';
+    v_utf8 bigint;
+    v_bytes integer;
+begin
+    -- Beyond the third plane no encoding but Unicode's own has any.
+    for r_point in 128 .. 196607 loop
+        continue when r_point between 55296 and 57343; -- halves of UTF-16
+        v_bytes := case when r_point < 2048 then 2 when r_point < 65536 then 3 else 4 end;
+        v_utf8 := 128 + (r_point & 63) + ((128 + (r_point >> 6 & 63))::bigint << 8);
+        v_utf8 := case v_bytes
+            when 2 then v_utf8 + (64 << 8)
+            when 3 then v_utf8 + ((224 + (r_point >> 12))::bigint << 16)
+            else v_utf8 + ((128 + (r_point >> 12 & 63))::bigint << 16) + ((240 + (r_point >> 18))::bigint << 24)
+        end;
+        -- There is no asking but by trying.
+        begin
+            perform convert(substring(int8send(v_utf8) from 9 - v_bytes), 'UTF8', p_encoding);
+            v_found := v_found || r_point;
+        exception
+            when untranslatable_character then
+                null;
+        end;
+    end loop;
+    return v_found;
+end;
+$characters_of$;
+
+comment on function sqlkit.characters_of(text) is
+'The characters of Unicode, ASCII left out, that PostgreSQL converts to an encoding, the database''s own by
+default, in ascending order. It takes a second: for encodings of which nobody else has the same notion.
+Writes: nothing. Locks: none. Raises: 22023 for no encoding, 42883 for one to which UTF-8 is never converted.';

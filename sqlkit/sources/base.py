@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from sqlkit.sources.repertoire import Repertoire
     from sqlkit.sources.screen import Screening, Sieve
 
 
@@ -165,9 +166,7 @@ class DescribedReader(Reader, Protocol):
 class ScreeningReader(Reader, Protocol):
     """A reader whose pieces can be freed of bad rows before COPY takes them."""
 
-    @property
-    def codec(self) -> str:
-        """The Python codec of what pieces hold."""
+    repertoire: Repertoire  # of what pieces hold
 
     def screenings(
         self,

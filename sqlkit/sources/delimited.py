@@ -217,7 +217,7 @@ class DelimitedReader:
         self.single_format = self.copy_format
         # A text may be in UTF-8, and the database have no such character.
         self._is_converted = self.copy_format.encoding != database_encoding.upper()
-        self._repertoire = Repertoire(database_encoding, self.codec, encoding=stream.source_codec)
+        self.repertoire = Repertoire(database_encoding, self.codec, encoding=stream.source_codec)
         self._read_header(dialect)
         if resume is not None:
             self._ahead = stream.skip_to_resume(self._ahead[self._used :])
@@ -490,7 +490,7 @@ class DelimitedReader:
         ignored: frozenset[str] | None = None,
     ) -> Iterator[Piece]:
         """The same pieces with the records one by one, malformed ones too: see `singly`."""
-        rows = DelimitedRows(self.copy_format, len(self.columns), self._repertoire)
+        rows = DelimitedRows(self.copy_format, len(self.columns), self.repertoire)
         for piece in self._pieces(wanted, piece_bytes, keeps_broken=True):
             began = time.perf_counter()
             data = b"".join(self._singly(piece, rows))
@@ -502,7 +502,7 @@ class DelimitedReader:
             yield broken
             return
         end = grammar.first_line_end(data) or grammar.eol
-        suspect = self._repertoire.fault(data) is not None
+        suspect = self.repertoire.fault(data) is not None
         quoted = bool(grammar.quote) and grammar.quote in data
         records = grammar.records(data) if quoted else _lines(data, grammar.eol)
         for first, last, raw in numbered(records, piece.first_line, grammar.eol):
@@ -519,14 +519,14 @@ class DelimitedReader:
             return b""
         raw = _without_line_end(piece.data, self._grammar.eol)
         bad = BadRecord(MALFORMED, reason)
-        if fault := self._repertoire.fault(raw):
+        if fault := self.repertoire.fault(raw):
             bad = BadRecord(fault.sqlstate, f"{reason}; {fault.message}")
         return rows.bad(piece.first_line, piece.first_line, raw, bad, self._grammar.eol)
 
     def _fault(self, raw: bytes, *, suspect: bool) -> BadRecord | None:
         """Why a record is no row, if it is none; its characters are looked at where suspect."""
         grammar, width = self._grammar, len(self.columns)
-        if suspect and (fault := self._repertoire.fault(raw)):
+        if suspect and (fault := self.repertoire.fault(raw)):
             return fault
         if not raw and width > 1:
             return BadRecord(MALFORMED, "the line is empty")
@@ -546,7 +546,7 @@ class DelimitedReader:
         sieve: Sieve,
     ) -> Iterator[Screening]:
         """The same pieces, each with the records that may be bad: see `screen`."""
-        rows = DelimitedRows(self.copy_format, len(self.columns), self._repertoire)
+        rows = DelimitedRows(self.copy_format, len(self.columns), self.repertoire)
         for piece in self._pieces(wanted, piece_bytes, keeps_broken=True):
             began = time.perf_counter()
             screening = self._screening(piece, rows, sieve)
@@ -559,7 +559,7 @@ class DelimitedReader:
             # No row is left of it.
             return Screening(replace(piece, data=b""), {}, broken, list, _no_place)
         line_end = grammar.first_line_end(data) or grammar.eol
-        suspect = self._repertoire.fault(data) is not None
+        suspect = self.repertoire.fault(data) is not None
         is_simple = self._is_simple(data)
         ends = cache(partial(self._ends, data, is_simple=is_simple))
         is_ascii = suspect or self._is_converted

@@ -133,7 +133,7 @@ class JsonLinesReader:
         self._stream = stream
         # Rows are in UTF-8, and the database may have no such character.
         self._is_converted = database_encoding.upper() != "UTF8"
-        self._repertoire = Repertoire(database_encoding, encoding=stream.source_codec, is_json=True)
+        self.repertoire = Repertoire(database_encoding, encoding=stream.source_codec, is_json=True)
         self._name = stream.name
         self.progress = stream.progress
         self._whole = whole
@@ -171,11 +171,6 @@ class JsonLinesReader:
     def layout(self) -> dict[str, Any]:
         """How records are written (see `base.Reader`)."""
         return {"format": "jsonl", "whole": self._whole, "encoding": self._stream.encoding}
-
-    @property
-    def codec(self) -> str:
-        """The Python codec of what pieces hold."""
-        return "utf-8"
 
     @property
     def fingerprint(self) -> str | None:
@@ -287,7 +282,7 @@ class JsonLinesReader:
         ignored: frozenset[str] | None = None,
     ) -> Iterator[Piece]:
         """The same pieces with the lines one by one, malformed ones too: see `singly`."""
-        rows = TextRows(self.single_format, len(wanted), self._repertoire)
+        rows = TextRows(self.single_format, len(wanted), self.repertoire)
         maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
 
         def make(text: bytes) -> bytes:
@@ -330,7 +325,7 @@ class JsonLinesReader:
         sieve: Sieve,
     ) -> Iterator[Screening]:
         """The same pieces, without the lines that are malformed: see `screen`."""
-        texts = TextRows(self.single_format, len(wanted), self._repertoire)
+        texts = TextRows(self.single_format, len(wanted), self.repertoire)
         maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
         records: list[tuple[int, bytes]] = []  # of the piece in the making: line and text
         singles: list[bytes] = []
@@ -368,12 +363,12 @@ class JsonLinesReader:
             singles.clear()
 
     def _bad_record(self, line: bytes, error: BadLine) -> BadRecord:
-        fault = self._repertoire.fault(line) if error.code == "SK107" else None
+        fault = self.repertoire.fault(line) if error.code == "SK107" else None
         return fault or BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
 
     def _placed(self, records: list[tuple[int, bytes]], row: int) -> tuple[int, int, bytes]:
         line, raw = records[row]
-        return line, line, self._repertoire.shown(raw)
+        return line, line, self.repertoire.shown(raw)
 
     def _pieces(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 NOT_IN_ENCODING = "22021"  # character_not_in_repertoire
@@ -24,7 +25,6 @@ SERVER_CODECS = {
     "ISO_8859_6": "iso8859-6",
     "ISO_8859_7": "iso8859-7",
     "ISO_8859_8": "iso8859-8",
-    "JOHAB": "johab",
     "KOI8R": "koi8-r",
     "KOI8U": "koi8-u",
     "LATIN1": "iso8859-1",
@@ -42,8 +42,10 @@ SERVER_CODECS = {
     **{f"WIN{page}": f"cp{page}" for page in range(1250, 1259)},
 }
 
-# PostgreSQL converts other characters to these than Python does.
-_OTHERWISE = ("EUC_JIS_2004", "EUC_JP", "EUC_KR", "JOHAB")
+# PostgreSQL converts other characters to these than Python does, or Python knows nothing of them.
+_OTHERWISE = ("EUC_JIS_2004", "EUC_JP", "EUC_KR", "EUC_TW")
+_LEARNT: dict[str, dict[int, bytes]] = {}
+_LEARNT_CODEC = "sqlkit_has_"
 
 _BACKSLASH = re.compile(r"\\(?=x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 _BYTE = re.compile(r"\\x([0-9a-f]{2})")
@@ -63,6 +65,32 @@ def _as_marks(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(MARKED, _as_marks)
+
+
+def has_to_learn(database_encoding: str) -> bool:
+    """True if only a server knows which characters the encoding has, and none was asked yet."""
+    return database_encoding.upper() in set(_OTHERWISE).difference(_LEARNT)
+
+
+def learn(database_encoding: str, points: Iterable[int]) -> None:
+    """Such is the answer of a server (`sqlkit.characters_of`)."""
+    known = [*range(128), *points]
+    _LEARNT[database_encoding.upper()] = {point: chr(point).encode() for point in known}
+
+
+def _find_learnt(name: str) -> codecs.CodecInfo | None:
+    """The codec of what was learnt: UTF-8 of these characters, and of no others."""
+    found = _LEARNT.get(name.removeprefix(_LEARNT_CODEC).upper())
+    if found is None or not name.startswith(_LEARNT_CODEC):
+        return None
+
+    def encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+        return codecs.charmap_encode(text, errors, found)
+
+    return codecs.CodecInfo(encode, codecs.utf_8_decode, name=name)
+
+
+codecs.register(_find_learnt)
 
 
 @dataclass(frozen=True)
@@ -88,19 +116,23 @@ class Repertoire:
         encoding: str | None = None,
         is_json: bool = False,
     ) -> None:
-        name = database_encoding.upper()
-        is_converted = codec == "utf-8" and name not in _OTHERWISE
         self.codec = codec
-        self._own = SERVER_CODECS.get(name) if is_converted else None
-        self._name = name
+        self._name = database_encoding.upper()
         self._encoding = encoding or codec
         self._is_json = is_json
 
-    def fault(self, text: bytes) -> BadRecord | None:
-        """Why the database cannot keep a text, if it cannot.
+    @property
+    def _own(self) -> str | None:
+        """The codec of what the database has, where text is converted for it."""
+        if self.codec != "utf-8":
+            return None
+        if self._name not in _OTHERWISE:
+            return SERVER_CODECS.get(self._name)
+        # Until it was asked, PostgreSQL has to say what is wrong.
+        return _LEARNT_CODEC + self._name.lower() if self._name in _LEARNT else None
 
-        Of the few encodings of which Python has another notion, PostgreSQL has to say it.
-        """
+    def fault(self, text: bytes) -> BadRecord | None:
+        """Why the database cannot keep a text, if it cannot."""
         if b"\0" in text:
             message = "a NUL character, which PostgreSQL cannot store"
             return BadRecord(NOT_IN_ENCODING, message)

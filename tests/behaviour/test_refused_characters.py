@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -22,18 +23,25 @@ HAN = "the character U+6F22, which the database's encoding WIN1255 lacks"
 Told = list[tuple[int, str, str, str]]
 
 
-@pytest.fixture(scope="module")
-def hebrew(server: Server) -> Iterator[Database]:
-    """A database that knows Hebrew and English, and nothing else; table t."""
-    name = f"hebrew_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+@contextmanager
+def database_in(encoding: str, server: Server) -> Iterator[Database]:
+    """A database in an encoding of its own, with table t."""
+    name = f"{encoding.lower()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     server.drop_database(name)
-    server.run(f"create database {name} encoding 'WIN1255' locale 'C' template template0")
+    server.run(f"create database {name} encoding '{encoding}' locale 'C' template template0")
     made = Database(name, server)
     migrate.up(made.dsn)
-    with made.connect() as connection:
+    with made.connect(client_encoding="utf8") as connection:
         connection.execute("create table t (id integer primary key, name text)")
     yield made
     server.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def hebrew(server: Server) -> Iterator[Database]:
+    """A database that knows Hebrew and English, and nothing else; table t."""
+    with database_in("WIN1255", server) as made:
+        yield made
 
 
 def rejects_of(connection: psycopg.Connection, run_id: int | None) -> Told:
@@ -102,6 +110,41 @@ def test_the_same_in_json_is_escaped_as_json(hebrew: Database, tmp_path: Path) -
     assert exported == [(told[0][2] + "\n" + told[1][2] + "\n").encode()]
     ids, told, _ = load_and_replay(hebrew, [{"id": 1, "name": "א"}, {"id": 2, "name": "漢"}])
     assert (ids, [code for _, code, *_ in told]) == ([1], ["22P05"])
+
+
+@pytest.mark.oldest_and_newest
+@pytest.mark.parametrize(
+    ("encoding", "good", "bad"),
+    [
+        # What PostgreSQL has and Python has not, and the other way round.
+        ("EUC_JP", "\u2460漢", "\u203e"),
+        ("EUC_KR", "\u20ac가", "\uac02"),
+        ("EUC_JIS_2004", "\uff5e\U0002000b", "\u0122"),
+        ("EUC_TW", "漢", "\u05d0"),
+    ],
+)
+def test_an_encoding_of_which_only_the_server_knows_what_it_has(
+    encoding: str, good: str, bad: str, server: Server, tmp_path: Path
+) -> None:
+    text = f"id,name\n1,{good}\n2,{bad}\\x41\n3,c\n4,{good}\n".encode()
+    path = tmp_path / "a.csv"
+    path.write_bytes(text)
+    objects = tmp_path / "a.jsonl"
+    objects.write_text(
+        f'{{"id": 1, "name": "{good}"}}\n{{"id": 2, "name": "{bad}"}}\n', encoding="utf-8"
+    )
+    message = f"the character U+{ord(bad):04X}, which the database's encoding {encoding} lacks"
+    with database_in(encoding, server) as made:
+        ids, told, exported = load_and_replay(made, path)
+        assert ids == [1, 3, 4]
+        assert told == [(3, "22P05", rf"2,\u{ord(bad):04x}\x5cx41", message)]
+        lines = text.splitlines(keepends=True)
+        assert exported == [lines[0] + lines[2]]
+        ids, told, exported = load_and_replay(made, objects)
+        assert ids == [1]
+        assert told == [(2, "22P05", rf'{{"id": 2, "name": "\u{ord(bad):04x}"}}', message)]
+        ids, told, _ = load_and_replay(made, [{"id": 1, "name": good}, {"id": 2, "name": bad}])
+        assert (ids, [code for _, code, *_ in told]) == ([1], ["22P05"])
 
 
 def test_a_key_that_goes_nowhere_may_hold_anything(hebrew: Database, tmp_path: Path) -> None:
@@ -176,3 +219,17 @@ def test_json_lines_in_another_encoding(
     assert told == [
         (2, "22021", r'{"id": 2, "name": "\x81"}', "bytes that are not cp1252"),
     ]
+
+
+def test_a_byte_that_only_the_server_takes_breaks_a_rule_too(
+    hebrew: Database, tmp_path: Path
+) -> None:
+    # In its own encoding the database takes any byte, and Python does not know this one.
+    with hebrew.connect() as connection:
+        connection.execute("create table ruled (id integer primary key check (id > 0), name text)")
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,name\n1,\xe0\n-1,\xd9\n")
+    ids, told, exported = load_and_replay(hebrew, path, encoding="cp1255", into="public.ruled")
+    assert ids == [1]
+    assert told == [(3, "22021", r"-1,\xd9", "bytes that are not cp1255")]
+    assert exported == [b"id,name\n-1,\xd9\n"]
