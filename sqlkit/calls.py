@@ -320,6 +320,18 @@ def find_watermark(
     )
 
 
+def find_watermarks(
+    connection: Connection[Any], target: str, sources: list[str], column: str
+) -> dict[str, str]:
+    """As find_watermark, of many sources at once: those that have one."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select source, value from sqlkit.find_watermarks(%s::regclass, %s, %s)",
+        [target, sources, column],
+    )
+    return dict(cursor.fetchall())
+
+
 def note_watermark(
     connection: Connection[Any],
     source_id: int,

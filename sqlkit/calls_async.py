@@ -324,6 +324,18 @@ async def find_watermark(
     )
 
 
+async def find_watermarks(
+    connection: AsyncConnection[Any], target: str, sources: list[str], column: str
+) -> dict[str, str]:
+    """As find_watermark, of many sources at once: those that have one."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select source, value from sqlkit.find_watermarks(%s::regclass, %s, %s)",
+        [target, sources, column],
+    )
+    return dict(await cursor.fetchall())
+
+
 async def note_watermark(
     connection: AsyncConnection[Any],
     source_id: int,

@@ -32,7 +32,8 @@ from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.heartbeat_async import HEARTBEAT
 from sqlkit.model import Comparison, Target
-from sqlkit.pipeline import as_known, choose, connect_to, do_rows, dsn_of, render, sources_of
+from sqlkit.partitions import PartitionedResult
+from sqlkit.pipeline import as_known, choose, connect_to, do_rows, dsn_of, render, some_sources
 from sqlkit.results import LoadResult
 
 LOADS = ("insert", "copy", "stage", "parallel")
@@ -198,7 +199,7 @@ async def _delivered(
         return set((await calls.rows_of(connection, _rows(f"(\n{query}\n) as q", 0), 0))[0]), True
     renamed = {**table.map, **({} if table.whole is None else {"line": table.whole})}
     left_out = set(table.leave_out or ())
-    source_ = (await run_async(partial(sources_of, project, name)))[0]
+    source_ = (await some_sources(project, name))[0]
     encoding = await calls.server_encoding(connection)
     reader = await run_async(partial(source_.open, database_encoding=encoding))
     try:
@@ -248,8 +249,7 @@ async def _fill(
     async with aconnect(dsn_of(project, project.connection_of(name))) as client:
         strategy = "mirror" if table.refresh is not None else "insert"
         if strategy == "insert" and any(
-            source.format in BINARY
-            for source in await run_async(partial(sources_of, project, name))
+            source.format in BINARY for source in await some_sources(project, name)
         ):
             strategy = "stage"  # binary rows go through COPY alone
         result = await do_rows(client, project, name, into=copy, strategy=strategy)
@@ -258,8 +258,14 @@ async def _fill(
 
 async def _dismiss(client: Any, result: Any) -> None:
     """Rows that a copy refuses are no work for anybody."""
-    if isinstance(result, LoadResult) and result.rows.rejected and result.run_id is not None:
-        await client.dismiss_rejects(result.run_id)
+    runs: Sequence[int | None] = ()
+    if isinstance(result, PartitionedResult):
+        runs = result.refused_in
+    elif isinstance(result, LoadResult) and result.rows.rejected:
+        runs = (result.run_id,)
+    for run_id in runs:
+        if run_id is not None:
+            await client.dismiss_rejects(run_id)
 
 
 async def _sums(project: Project, alias: str | None, name: str, target: str) -> int | None:

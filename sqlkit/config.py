@@ -19,7 +19,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from psycopg import ProgrammingError
@@ -41,6 +41,7 @@ from sqlkit.config_models import (
 )
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
+from sqlkit.sources.find import database_of
 
 __all__ = [
     "FILE",
@@ -306,7 +307,8 @@ class _Reading:
                     self._add((*path, key), _NO_SECRET.format(variable=f"{name.upper()}_PASSWORD"))
             if isinstance(url := given.get("url"), str):
                 self._check_address((*path, "url"), url, name)
-                for key in (key for key in given if key not in ("url", "password")):
+                more = () if url.startswith("adbc://") else ("password",)  # it has no user
+                for key in (key for key in given if key not in ("url", *more)):
                     self._add((*path, key), "has no meaning with url", at_key=True)
             if isinstance(dsn := given.get("dsn"), str):
                 try:
@@ -335,16 +337,18 @@ class _Reading:
 
     def _check_address(self, path: Path_, url: str, name: str) -> None:
         scheme = _literal(url).partition("://")[0]
-        if _TOKEN not in scheme and scheme not in SCHEMES:
+        if _TOKEN not in scheme and not database_of(f"{scheme}://"):
             self._add(path, "is no address of a database", allowed_from=SCHEMES, word=scheme)
         self._check_password(path, url, name)
 
     def _check_password(self, path: Path_, url: str, name: str) -> None:
         try:
-            password = urlsplit(_literal(url)).password or ""
+            parts = urlsplit(_literal(url))
+            said = [parts.password or ""]
         except ValueError:
             return
-        if password.strip(_TOKEN):
+        said += [value for key, value in parse_qsl(parts.query) if _SECRET.search(key)]
+        if any(text.strip(_TOKEN) for text in said):
             variable = re.sub(r"\W", "_", name).upper()
             self._add(path, _NO_SECRET.format(variable=f"{variable}_PASSWORD"))
 
@@ -439,7 +443,8 @@ class _Reading:
         sources = listed(table.get("source"))
         places = [s for s in sources if isinstance(s, str)] if isinstance(sources, list) else []
         is_address = "from" in table or (
-            bool(places) and all(_literal(s).startswith((*_STARTS, _TOKEN)) for s in places)
+            bool(places)
+            and all(s.startswith(_TOKEN) or database_of(s) for s in map(_literal, places))
         )
         has_query, has_source = "query" in table, "source" in table
         if ("transform" in table) == (has_query or has_source):
@@ -459,6 +464,12 @@ class _Reading:
         ):
             why = f"is not for policy {table['policy']}"
             self._add((*path, "watermark", "overlap"), why, at_key=True)
+        if isinstance(parts := table.get("partitions"), dict):
+            if not (has_query and is_address):
+                self._add((*path, "partitions"), "needs query, of another database", at_key=True)
+            if "mark" not in parts and table.get("policy") in ("append", "error"):
+                why = f"needs mark, with policy {table['policy']}: rows would come again"
+                self._add((*path, "partitions"), why, at_key=True)
         performance = table.get("performance")
         if (
             isinstance(performance, dict)
@@ -495,7 +506,8 @@ class _Reading:
 _REFERENCE = re.compile(
     r"\$?\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
 )
-_STARTS = tuple(f"{scheme}://" for scheme in SCHEMES)
+_SECRET = re.compile("pass(word|wd|phrase)?$|pwd|secret|token", re.IGNORECASE)
+"""Options of an address that hold secrets."""
 _TOKEN = "\x7f"
 """Stands where a reference stood, while the text around it is looked at."""
 
@@ -524,12 +536,13 @@ _TAKES_ROWS = (
 )
 
 _WITHOUT = {
-    "refresh": (*_TAKES_ROWS, "policy", "order_by", "atomic", "raw", "watermark"),
+    "refresh": (*_TAKES_ROWS, "policy", "order_by", "atomic", "raw", "watermark", "partitions"),
+    "partitions": ("watermark", "executor", "atomic"),
     "raw": ("policy", "key", "order_by", "map", "leave_out", "whole", "rest"),
     "transform": (
         *_TAKES_ROWS,
         *("atomic", "raw", "refresh", "format", "dialect", "columns", "map", "leave_out"),
-        *("from", "watermark"),
+        *("from", "watermark", "partitions"),
     ),
 }
 """Keys that have no meaning beside another one."""

@@ -125,7 +125,10 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-SCHEMES = ("mysql", "mariadb", "postgresql", "postgres", "duckdb", "sqlite")
+SCHEMES = (
+    *("mysql", "mariadb", "postgresql", "postgres", "duckdb", "sqlite", "snowflake"),
+    *("adbc", "adbc+DRIVER", "dbapi+MODULE"),
+)
 """Databases that rows are read from."""
 
 
@@ -139,7 +142,8 @@ class Connection(_Model):
     url: str | None = Field(
         default=None,
         description="Of a database to read from: mysql://user@host/database, postgresql://, "
-        "duckdb:///file, sqlite:///file. Only password may stand beside it.",
+        "duckdb:///file, sqlite:///file, snowflake://, adbc+DRIVER://, dbapi+MODULE://. Only "
+        "password may stand beside it.",
     )
     service: str | None = None
     host: str | None = None
@@ -249,6 +253,20 @@ def _column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str) else value
 
 
+class Partitions(_Model):
+    """A database is asked which parts have anything to do; only those are fetched."""
+
+    query: str = Field(
+        description="Cheap, where the rows come from: a row for each part, whose columns are "
+        "values for the table's query."
+    )
+    mark: str | None = Field(
+        default=None,
+        description="A column of it: a part is passed over while that is what it was when the "
+        "part was loaded last.",
+    )
+
+
 class Transform(_Model):
     """Rows are made by a SELECT in a template, of the rows of another table that changed."""
 
@@ -273,6 +291,9 @@ class Table(_Model):
         "neither, of the table's own.",
     )
     watermark: Annotated[Watermark, BeforeValidator(_column)] | None = None
+    partitions: Partitions | None = Field(
+        default=None, description="The query is a template, which is asked for each of them."
+    )
     where: str | None = Field(
         default=None, description="A condition for rows of another database, not of MySQL."
     )

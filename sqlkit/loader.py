@@ -65,7 +65,7 @@ from sqlkit.sources.base import (
     Source,
     SpreadSource,
 )
-from sqlkit.sources.newer import NewerSource
+from sqlkit.sources.newer import NewerSource, mark_of
 from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
@@ -375,12 +375,10 @@ class Loader:
 
     def _note_watermark(self, main: Connection[Any], source: Source, state: SourceState) -> None:
         """Have the watermark moved by the transaction that writes the last row."""
-        if isinstance(source, NewerSource) and source.newer is not None:
-            newer, greatest = source.newer, source.greatest
-            if greatest is not None:
-                calls.note_watermark(
-                    main, state.source_id, source.identity, newer.column, newer.stands, greatest
-                )
+        if (mark := mark_of(source)) is not None:
+            calls.note_watermark(
+                main, state.source_id, mark.source, mark.name, mark.stood, mark.stands
+            )
 
     def _open_run(self, main: Connection[Any]) -> None:
         """Open the run, or take it up again where an earlier attempt has opened it."""
@@ -691,8 +689,7 @@ class Loader:
                 resume=_begins(state) if state.next_offset else None,
             )
         )
-        if self._options.since is not None:
-            self._note_watermark(main, source, state)
+        self._note_watermark(main, source, state)
         self._tally.opened(source, reader, state.next_offset)
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None

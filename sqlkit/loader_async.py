@@ -63,7 +63,7 @@ from sqlkit.sources.base import (
     Source,
     SpreadSource,
 )
-from sqlkit.sources.newer import NewerSource
+from sqlkit.sources.newer import NewerSource, mark_of
 from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
@@ -380,12 +380,10 @@ class AsyncLoader:
         self, main: AsyncConnection[Any], source: Source, state: SourceState
     ) -> None:
         """Have the watermark moved by the transaction that writes the last row."""
-        if isinstance(source, NewerSource) and source.newer is not None:
-            newer, greatest = source.newer, source.greatest
-            if greatest is not None:
-                await calls.note_watermark(
-                    main, state.source_id, source.identity, newer.column, newer.stands, greatest
-                )
+        if (mark := mark_of(source)) is not None:
+            await calls.note_watermark(
+                main, state.source_id, mark.source, mark.name, mark.stood, mark.stands
+            )
 
     async def _open_run(self, main: AsyncConnection[Any]) -> None:
         """Open the run, or take it up again where an earlier attempt has opened it."""
@@ -704,8 +702,7 @@ class AsyncLoader:
                 resume=_begins(state) if state.next_offset else None,
             )
         )
-        if self._options.since is not None:
-            await self._note_watermark(main, source, state)
+        await self._note_watermark(main, source, state)
         self._tally.opened(source, reader, state.next_offset)
         self._can_screen = isinstance(reader, ScreeningReader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None

@@ -29,12 +29,13 @@ from sqlkit.compatible import check_compatible
 from sqlkit.config import Hook, Project, Rule, Table
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.partitions import Partitioned, PartitionedResult, PartitionsFailedError, load_partitions
 from sqlkit.results import LoadResult, RefreshResult, TransformResult
 from sqlkit.server import find_dsn
 from sqlkit.sources.base import Source
 
 State = Literal["done", "failed", "skipped"]
-Result = LoadResult | RefreshResult | TransformResult
+Result = LoadResult | RefreshResult | TransformResult | PartitionedResult
 SEVERITY = (0, 3, 4, 1, 2)
 """Exit codes of single tables, the worst last."""
 
@@ -263,6 +264,8 @@ def connections_of(project: Project, name: str) -> int:
     table = project.tables[name]
     if table.transform is not None:
         return 2
+    if table.partitions is not None:
+        return 1 + 3 * table.workers
     return 4 if table.refresh is not None else 2 + max(2, table.workers)
 
 
@@ -284,6 +287,8 @@ async def _do_table(project: Project, name: str, *, again: bool, full_refresh: b
     except Exception as error:  # noqa: BLE001 - the other tables go on
         known = as_known(error)
         report = replace(report, state="failed", error=known, exit_code=known.exit_code)
+        if isinstance(error, PartitionsFailedError):
+            report = replace(report, result=error.result)
     return replace(report, seconds=time.monotonic() - started)
 
 
@@ -334,17 +339,41 @@ async def do_rows(
             leave_out=table.leave_out or (),
             retry_for=table.retry_for,
         )
+    load = partial(
+        _load, project=project, name=name, into=into, strategy=strategy, is_plain=is_plain
+    )
+    if table.partitions is not None:
+        return await _do_partitions(project, name, load, again=again, into=into)
+    return await load(client, sources, again=again)
+
+
+async def _load(
+    client: AsyncClient,
+    sources: Sequence[str | Source],
+    *,
+    project: Project,
+    name: str,
+    again: bool,
+    into: str | None,
+    strategy: str | None,
+    is_plain: bool,
+) -> LoadResult:
+    """Load the sources of a table of the project, or a part of them."""
+    table = project.tables[name]
     # Another table gets everything, and nothing is remembered of it.
     watermark = table.watermark if into is None else None
+    workers = 1 if is_plain or table.partitions is not None else table.workers
     if not (strategy or is_plain):
         strategy = table.performance.strategy
         if table.performance.rules:
-            found = await run_async(partial(sources_of, project, name))
-            strategy, _ = ruled(table, found)
-            sources = found
+            if table.partitions is None:
+                sources = await run_async(partial(sources_of, project, name))
+            strategy, _ = ruled(
+                table, [source for source in sources if not isinstance(source, str)]
+            )
     return await client.load(
         sources,
-        into=target,
+        into=into or project.target_of(name),
         policy=table.policy,
         key=table.key,
         order_by=table.order_by,
@@ -359,7 +388,7 @@ async def do_rows(
         feed=table.feed,
         raw=table.raw,
         create=table.create,
-        workers=1 if is_plain else table.workers,
+        workers=workers,
         strategy="insert" if is_plain else strategy or "auto",
         indexes=table.indexes,
         batch_bytes=table.batch_bytes,
@@ -380,9 +409,53 @@ async def do_rows(
     )
 
 
+async def _do_partitions(
+    project: Project, name: str, load: Any, *, again: bool, into: str | None
+) -> PartitionedResult:
+    """Load those parts of a table that have anything to do; all of them `into` another table."""
+    table, alias = project.tables[name], project.connection_of(name)
+    parts = Partitioned(project, name)
+    async with await connect_to(project, alias) as connection:
+        target = await calls.find_table(connection, into or project.target_of(name))
+        if target is None and not table.create:
+            raise SqlkitError(f"there is no table {project.target_of(name)}", code="42P01")
+        everything = again or into is not None
+        if into is None:
+            found = await parts.find(connection, target, everything=everything)
+        else:
+            found = [replace(p, mark=None) for p in await parts.find(everything=True)]
+
+    async def load_one(client: AsyncClient, source: Source) -> LoadResult:
+        loaded: LoadResult = await load(client, [source], again=again)
+        return loaded
+
+    return await load_partitions(
+        parts,
+        found,
+        dsn=dsn_of(project, alias),
+        target=target or project.target_of(name),
+        workers=1 if into is not None else table.workers,
+        load=load_one,
+        again=everything,
+        is_there=target is not None,
+    )
+
+
+async def some_sources(project: Project, name: str) -> list[Source]:
+    """The sources of a table, or of its first part: enough to know its columns."""
+    if project.tables[name].partitions is None:
+        return await run_async(partial(sources_of, project, name))
+    parts = Partitioned(project, name)
+    found = await parts.find(everything=True)
+    if not found:
+        raise SqlkitError("the partitions' query has no rows", hint="Nobody knows its columns.")
+    return [parts.source(found[0], again=True)]
+
+
 def sources_of(project: Project, name: str) -> list[Source]:
-    """The sources of a table of the project. Raises UsageError and SourceError."""
+    """The sources of a table that is not fetched in parts. Raises UsageError and SourceError."""
     table = project.tables[name]
+    assert table.partitions is None
     return as_sources(
         project.sources_of(name),
         table.format,

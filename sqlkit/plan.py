@@ -25,8 +25,10 @@ from sqlkit.errors import SqlkitError
 from sqlkit.infer import new_table
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
+from sqlkit.partitions import Partitioned
 from sqlkit.pipeline import choose, connect_to, render, ruled, sources_of
 from sqlkit.results import RowCounts
+from sqlkit.sources.ask import first_rows
 from sqlkit.sources.base import Reader, Source
 from sqlkit.sources.newer import Newer, NewerSource
 from sqlkit.ways_async import LOCK_TIMEOUT, PIECE_BYTES
@@ -151,15 +153,22 @@ class _Planning:
 
     async def _look_at_sources(self, target: Target | None) -> None:
         table, connection = self._table, self._connection
-        sources = await run_async(partial(sources_of, self._project, self._plan.name))
+        if table.partitions is not None:
+            sources = await self._find_partitions(target)
+        else:
+            sources = await run_async(partial(sources_of, self._project, self._plan.name))
         if table.watermark is not None:
             await self._ask_newer(sources, target, table.watermark)
         self._rules_on = sources
-        found = [await self._look_up(source, target) for source in sources]
-        self._plan = replace(self._plan, sources=tuple(found))
-        to_load = [s for s, plan in zip(sources, found, strict=True) if plan.state != "loaded"]
+        to_load: list[Source] = sources
+        if table.partitions is None:
+            found = [await self._look_up(source, target) for source in sources]
+            self._plan = replace(self._plan, sources=tuple(found))
+            to_load = [s for s, plan in zip(sources, found, strict=True) if plan.state != "loaded"]
         if not to_load and table.refresh is None:
-            nothing = Strategy("nothing is loaded", "all sources were loaded before")
+            why = "all sources were loaded before"
+            why = why if table.partitions is None else "no partition has anything to do"
+            nothing = Strategy("nothing is loaded", why)
             self._plan = replace(self._plan, strategy=nothing)
             return
         source = to_load[0] if to_load else sources[0]
@@ -172,6 +181,28 @@ class _Planning:
             for each in sources:
                 if hasattr(each, "close"):
                     await run_async(each.close)
+
+    async def _find_partitions(self, target: Target | None) -> list[Source]:
+        """The source of the first part that would be fetched, if one would."""
+        parts = Partitioned(self._project, self._plan.name)
+        name = None if target is None else target.name
+        found = await parts.find(self._connection, name)
+        to_load = [part for part in found if not part.is_loaded]
+        note = f"{len(to_load):,} of {len(found):,} partitions have something to do"
+        self._plan = replace(
+            self._plan,
+            sources=tuple(SourcePlan(part.name, None, "new") for part in to_load),
+            notes=(*self._plan.notes, note),
+        )
+        for part in to_load:
+            try:
+                source = parts.source(part)
+            except SqlkitError as error:
+                self._add_problem(error)
+            else:
+                self._plan = replace(self._plan, sql=parts.query_of(part))
+                return [source]
+        return []
 
     async def _ask_newer(
         self, sources: Sequence[Source], target: Target | None, watermark: Watermark
@@ -304,7 +335,7 @@ class _Planning:
             rest=table.rest,
         )
         self._plan = replace(self._plan, strategy=await self._strategy(source, target, plan))
-        await self._estimate(reader, target, plan)
+        await self._estimate(source, reader, target, plan)
 
     async def _strategy(self, source: Source, target: Target, plan: ColumnPlan) -> Strategy:
         """How rows would get there, as the loader decides it."""
@@ -357,7 +388,9 @@ class _Planning:
             _WRITERS_WAIT,
         )
 
-    async def _estimate(self, reader: Reader, target: Target, plan: ColumnPlan) -> None:
+    async def _estimate(
+        self, source: Source, reader: Reader, target: Target, plan: ColumnPlan
+    ) -> None:
         table = self._table
         place = {name: at for at, name in enumerate(reader.columns)}
         columns = {
@@ -365,7 +398,10 @@ class _Planning:
             for staged, wanted in zip(plan.staged, plan.wanted, strict=True)
             if staged not in plan.left_out and wanted.name in place
         }
-        rows = await run_async(partial(reader.sample, ESTIMATED_ROWS))
+        sampled = partial(reader.sample, ESTIMATED_ROWS)
+        if source.is_live:
+            sampled = partial(first_rows, reader, source.name, ESTIMATED_ROWS)
+        rows = await run_async(sampled)
         counts = await calls.estimate_merge(
             self._connection,
             target.name,

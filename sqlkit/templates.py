@@ -10,15 +10,23 @@ Text never gets into the SQL as it is: it has to pass the filter `literal` or `i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, Undefined
+from jinja2 import (
+    BaseLoader,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+    Undefined,
+)
 from jinja2.exceptions import TemplateNotFound, TemplateRuntimeError, UndefinedError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
@@ -97,33 +105,84 @@ def literal(value: Any) -> Markup:
     raise TemplateRuntimeError(f"{type(value).__name__} cannot be written in SQL")
 
 
-def _finalize(value: Any) -> Any:
-    if isinstance(value, Markup | Undefined):
-        return value
-    if isinstance(value, str):
-        if not value.strip(" ,\n"):  # between the items of a list
-            return Markup(value)
-        raise TemplateRuntimeError(
-            f"text cannot be put into SQL as it is: {value[:60]!r}; "
-            "{{ ... | literal }} writes a value, {{ ... | identifier }} a name"
-        )
-    return literal(value)
+def _environment(
+    literal: Callable[[Any], Markup], loader: BaseLoader | None = None
+) -> ImmutableSandboxedEnvironment:
+    """What templates become SQL in; `literal` writes the values of the SQL that is meant."""
+
+    def finalize(value: Any) -> Any:
+        if isinstance(value, Markup | Undefined):
+            return value
+        if isinstance(value, str):
+            if not value.strip(" ,\n"):  # between the items of a list
+                return Markup(value)
+            raise TemplateRuntimeError(
+                f"text cannot be put into SQL as it is: {value[:60]!r}; "
+                "{{ ... | literal }} writes a value, {{ ... | identifier }} a name"
+            )
+        return literal(value)
+
+    made = ImmutableSandboxedEnvironment(
+        loader=loader,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        # What macros and blocks yield is SQL, and known as such.
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"identifier": identifier, "literal": literal}
+    return made
+
+
+class QueryTemplate:
+    """A query of another database, into which values are put.
+
+    `quote` writes a text as a literal of that database. Null is refused, since nothing is equal to
+    it: a query that wrote it would find no rows, and nobody would know.
+    """
+
+    def __init__(self, text: str, quote: Callable[[str], str]) -> None:
+        def written(value: Any) -> Markup:
+            if value is None:
+                raise TemplateRuntimeError(
+                    "a value is null, to which nothing is equal: ask {% if NAME is none %}"
+                )
+            if isinstance(value, bool | int | Decimal):
+                return literal(value)
+            if isinstance(value, str | float | date):
+                shown = value.isoformat(" ") if isinstance(value, datetime) else str(value)
+                return Markup(quote(shown))
+            if isinstance(value, Iterable) and not isinstance(value, Mapping):
+                return Markup(", ").join([written(item) for item in value])
+            raise TemplateRuntimeError(f"{type(value).__name__} cannot be written in SQL")
+
+        self._environment = _environment(written)
+        try:
+            self._template = self._environment.from_string(text)
+            parsed = self._environment.parse(text)
+        except TemplateSyntaxError as error:
+            raise TemplateFailedError(f"query, line {error.lineno}: {error.message}") from None
+        self.names = frozenset(find_undeclared_variables(parsed))
+        """What it uses."""
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The query with values. Raises TemplateFailedError."""
+        try:
+            text = self._template.render(values)
+        except TemplateError as error:
+            hint = f"It knows {', '.join(values)}." if isinstance(error, UndefinedError) else None
+            raise TemplateFailedError(f"query: {error.message}", hint=hint) from None
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise TemplateFailedError(f"query: {error}") from None
+        return text.strip().rstrip(";").rstrip()
 
 
 class Templates:
     """The templates of a project's folder."""
 
     def __init__(self, folder: Path = Path()) -> None:
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(folder),
-            undefined=StrictUndefined,
-            finalize=_finalize,
-            # What macros and blocks yield is SQL, and known as such.
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {"identifier": identifier, "literal": literal}
+        self._environment = _environment(literal, FileSystemLoader(folder))
 
     def render(
         self,

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="08a3630dc8a4c0dbd76ca519f5fd2e82f521b84d13ae9e5bd10c39f190d51da4",
+        sha256="86863a3f4c33a3e821224ece370a340f87e11dc16ea05efec754d787a6182575",
     )
 
 

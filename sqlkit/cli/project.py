@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,8 @@ Tables = Annotated[
 
 HERE = Path()
 SUCCESS = (0, 3)
+SHOWN = 20
+"""Sources of a table that a plan lists, unless as JSON."""
 EXAMPLES = ("first", "prices")
 
 config = typer.Typer(
@@ -211,9 +213,11 @@ def plan(tables: Tables = None, folder: Folder = HERE, as_json: Json = False) ->
 
 def _planned(table: TablePlan) -> Iterator[str]:
     yield table.name if table.target == table.name else f"{table.name} ({table.target})"
-    for source in table.sources:
+    for source in table.sources[:SHOWN]:
         size = "" if source.bytes is None else f", {human_bytes(source.bytes)}"
         yield f"  source    {source.name}{size}, {_STATES.get(source.state, source.state)}"
+    if len(table.sources) > SHOWN:
+        yield f"  source    and {len(table.sources) - SHOWN:,} more"
     if table.strategy is not None:
         yield f"  strategy  {table.strategy.way}"
         yield f"  because   {table.strategy.why}"
@@ -272,8 +276,16 @@ def _print_report(report: RunReport) -> None:
     shown = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     print(f"\n{number_of(len(states), 'table')}: {shown}; {report.seconds:.1f} s")
     for table in report.tables:
-        if table.exit_code == 3 and table.result is not None:
-            print(f"{table.name}: rows refused: sqlkit rejects {table.result.run_id}")
+        for run_id in _runs_with_rejects(table):
+            print(f"{table.name}: rows refused: sqlkit rejects {run_id}")
+
+
+def _runs_with_rejects(table: TableReport) -> Sequence[int | None]:
+    from sqlkit.partitions import PartitionedResult
+
+    if isinstance(table.result, PartitionedResult):
+        return table.result.refused_in
+    return () if table.exit_code != 3 or table.result is None else (table.result.run_id,)
 
 
 def print_aligned(lines: list[list[str]], left: int) -> None:

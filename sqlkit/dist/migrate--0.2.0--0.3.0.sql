@@ -1029,6 +1029,20 @@ comment on function sqlkit.find_watermark(regclass, text, text) is
 'How far a source has been loaded into a target, by a column of the source; null if it never was.';
 
 
+create or replace function sqlkit.find_watermarks(p_target regclass, p_sources text[], p_column text)
+returns table (source text, value text)
+language sql
+stable
+begin atomic
+    select w.source, w.value
+    from sqlkit.watermark as w
+    where w.target = sqlkit._table_name(p_target) and w.source = any(p_sources) and w.column_name = p_column;
+end;
+
+comment on function sqlkit.find_watermarks(regclass, text[], text) is
+'As find_watermark(), of many sources at once: those that have one.';
+
+
 create or replace function sqlkit.set_watermark(
     p_target regclass,
     p_source text,
@@ -14793,6 +14807,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'find_source'),
             ('sqlkit_loader', 'execute', 'routine', 'find_version'),
             ('sqlkit_loader', 'execute', 'routine', 'find_watermark'),
+            ('sqlkit_loader', 'execute', 'routine', 'find_watermarks'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_loader', 'execute', 'routine', 'finish_maintenance'),
@@ -15132,6 +15147,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'find_source'),
             ('sqlkit_admin', 'execute', 'routine', 'find_version'),
             ('sqlkit_admin', 'execute', 'routine', 'find_watermark'),
+            ('sqlkit_admin', 'execute', 'routine', 'find_watermarks'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_detection'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_first_load'),
             ('sqlkit_admin', 'execute', 'routine', 'finish_maintenance'),

@@ -27,7 +27,7 @@ except ImportError:
 from sqlkit.sources.addresses import shortened
 from sqlkit.sources.arrow import ArrowReader, ArrowStreamSource
 from sqlkit.sources.base import ResumePoint
-from sqlkit.sources.newer import Newer, identity_of, with_condition
+from sqlkit.sources.newer import Mark, Newer, identity_of, with_condition
 from sqlkit.sources.queries import QueryReader
 
 _NUMBERS = re.compile(r"integer|real|U?[A-Z]*INT(EGER)?|DECIMAL.*|DOUBLE|FLOAT")
@@ -66,6 +66,7 @@ class QuerySource(ArrowStreamSource):
     def __init__(self, question: _Question, name: str, identity: str) -> None:
         super().__init__(question, name=name)
         self.identity = identity
+        self.mark: Mark | None = None
         self.columns: tuple[str, ...] = ()
         self.types: Mapping[str, str] = {}
         self._question = question

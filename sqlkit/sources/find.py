@@ -109,7 +109,7 @@ def find_sources(
         format = "xml"
     if not specs:
         raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
-    if any(_database_of(spec) for spec in specs):
+    if any(database_of(spec) for spec in specs):
         if len(specs) > 1:
             return [
                 source
@@ -119,7 +119,7 @@ def find_sources(
                     query=query, where=where, null_invalid=null_invalid,
                 )
             ]  # fmt: skip
-        scheme = _database_of(specs[0])
+        scheme = database_of(specs[0])
         module = import_module(_DATABASES.get(scheme, "sqlkit.sources.queries"))
         source = module.source_of(specs[0], query, null_invalid=null_invalid)
         if where is not None:
@@ -146,7 +146,7 @@ def find_sources(
     ]
 
 
-def _database_of(spec: str) -> str:
+def database_of(spec: str) -> str:
     """The scheme of an address of a database; empty if it is none."""
     scheme, found, _ = spec.partition("://")
     is_known = scheme in _DATABASES or _BY_DRIVER.fullmatch(scheme)

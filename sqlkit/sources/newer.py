@@ -2,7 +2,8 @@
 
 A source that can do so computes, in the snapshot that it reads, the greatest value of a column
 that grows, and leaves rows below the one that the ledger remembers out of its query. The ledger
-takes over the new value in the transaction that writes the last row (``sqlkit.note_watermark``).
+takes over the new value in the transaction that writes the last row (``sqlkit.note_watermark``). So
+it does with what somebody else has found out of a source (`Mark`).
 
 Errors: SK125 (`SourceError`) a column that cannot serve; UsageError where the overlap does not fit.
 """
@@ -96,6 +97,34 @@ class Newer:
             code="SK125",
             hint="Load under a policy that compares, such as update, or leave them out by --query.",
         )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the ledger is to remember of a source when all of it is loaded."""
+
+    source: str  # what it is known by, each time
+    name: str  # of the column, or whatever else it is that moves
+    stood: str | None  # None: nothing was remembered
+    stands: str
+
+
+@runtime_checkable
+class MarkedSource(Source, Protocol):
+    """A source of which something is to be remembered that it does not find out itself."""
+
+    @property
+    def mark(self) -> Mark | None:
+        """What that is."""
+
+
+def mark_of(source: Source) -> Mark | None:
+    """What is to be remembered of a source, which is open, when all of it is loaded."""
+    if isinstance(source, MarkedSource) and source.mark is not None:
+        return source.mark
+    if isinstance(source, NewerSource) and source.newer is not None and source.greatest is not None:
+        return Mark(source.identity, source.newer.column, source.newer.stands, source.greatest)
+    return None
 
 
 @runtime_checkable

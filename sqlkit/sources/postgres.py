@@ -41,7 +41,7 @@ from sqlkit.sources.addresses import shortened
 from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.copied import rows_of
-from sqlkit.sources.newer import Newer, identity_of, with_condition
+from sqlkit.sources.newer import Mark, Newer, identity_of, with_condition
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import encode_columns, single_rows
 
@@ -111,6 +111,7 @@ class PostgresSource:
         self.identity = identity_of(said, query)
         self.newer: Newer | None = None
         self.greatest: str | None = None
+        self.mark: Mark | None = None
         self.columns: tuple[str, ...] = ()
         self.types: Mapping[str, str] = {}
         self._dsn = dsn

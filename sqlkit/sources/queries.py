@@ -33,7 +33,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.addresses import shortened
 from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
-from sqlkit.sources.newer import Newer, identity_of, with_condition
+from sqlkit.sources.newer import Mark, Newer, identity_of, with_condition
 from sqlkit.sources.rows import RowsSource
 from sqlkit.sources.text_rows import ROWS
 
@@ -294,6 +294,7 @@ class QuerySource:
         self.identity = identity_of(self.name if query is None else database.name, query)
         self.newer: Newer | None = None
         self.greatest: str | None = None
+        self.mark: Mark | None = None
         self.columns: tuple[str, ...] = ()
         self.types: Mapping[str, str] = {}
         database.name = self.name

@@ -259,6 +259,8 @@ connections:
   main: {service: x}
   shop: {url: mysq://a@b/c, dbname: x}
   open: {url: 'mysql://a:hunter2@b/c'}
+  snow: {url: 'snowflake://a@b/c?warehouse=w&token=hunter4'}
+  flight: {url: 'adbc://flightsql?uri=grpc://h:1', password: '${SHOP:-x}'}
 tables:
   a: {source: x.csv, query: select 1}
   b: {from: shp, query: select 1}
@@ -269,6 +271,8 @@ tables:
   g: {source: 'mysql://a:hunter3@b/c#d'}
   h: {source: x.csv, performance: {strategy: copy, rules: [{strategy: stage, byte: 1}]}}
   i: {source: x.csv, connection: shop}
+  j: {source: x.csv, partitions: {query: select 1}}
+  k: {from: snow, query: select 1, policy: append, partitions: {query: select 1}, watermark: at}
 """,
     )
     told = {problem.path: problem for problem in found}
@@ -277,7 +281,8 @@ tables:
         *("tables.a.query", "tables.b.from", "tables.c.query", "tables.d.query"),
         *("tables.e.watermark", "tables.f.watermark.overlap", "tables.g.source"),
         *("tables.h.performance.rules", "tables.h.performance.rules[0].byte"),
-        "tables.i.connection",
+        *("tables.i.connection", "tables.j.partitions", "tables.k.partitions"),
+        *("tables.k.watermark", "connections.snow.url", "connections.flight.password"),
     }
     assert told["connections.shop.url"].suggestion == "mysql"
     assert told["tables.b.from"].suggestion == "shop"

@@ -1,7 +1,7 @@
 -- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
 -- What needs more than a target has a file odd_identifiers.sql of its own.
 begin;
-select plan(216);
+select plan(225);
 
 create function pg_temp.go_all_the_way(p_name name)
 returns setof text
@@ -50,6 +50,14 @@ begin
     perform sqlkit.note_watermark(v_source_id, p_name, v_key, v_other, p_name);
     perform sqlkit.set_watermark(v_target, p_name, v_key, v_other);
     return next is(sqlkit.find_watermark(v_target, p_name, v_key), v_other::text, p_name || ': watermarks');
+    return next is(
+        (
+            select w.value
+            from sqlkit.find_watermarks(v_target, array[p_name::text], v_key) as w
+        ),
+        v_other::text,
+        p_name || ': of many'
+    );
 
     v_indexes := sqlkit.begin_first_load(v_target);
     execute pg_catalog.format('insert into %s values (1, 1), (2, 1), (1, 2)', v_target);

@@ -32,7 +32,7 @@ from sqlkit.sources.mysql.address import EXAMPLE, Address, parse_address
 from sqlkit.sources.mysql.catalog import Key, Table, column_type, look_up, quoted
 from sqlkit.sources.mysql.rows import FLOAT, NUMBERS, Encoder
 from sqlkit.sources.mysql.session import Column, Row, Session, text
-from sqlkit.sources.newer import Newer, identity_of
+from sqlkit.sources.newer import Mark, Newer, identity_of
 from sqlkit.sources.spool import Made, Spool
 from sqlkit.sources.text_rows import BadRow
 
@@ -87,6 +87,7 @@ class MysqlSource:
         self.identity = identity_of(address.name, query)
         self.newer: Newer | None = None
         self.greatest: str | None = None
+        self.mark: Mark | None = None
         self.query = query
         self.null_invalid = null_invalid
         self.table: Table | None = None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlencode
 
 import psycopg
 import pytest
 
 import sqlkit as api
+from sqlkit.config import read_project
 from sqlkit.errors import SourceError, SqlkitError, UsageError
+from sqlkit.partitions import PartitionedResult
+from sqlkit.pipeline import run_project
 from sqlkit.sources.snowflake import source_of
-from tests.conftest import Database, RunSqlkit
+from tests.conftest import Database, RunSqlkit, in_public
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
@@ -99,6 +104,32 @@ def test_a_table_and_a_query(
         ("ratio", "double precision"),
         ("trap", "bigint"),
     ]
+
+
+def test_parts_that_have_anything_to_do(
+    address: str, target: None, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SQLKIT_DSN", in_public(database.dsn))
+    monkeypatch.setenv("SNOW", address)
+    monkeypatch.chdir(tmp_path)
+    Path("sqlkit.yml").write_text(
+        """\
+connections: {snow: {url: '${SNOW}'}}
+tables:
+  item:
+    from: snow
+    leave_out: [is_new, seen, ratio, born]
+    partitions: {query: 'select "Name", max(id) as mark from item group by 1', mark: mark}
+    query: 'select id, "Name", price from item where "Name" = {{ Name | literal }}'
+"""
+    )
+    project = read_project(Path("sqlkit.yml"))
+    for written in ([0, 1, 1], [0]):
+        (report,) = asyncio.run(run_project(project)).tables
+        assert isinstance(report.result, PartitionedResult)
+        # Nothing is equal to null, which is told.
+        assert sorted(part.rows.inserted for part in report.result.partitions) == written
+        assert "Name is null: query: a value is null" in str(report.error and report.error.detail)
 
 
 def test_errors_name_the_source_and_no_secret(
