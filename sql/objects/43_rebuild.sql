@@ -156,7 +156,7 @@ begin
         return null;
     end if;
     v_objection := case
-        when v_way = 'keep' then 'so it was asked for'
+        when v_way = 'keep' then 'sqlkit.indexes is keep'
         when not pg_has_role(v_class.relowner, 'usage') then 'the table belongs to another role'
         -- A trigger may need an index to find what it looks for; what waits for the commit forbids to change indexes.
         when
