@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="86863a3f4c33a3e821224ece370a340f87e11dc16ea05efec754d787a6182575",
+        sha256="6f0def3e3d0fb146490414d8801e0c48b0da4b4b5b2513b399f5bd38ac15707d",
     )
 
 

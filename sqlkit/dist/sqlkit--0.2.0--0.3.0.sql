@@ -4574,7 +4574,7 @@ begin
         return null;
     end if;
     v_objection := case
-        when v_way = 'keep' then 'so it was asked for'
+        when v_way = 'keep' then 'sqlkit.indexes is keep'
         when not pg_has_role(v_class.relowner, 'usage') then 'the table belongs to another role'
         -- A trigger may need an index to find what it looks for; what waits for the commit forbids to change indexes.
         when
@@ -6538,6 +6538,7 @@ declare
     v_key name[] := sqlkit.find_key(p_target, p_key);
     v_unmet bigint;
     v_deleted bigint := 0;
+    v_indexes text := coalesce(current_setting('sqlkit.indexes', true), '');
     v_counts sqlkit.row_counts;
 begin
     perform sqlkit._check_policy('update', p_target, sqlkit._staged_columns(p_stage, p_target), v_key, null);
@@ -6566,7 +6567,12 @@ begin
         v_deleted := sqlkit._delete_unmet(p_target);
     end if;
     drop table pg_temp.sqlkit_unmet;
+    -- Indexes are not built anew either, however many rows differ: that would shut readers out.
+    if v_indexes in ('', 'auto') then
+        perform set_config('sqlkit.indexes', 'keep', true);
+    end if;
     v_counts := sqlkit._merge(array[p_stage], p_target, 'update', v_key);
+    perform set_config('sqlkit.indexes', v_indexes, true);
     return (
         'mirror'::text, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
         v_counts.rows_ignored, v_counts.rows_duplicate, v_deleted
@@ -6576,7 +6582,8 @@ $mirror$;
 
 comment on function sqlkit._mirror(regclass, regclass, name[], name[], double precision, bigint) is
 'Makes a target, or what of it is in scope, equal to a stage by writing the differences.
-Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit.
+Writes: the target. Locks: SHARE ROW EXCLUSIVE on the target until commit; ACCESS EXCLUSIVE only if setting
+sqlkit.indexes is rebuild.
 Raises: SK202 to SK204 for what cannot be merged, SK304 if more rows would go than may.';
 
 -- objects/63_truncate.sql
