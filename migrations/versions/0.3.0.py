@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="6f0def3e3d0fb146490414d8801e0c48b0da4b4b5b2513b399f5bd38ac15707d",
+        sha256="abe1f54f715f9aa2a658e363c81ca60c160187ccc5cb7741aa83c549e0aa0927",
     )
 
 

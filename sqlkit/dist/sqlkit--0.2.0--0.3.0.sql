@@ -1038,7 +1038,9 @@ returns table (source text, value text)
 language sql
 stable
 begin atomic
-    select w.source, w.value
+    select
+        w.source,
+        w.value
     from sqlkit.watermark as w
     where w.target = sqlkit._table_name(p_target) and w.source = any(p_sources) and w.column_name = p_column;
 end;
