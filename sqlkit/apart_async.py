@@ -256,7 +256,7 @@ class AsyncApart:
         except (psycopg.Error, SqlkitError) as error:
             code = error.sqlstate if isinstance(error, psycopg.Error) else error.code
             # Rows that the target refuses are found one by one; or somebody else has loaded them.
-            if code == BATCH_TAKEN or may_be_rows(code):
+            if code == BATCH_TAKEN or self._ways.may_be_rows(code):
                 return False
             raise
         self._crew.progressed()

@@ -52,6 +52,15 @@ class Care(IntFlag):
         return Care.SINGLY if both in self else both if wanted in self else self | wanted
 
 
-def may_be_rows(code: str | None) -> bool:
-    """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded."""
-    return code is not None and (code[:2] in ROW_CLASSES or code in ROW_CODES)
+ROW_POLICY = "42501"
+"""A row policy refuses a row; or a privilege is missing (insufficient_privilege)."""
+
+
+def may_be_rows(code: str | None, *, row_security: bool = False) -> bool:
+    """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded.
+
+    `row_security`: the target has row policies, and they are ours too.
+    """
+    if code is None:
+        return False
+    return code[:2] in ROW_CLASSES or code in ROW_CODES or (row_security and code == ROW_POLICY)

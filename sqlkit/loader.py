@@ -598,7 +598,7 @@ class Loader:
                     continue
                 if care == Care.SINGLY or not source.can_reopen:
                     raise
-                if not may_be_rows(code) and code != LIMIT_PASSED:
+                if not ways.may_be_rows(code) and code != LIMIT_PASSED:
                     raise
                 # Some rows are bad: keep them away, or find all that is wrong with their batch.
                 care = self._more_care(care, code or "")

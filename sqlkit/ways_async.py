@@ -28,7 +28,7 @@ from psycopg.pq import TransactionStatus
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncTask
 from sqlkit.batches_async import Batch, KnownSource, OpenSource, Screen, Taken
-from sqlkit.care import LIMIT_PASSED
+from sqlkit.care import LIMIT_PASSED, may_be_rows
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy
 from sqlkit.connections_async import AsyncConnections
@@ -152,6 +152,10 @@ class AsyncWays:
         self._useless_stages: list[str] = []
         self._batch_number = 0
         self._began = time.monotonic()
+
+    def may_be_rows(self, code: str | None) -> bool:
+        """True if an error of this SQLSTATE may lie in single rows of a batch."""
+        return may_be_rows(code, row_security=self._target.row_security)
 
     def piece_bytes(self, source: Source) -> int:
         """How much is handed to COPY at a time."""

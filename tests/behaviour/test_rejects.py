@@ -497,3 +497,46 @@ def test_what_a_terminal_would_obey_is_shown_as_text(
     for told in (refused.stderr, listed.stdout):
         assert r"1\x1b[2J" in told
         assert "\x1b" not in told
+
+
+@pytest.mark.oldest_and_newest
+@pytest.mark.parametrize("policy", ["append", "update", "ignore", "fill"])
+def test_what_a_row_policy_refuses(
+    policy: str, superuser: psycopg.Connection, database: Database, tmp_path: Path
+) -> None:
+    role = f"tenant_{database.name}"
+    superuser.execute(
+        f"""
+        create role {role} login;
+        grant usage on schema sqlkit to {role};
+        grant execute on all routines in schema sqlkit to {role};
+        grant usage, create on schema sqlkit_stage to {role};
+        grant all on all tables in schema sqlkit to {role};
+        grant all on all sequences in schema sqlkit to {role};
+        create table public.rented (id integer primary key, tenant text, price integer);
+        insert into public.rented values (1, 'other', 1);
+        grant select, insert, update on public.rented to {role};
+        alter table public.rented enable row level security;
+        create policy own on public.rented using (tenant = 'own');
+        """.encode()
+    )
+    path = tmp_path / "a.csv"
+    # The first is there, and hidden.
+    path.write_text("id,tenant,price\n1,own,2\n2,own,2\n3,other,2\n4,own,2\n")
+    try:
+        with api.connect(database.server.dsn(database.name, user=role)) as client:
+            with pytest.raises(api.RejectLimitError, match="2 rows were refused"):
+                client.load(path, into="public.rented", policy=policy)
+            result = client.load(path, into="public.rented", policy=policy, reject_limit=2)
+            assert result.rows == api.RowCounts(read=4, inserted=2, rejected=2)
+            # What is not missing for one is missing for all.
+            superuser.execute(f"revoke insert on public.rented from {role}".encode())
+            with pytest.raises(api.SqlkitError, match="permission denied for table rented"):
+                client.load(path, into="public.rented", policy=policy, reject_limit=9, again=True)
+        refused = superuser.execute(
+            "select first_line, sqlstate from sqlkit.reject where run_id = %s order by 1",
+            [result.run_id],
+        ).fetchall()
+        assert refused == [(2, "23505"), (4, "42501")]
+    finally:
+        superuser.execute(f"drop owned by {role} cascade; drop role {role}".encode())
