@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="abe1f54f715f9aa2a658e363c81ca60c160187ccc5cb7741aa83c549e0aa0927",
+        sha256="0934866f199e44888bfea95e1b46be09c21036f933420b9152ee15d8953d39ae",
     )
 
 

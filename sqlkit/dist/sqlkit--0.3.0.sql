@@ -5431,6 +5431,35 @@ Writes: sqlkit.stage. Raises: SK201 if it is no table.';
 
 -- The careful way, second half: what is sound is merged, what is not is kept as rejects.
 
+create or replace function sqlkit._may_write_rows(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns boolean
+language sql
+stable
+return (
+    select
+        bool_and(
+            has_column_privilege(p_target, c.name, 'insert')
+            and case
+                when p_policy = 'append' then true
+                -- LOCK TABLE asks for one of these.
+                when not has_table_privilege(p_target, 'update, delete, truncate') then false
+                when p_policy in ('ignore', 'error') or c.name = any(p_key) then true
+                else has_column_privilege(p_target, c.name, 'update')
+            end
+        )
+    from unnest(p_columns) as c (name)
+);
+
+comment on function sqlkit._may_write_rows(regclass, name[], text, name[]) is
+'True if no privilege is missing for rows with these columns to be merged into a target, so that it lies in the row
+if one is refused.';
+
+
 create or replace function sqlkit._merge_isolated(
     p_target regclass,
     p_policy text,
@@ -5471,11 +5500,27 @@ begin
         or raise_exception
         or program_limit_exceeded
         or with_check_option_violation
-        or triggered_data_change_violation then
+        or triggered_data_change_violation
+        or insufficient_privilege then
             get stacked diagnostics
                 v_sqlstate = returned_sqlstate,
                 v_message = message_text,
                 v_column = column_name;
+            -- A row policy refuses rows with the SQLSTATE of a missing privilege.
+            if
+                v_sqlstate = '42501'
+                and not (
+                    row_security_active(p_target)
+                    and sqlkit._may_write_rows(
+                        p_target,
+                        sqlkit._staged_columns('pg_temp.sqlkit_sound'::regclass, p_target),
+                        p_policy,
+                        p_key
+                    )
+                )
+            then
+                raise;
+            end if;
     end;
     select count(*), (percentile_disc(0.5) within group (order by s.sqlkit_line))
     into v_rows, v_middle
@@ -5504,7 +5549,7 @@ $merge_isolated$;
 comment on function sqlkit._merge_isolated(regclass, text, name[], name, bigint, bigint) is
 'Merges the lines of pg_temp.sqlkit_sound in a range, by halves where the whole is refused, until what is refused
 is single rows, which it notes in pg_temp.sqlkit_refused. For what no set operation finds: triggers that raise,
-exclusion constraints, unique indexes on expressions. Writes: the target.';
+exclusion constraints, unique indexes on expressions, row policies. Writes: the target.';
 
 
 create or replace function sqlkit._is_limit_passed(
@@ -5749,7 +5794,7 @@ comment on function sqlkit.merge_text_batch(
 and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
 any) or p_share (of the rows read, 0 to 1) allow, nothing is merged: the result is null, and the refused rows (the
 first 10,000) are in sqlkit.reject without a batch (SK301 only ends the attempt inside). A row is refused if it is malformed, a value is none of its
-column, or it breaks a constraint or a trigger of the target; never for what another row is.
+column, or it breaks a constraint, a trigger or a row policy of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
 EXCLUSIVE on the target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to
 SK204, SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error.';
@@ -14989,6 +15034,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_known_elsewhere'),
             ('sqlkit_loader', 'execute', 'routine', '_lock_alone'),
             ('sqlkit_loader', 'execute', 'routine', '_map_user'),
+            ('sqlkit_loader', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
             ('sqlkit_loader', 'execute', 'routine', '_merge_history'),
@@ -15329,6 +15375,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_known_elsewhere'),
             ('sqlkit_admin', 'execute', 'routine', '_lock_alone'),
             ('sqlkit_admin', 'execute', 'routine', '_map_user'),
+            ('sqlkit_admin', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
             ('sqlkit_admin', 'execute', 'routine', '_merge_history'),
