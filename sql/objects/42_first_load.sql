@@ -227,6 +227,8 @@ create or replace function sqlkit._build_index(p_target regclass, p_index jsonb)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Where nothing else is kept, it is that of the database, whatever the session prefers for new objects.
+set default_tablespace = ''
 as $build_index$
 declare
     r_index record;
@@ -249,9 +251,6 @@ begin
         perform set_config('default_tablespace', r_index.tablespace, true);
     end if;
     execute r_index.definition;
-    if r_index.tablespace is not null then
-        perform set_config('default_tablespace', '', true);
-    end if;
     if r_index."constraint" is not null then
         execute format(
             'alter table only %s add constraint %I %s using index %I%s',

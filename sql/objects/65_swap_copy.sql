@@ -61,6 +61,7 @@ create or replace function sqlkit._create_copy(p_target regclass, p_run_id bigin
 returns regclass
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set default_tablespace = ''
 as $create_copy$
 declare
     v_stage_id bigint := nextval(pg_get_serial_sequence('sqlkit.stage', 'stage_id'));

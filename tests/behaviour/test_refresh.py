@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import sqlkit as api
-from tests.conftest import RunSqlkit
+from tests.conftest import Database, RunSqlkit
 
 
 @pytest.fixture
@@ -151,3 +151,36 @@ def test_what_fails_says_why(
     assert json.loads(done.stdout)["error"]["code"] == code
     assert connection.execute("select count(*) from public.item").fetchone() == (20,)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+
+
+def test_where_a_table_and_its_indexes_lie(
+    database: Database, connection: psycopg.Connection, superuser: psycopg.Connection
+) -> None:
+    """Whatever the session prefers for new objects, and that it prefers it afterwards."""
+    place, other = f"place_{database.name}", f"other_{database.name}"
+    superuser.execute("set allow_in_place_tablespaces = on")
+    for name in (place, other):
+        superuser.execute(f"create tablespace {name} location ''".encode())
+        superuser.execute(f"grant create on tablespace {name} to public".encode())
+    try:
+        connection.execute("create table item (id integer primary key, name text)")
+        connection.execute(f"create index item_name on item (name) tablespace {place}".encode())
+        connection.execute("insert into item select n, n from generate_series(1, 10) as n")
+        superuser.execute(
+            "insert into sqlkit.refresh_threshold (name, value) values ('rebuild_rows', 1)"
+        )
+        lies = "select relname, reltablespace from pg_class where relname ~ '^item' order by 1"
+        before = connection.execute(lies).fetchall()
+        connection.execute(f"set default_tablespace = {other}".encode())
+        for strategy in ("truncate", "swap"):
+            connection.execute(
+                "call sqlkit.refresh('public.item', 'select id, name from public.item', "
+                "p_strategy => %s)",
+                [strategy],
+            )
+            assert connection.execute(lies).fetchall() == before, strategy
+            assert connection.execute("show default_tablespace").fetchone() == (other,)
+    finally:
+        superuser.execute("drop table if exists public.item")
+        for name in (place, other):
+            superuser.execute(f"drop tablespace {name}".encode())
