@@ -176,6 +176,9 @@ begin
     end if;
     v_counts := sqlkit._merge(array[p_stage], p_target, 'update', v_key);
     perform set_config('sqlkit.indexes', v_indexes, true);
+    if v_indexes in ('', 'auto') and sqlkit._take_index_decision() is not null then
+        perform sqlkit._note_index_decision('kept: under mirror readers go on');
+    end if;
     return (
         'mirror'::text, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
         v_counts.rows_ignored, v_counts.rows_duplicate, v_deleted
