@@ -16,7 +16,7 @@ select
     / greatest(extract(epoch from clock_timestamp() - r.started_at), 0.001)::double precision as rows_per_second,
     coalesce(
         case when c.streams > 0 then format('copy, %s streams', c.streams) end,
-        format('%s: %s', i.command, i.phase),
+        i.command || ': ' || i.phase,
         v.phase,
         case when r.backend_pid is not null then a.wait end,
         'between statements'

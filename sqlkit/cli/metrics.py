@@ -17,7 +17,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def metrics(
     serve: Annotated[
         int | None,
-        typer.Option(metavar="PORT", help="Serve them at http://127.0.0.1:PORT/metrics instead."),
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve them at http://127.0.0.1:PORT/metrics instead; 0 takes a free port.",
+        ),
     ] = None,
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
 ) -> None:
