@@ -225,7 +225,28 @@ begin
             detail = 'Bloat is measured by it.',
             hint = 'create extension pgstattuple; or take the estimate: select * from sqlkit.bloat.';
     end if;
+    if not exists (
+        select
+        from pg_class as c
+        left join pg_am as a on a.oid = c.relam
+        where c.oid = p_relation and (c.relkind in ('r', 'm', 't', 'p') or a.amname = 'btree')
+    ) then
+        raise exception using
+            errcode = 'wrong_object_type',
+            message = format('the bloat of %s cannot be measured', sqlkit._table_name(p_relation)),
+            detail = 'It is neither a table nor a btree index.',
+            hint = 'Name a table, a materialized view or a btree index.';
+    end if;
     for r_relation in
+        with part as (
+            -- Itself, where it is not partitioned.
+            select p.relid as oid
+            from pg_partition_tree(p_relation) as p
+            where p.isleaf
+            union
+            select p_relation
+        )
+
         select
             c.oid::regclass as relation,
             c.relkind,
@@ -234,10 +255,11 @@ begin
         left join pg_index as i on i.indexrelid = c.oid
         left join pg_class as t on t.reltoastrelid = c.oid
         where
-            c.oid = p_relation
-            or c.oid = (select r.reltoastrelid from pg_class as r where r.oid = p_relation)
-            or i.indrelid = p_relation
-        order by c.relkind = 'i', c.oid
+            c.oid in (select p.oid from part as p)
+            or t.oid in (select p.oid from part as p)
+            -- One that is invalid holds some rows, and serves nobody: to measure it means nothing.
+            or (i.indrelid in (select p.oid from part as p) and i.indisvalid)
+        order by coalesce(t.oid, i.indrelid, c.oid), c.relkind = 'i', c.oid
     loop
         relation := r_relation.relation;
         total_bytes := pg_relation_size(relation);
@@ -308,8 +330,8 @@ end;
 $measure_bloat$;
 
 comment on function sqlkit.measure_bloat(regclass) is
-'Bloat of a table with its TOAST and btree indexes, or of one of these, measured by the extension pgstattuple, which
-reads all of it. needed_bytes is what writing anew would take: dead rows gone, pages as full as fillfactor says,
+'Bloat of a table with its TOAST and btree indexes, or of one of these, or of all partitions, measured by the extension
+pgstattuple, which reads all of it. needed_bytes is what writing anew would take: dead rows gone, pages as full as fillfactor says,
 keys that repeat stored once as far as statistics know of them.
 Writes: nothing. Locks: ACCESS SHARE. Raises: SK701 without pgstattuple, 42501 without the right to scan
-(pg_stat_scan_tables).';
+(pg_stat_scan_tables), 42809 for what is neither a table nor a btree index.';

@@ -14,7 +14,7 @@ set search_path = pg_catalog, pg_temp
 as $find_problems$
 begin
     return query
-    with user_table as (
+    with recursive user_table as (
         select
             c.oid,
             c.relname,
@@ -23,8 +23,8 @@ begin
             c.relallvisible,
             c.reloptions,
             sqlkit._table_name(c.oid) as name,
-            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) as xid_age,
-            greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) as multixact_age,
+            c.reltoastrelid,
+            t.reloptions as toast_options,
             pg_stat_get_live_tuples(c.oid) as live_rows,
             pg_stat_get_dead_tuples(c.oid) as dead_rows,
             coalesce(
@@ -48,6 +48,46 @@ begin
             and not sqlkit._is_locked_away(c.oid)
     ),
 
+    -- Of the catalog, too, and of what a session left that is gone: the oldest of all counts.
+    old_table as (
+        select
+            sqlkit._table_name(c.oid) as name,
+            c.relpersistence,
+            o.*,
+            o.age::double precision / o.allowed as share
+        from pg_class as c
+        left join pg_class as t on t.oid = c.reltoastrelid
+        cross join lateral (
+            values
+            (
+                greatest(age(nullif(c.relfrozenxid, '0'::xid)), age(nullif(t.relfrozenxid, '0'::xid))),
+                current_setting('autovacuum_freeze_max_age')::bigint
+            ),
+            (
+                greatest(mxid_age(nullif(c.relminmxid, '0'::xid)), mxid_age(nullif(t.relminmxid, '0'::xid))),
+                current_setting('autovacuum_multixact_freeze_max_age')::bigint
+            )
+        ) as o (age, allowed)
+        where c.relkind in ('r', 'm')
+    ),
+
+    index_part (root, oid, relkind) as (
+        select
+            c.oid,
+            c.oid,
+            c.relkind
+        from pg_class as c
+        where c.relkind in ('i', 'I') and not c.relispartition
+        union all
+        select
+            p.root,
+            c.oid,
+            c.relkind
+        from index_part as p
+        join pg_inherits as h on h.inhparent = p.oid
+        join pg_class as c on c.oid = h.inhrelid
+    ),
+
     user_index as (
         select
             i.*,
@@ -56,60 +96,47 @@ begin
             x.relam,
             x.relkind,
             x.relispartition,
-            pg_relation_size(x.oid) as bytes,
-            t.name as table_name,
+            s.bytes,
+            s.scans,
+            case when x.relkind = 'I' then 'drop index ' else 'drop index concurrently ' end || sqlkit._table_name(x.oid)
+                as dropping,
             exists (
-                select from pg_constraint as k where k.conindid = x.oid and k.conrelid = i.indrelid
-            ) as is_constraint
-        from pg_index as i
+                select from pg_constraint as k where k.conindid = x.oid and k.conrelid = i.indrelid and k.contype <> 'f'
+            ) as is_constraint,
+            exists (select from pg_constraint as k where k.conindid = x.oid and k.contype = 'f') as is_referred_to
+        from user_table as t
+        cross join lateral (values (t.oid), (t.reltoastrelid)) as r (oid)
+        join pg_index as i on i.indrelid = r.oid
         join pg_class as x on x.oid = i.indexrelid
-        join user_table as t on t.oid = i.indrelid
-    ),
-
-    sequence as (
-        select
-            s.seqrelid,
-            sqlkit._table_name(s.seqrelid) as name,
-            o.name as table_name,
-            a.attname,
-            case when has_sequence_privilege(s.seqrelid, 'select, usage') then pg_sequence_last_value(s.seqrelid) end
-                as last_value,
-            -- The column may hold less than the sequence gives.
-            least(
-                s.seqmax,
-                case a.atttypid
-                    when 'smallint'::regtype then 32767
-                    when 'integer'::regtype then 2147483647
-                    else s.seqmax
-                end
-            ) as last_possible
-        from pg_sequence as s
-        left join pg_depend as d
-            on d.classid = 'pg_class'::regclass and d.objid = s.seqrelid
-            and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i') and d.refobjsubid > 0
-        left join user_table as o on o.oid = d.refobjid
-        left join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
-        where s.seqincrement > 0 and not s.seqcycle
+        left join (
+            select
+                p.root,
+                sum(pg_relation_size(p.oid)) as bytes,
+                sum(pg_stat_get_numscans(p.oid)) as scans
+            from index_part as p
+            where p.relkind = 'i' and not sqlkit._is_locked_away(p.oid)
+            group by p.root
+        ) as s on s.root = x.oid
     ),
 
     finding (weight, problem, relation, detail, statement) as (
         select
-            case when t.xid_age > 1000000000 or t.multixact_age > 1000000000 then 100 else 70 end,
+            case when o.share > 5 or o.age > 1000000000 then 100 when o.share > 2 then 80 else 60 end,
             'old transaction ids',
-            t.name,
+            o.name,
             format(
-                'Its oldest row is %s transactions old; past %s autovacuum freezes it whatever is going on, and at '
-                '2,000,000,000 the server stops.',
-                greatest(t.xid_age, t.multixact_age), current_setting('autovacuum_freeze_max_age')
+                'Its oldest row is %s transactions old: autovacuum should have frozen it at %s, whatever is going on; '
+                'near 2,000,000,000 the server takes no more.',
+                o.age, o.allowed
             ),
-            format('vacuum (freeze) %s', t.name)
-        from user_table as t
-        where
-            t.relkind <> 'p'
-            and (
-                t.xid_age > 0.9 * current_setting('autovacuum_freeze_max_age')::bigint
-                or t.multixact_age > 0.9 * current_setting('autovacuum_multixact_freeze_max_age')::bigint
-            )
+            case
+                when o.relpersistence = 't' then format(
+                    'drop table %s', o.name
+                )
+                else format('vacuum (freeze) %s', o.name)
+            end
+        from old_table as o
+        where o.share > 1.1
         union all
         select
             90,
@@ -117,7 +144,7 @@ begin
             i.name,
             'An interrupted CREATE or REINDEX CONCURRENTLY left it: it costs every write and serves no query.',
             case
-                when i.index_name ~ '_cc(new|old)[0-9]*$' then format('drop index concurrently %s', i.name)
+                when i.index_name ~ '_cc(new|old)[0-9]*$' then i.dropping
                 else format('reindex index concurrently %s', i.name)
             end
         from user_index as i
@@ -137,39 +164,46 @@ begin
             )
         union all
         select
-            (60 + 39 * s.last_value::numeric / s.last_possible)::integer,
+            least(99, (60 + 39 * s.used_share)::integer),
             'sequence near its end',
-            s.name,
+            s.sequence,
             format(
-                '%s of %s numbers are used%s.',
-                s.last_value, s.last_possible, case when s.attname is not null then format(', by column %I of %s', s.attname, s.table_name) end
+                'It is at %s and ends at %s: %s%% of its numbers are used%s.',
+                s.last_value, s.last_possible, round((100 * s.used_share)::numeric, 1), ', for ' || s.columns
             ),
-            case
-                when s.table_name is null then format('alter sequence %s as bigint no maxvalue', s.name)
-                else format(
-                    'alter table %s alter column %I type bigint; alter sequence %s as bigint no maxvalue',
-                    s.table_name, s.attname, s.name
-                )
-            end
-        from sequence as s
-        where s.last_value > 0.7 * s.last_possible
+            s.statement
+        from sqlkit._sequence_ends() as s
+        where s.used_share > 0.7
+        union all
+        select
+            85,
+            'autovacuum is off',
+            'the server',
+            format('%s is off: dead rows stay and statistics age in every table, until somebody vacuums it by hand.', g.name),
+            format('alter system set %s = on; select pg_reload_conf()', g.name)
+        from unnest('{autovacuum,track_counts}'::text[]) as g (name)
+        where not current_setting(g.name)::boolean
         union all
         select
             50,
             'autovacuum is off',
             t.name,
-            'Dead rows stay, statistics age, until somebody vacuums it by hand.',
-            format('alter table %s reset (autovacuum_enabled)', t.name)
+            format('Dead rows stay%s, until somebody vacuums it by hand.', o.what),
+            format('alter table %s reset (%sautovacuum_enabled)', t.name, o.prefix)
         from user_table as t
-        cross join lateral pg_options_to_table(t.reloptions) as o
-        where o.option_name = 'autovacuum_enabled' and not o.option_value::boolean
+        cross join lateral (
+            values
+            (t.reloptions, '', ', statistics age'), (t.toast_options, 'toast.', ' in what lies outside of its rows (TOAST)')
+        ) as o (options, prefix, what)
+        cross join lateral pg_options_to_table(o.options) as e
+        where e.option_name = 'autovacuum_enabled' and not e.option_value::boolean
         union all
         select
             50,
             'duplicate index',
             i.name,
-            format('It is the same as %s, and takes %s.', k.name, pg_size_pretty(i.bytes)),
-            format('drop index concurrently %s', i.name)
+            format('It does nothing that %s does not do, and takes %s.', k.name, pg_size_pretty(i.bytes)),
+            i.dropping
         from user_index as i
         join user_index as k
             on k.indrelid = i.indrelid
@@ -184,15 +218,22 @@ begin
             and k.indisvalid
         where
             i.indisvalid
-            and i.relkind = 'i'
             and not i.relispartition
             and not i.is_constraint
+            and not i.is_referred_to
             and not i.indisreplident
-            and (not i.indisunique or k.indisunique)
+            -- The other one has to keep out what this one does, and as soon.
+            and (
+                not i.indisunique
+                or (k.indisunique and k.indimmediate and k.indnullsnotdistinct >= i.indnullsnotdistinct)
+            )
             -- Of two that nothing tells apart the younger goes.
             and (
-                k.is_constraint or (k.indisunique and not i.indisunique)
-                or (k.indisunique = i.indisunique and k.indexrelid < i.indexrelid)
+                k.is_constraint
+                or k.is_referred_to
+                or k.indisunique > i.indisunique
+                or k.indnullsnotdistinct > i.indnullsnotdistinct
+                or k.indexrelid < i.indexrelid
             )
             and k.indexrelid <> i.indexrelid
         union all
@@ -222,10 +263,13 @@ begin
             and not exists (
                 select
                 from pg_index as i
+                join pg_class as x on x.oid = i.indexrelid
+                join pg_am as m on m.oid = x.relam
                 where
                     i.indrelid = k.conrelid
                     and i.indisvalid
                     and i.indpred is null
+                    and m.amname not in ('brin', 'gin')
                     -- The index begins with the columns of the key, in any order.
                     and (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
             )
@@ -260,7 +304,8 @@ begin
                         join pg_class as c on c.oid = h.inhrelid
                         where h.inhparent = t.oid and pg_relation_size(c.oid) >= p_least_bytes
                     )
-                when t.is_unknown then pg_relation_size(t.oid) > 0
+                -- The planner takes what it does not know for ten pages, and is not far off with what is smaller.
+                when t.is_unknown then pg_relation_size(t.oid) > 10 * current_setting('block_size')::bigint
                 else
                     t.vacuumed_at is null and t.relallvisible = 0 and pg_relation_size(t.oid) >= p_least_bytes
             end
@@ -274,33 +319,52 @@ begin
                 pg_size_pretty(b.bloat_bytes), pg_size_pretty(b.total_bytes), b.confidence
             ),
             case
-                when b.kind = 'index' then format('reindex index concurrently %s', sqlkit._table_name(b.relation))
+                when b.kind = 'index' then format(
+                    'reindex index%s %s', case when not i.indisexclusion then ' concurrently' end,
+                    sqlkit._table_name(b.relation)
+                )
                 else format('vacuum (full, analyze) %s', t.name)
             end
         from sqlkit.bloat as b
         join user_table as t on t.oid = b.table_name
-        where b.bloat_bytes >= greatest(p_least_bytes, 1) and b.bloat_ratio >= 0.3 and b.confidence <> 'low'
+        left join pg_index as i on i.indexrelid = b.relation
+        where
+            b.bloat_bytes >= greatest(p_least_bytes, 1)
+            and b.bloat_ratio >= 0.3
+            and b.confidence <> 'low'
+            and coalesce(i.indisvalid, true)
         union all
         select
             20,
             'autovacuum comes late',
             t.name,
             format(
-                'It has %s rows: at a scale factor of %s autovacuum waits for %s dead ones.',
-                t.live_rows, current_setting('autovacuum_vacuum_scale_factor'),
-                (t.live_rows * current_setting('autovacuum_vacuum_scale_factor')::numeric)::bigint
+                'It has %s rows, and autovacuum waits for %s dead ones: a threshold of %s, a scale factor of %s.',
+                t.live_rows, w.dead_rows::bigint, o.threshold, o.scale_factor
             ),
-            format('alter table %s set (autovacuum_vacuum_scale_factor = 0.02)', t.name)
-        from user_table as t
-        where
-            t.live_rows * current_setting('autovacuum_vacuum_scale_factor')::numeric > 2000000
-            -- 18 has a limit of its own.
-            and coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::bigint, -1) < 0
-            and not exists (
-                select
-                from pg_options_to_table(t.reloptions) as o
-                where o.option_name in ('autovacuum_vacuum_scale_factor', 'autovacuum_enabled')
+            format(
+                'alter table %s set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = %s)',
+                t.name, trim_scale(round(least(0.02, 1000000 / greatest(1, t.live_rows::numeric)), 6))
             )
+        from user_table as t
+        cross join lateral (
+            select
+                coalesce(max(e.option_value) filter (where e.option_name = 'autovacuum_vacuum_threshold'),
+                current_setting('autovacuum_vacuum_threshold'))::numeric as threshold,
+                coalesce(max(e.option_value) filter (where e.option_name = 'autovacuum_vacuum_scale_factor'),
+                current_setting('autovacuum_vacuum_scale_factor'))::numeric as scale_factor,
+                -- 18 has a limit of its own.
+                nullif(
+                    coalesce(max(e.option_value) filter (where e.option_name = 'autovacuum_vacuum_max_threshold'),
+                    current_setting('autovacuum_vacuum_max_threshold', true))::numeric,
+                    -1
+                ) as most
+            from pg_options_to_table(t.reloptions) as e
+        ) as o
+        cross join lateral (select least(o.threshold + o.scale_factor * t.live_rows, o.most)) as w (dead_rows)
+        where
+            t.relkind <> 'p'
+            and w.dead_rows > 2000000
         union all
         select
             15,
@@ -310,18 +374,17 @@ begin
                 'No query has read its %s since %s. A standby counts for itself.',
                 pg_size_pretty(i.bytes), coalesce(d.stats_reset, pg_postmaster_start_time())::date
             ),
-            format('drop index concurrently %s', i.name)
+            i.dropping
         from user_index as i
         join pg_stat_database as d on d.datname = current_database()
         where
             i.bytes >= p_least_bytes
-            and i.relkind = 'i'
             and i.indisvalid
             and not i.relispartition
             and not i.indisunique
             and not i.is_constraint
             and not i.indisreplident
-            and pg_stat_get_numscans(i.indexrelid) = 0
+            and i.scans = 0
     )
 
     select f.weight, f.problem, f.relation, f.detail, f.statement

@@ -22,6 +22,8 @@ select
                     (a.backend_xmin is not null or a.backend_xid is not null)
                     and a.xact_start < clock_timestamp() - p_patience
                     and a.pid <> pg_backend_pid()
+                    -- Those of other databases see none of the rows of this one.
+                    and (a.datid is null or a.datname = current_database())
                     -- VACUUM holds back nothing; what it works at is seen by its locks.
                     and a.backend_type in ('client backend', 'parallel worker', 'background worker')
                     and not exists (select from pg_stat_progress_vacuum as v
@@ -36,7 +38,7 @@ where v.pid = a.pid)
                         x.gid, date_trunc('second', x.prepared)
                     ) as holder
                 from pg_prepared_xacts as x
-                where x.prepared < clock_timestamp() - p_patience
+                where x.database = current_database() and x.prepared < clock_timestamp() - p_patience
                 order by x.prepared
                 limit 1
             ),
@@ -203,7 +205,24 @@ declare
     v_repack boolean := v_version >= 190000;
     v_squeeze boolean := exists (select from pg_extension as e where e.extname = 'pg_squeeze');
     v_pg_repack boolean := exists (select from pg_extension as e where e.extname = 'pg_repack');
+    v_wrong regclass;
 begin
+    select t.oid
+    into v_wrong
+    from unnest(p_tables) as t (oid)
+    join pg_class as c on c.oid = t.oid
+    join pg_namespace as n on n.oid = c.relnamespace
+    where
+        c.relkind not in ('r', 'm', 'p')
+        or c.relpersistence = 't'
+        or n.nspname in ('pg_catalog', 'information_schema', 'sqlkit_stage')
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'wrong_object_type',
+            message = format('%s is no table to maintain', sqlkit._table_name(v_wrong)),
+            hint = 'Name tables, partitioned tables and materialized views, that are neither temporary nor the system''s.';
+    end if;
     return query
     with user_table as (
         select
@@ -216,11 +235,11 @@ begin
                     pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
                 ) is null
             ) as is_unknown,
-            c.relkind,
+            pg_partition_root(c.oid)::oid as root_oid,
             sqlkit._table_name(c.oid) as name,
             n.nspname,
             c.relname,
-            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) as xid_age,
+            greatest(age(nullif(c.relfrozenxid, '0'::xid)), age(nullif(t.relfrozenxid, '0'::xid))) as xid_age,
             pg_relation_size(c.oid) as bytes,
             pg_stat_get_live_tuples(c.oid) as live_rows,
             pg_stat_get_dead_tuples(c.oid) as dead_rows,
@@ -247,6 +266,21 @@ begin
                     where p.relid = c.oid
                 )
             )
+    ),
+
+    -- Nobody but ANALYZE looks at a partitioned table as a whole, and autovacuum does not.
+    partitioned as (
+        select
+            c.oid,
+            sqlkit._table_name(c.oid) as name,
+            c.reltuples < 0 or (c.reltuples = 0 and pg_stat_get_last_analyze_time(c.oid) is null) as is_unknown,
+            c.reltuples as known_rows,
+            sum(sqlkit._live_rows(t.oid)) as live_rows,
+            sum(t.bytes)::bigint as bytes
+        from pg_class as c
+        join user_table as t on t.root_oid = c.oid
+        where p_tables is null or c.oid = any(p_tables)
+        group by c.oid
     ),
 
     finding (action, position, table_oid, relation, statement, reason, total_bytes, gain_bytes, lock, needed) as (
@@ -319,6 +353,27 @@ begin
         where
             (t.rows_since_analyze > 500 and t.rows_since_analyze > 0.1 * t.live_rows)
             or (t.is_unknown and t.bytes > 0)
+        union all
+        select
+            'analyze',
+            3,
+            p.oid,
+            p.name,
+            format('analyze %s', p.name),
+            case
+                when p.is_unknown then 'as a whole it was never analyzed'
+                else format('it had %s rows then, and has %s', p.known_rows, p.live_rows)
+            end,
+            p.bytes,
+            0,
+            'SHARE UPDATE EXCLUSIVE',
+            0
+        from partitioned as p
+        where
+            case
+                when p.is_unknown then p.bytes > 0
+                else abs(p.live_rows - p.known_rows) > greatest(500, 0.1 * p.known_rows)
+            end
         union all
         select
             case b.kind when 'index' then 'reindex' else 'rewrite' end,
@@ -401,11 +456,20 @@ begin
     from finding as f
     where
         f.action = any(p_actions)
-        -- VACUUM analyzes by the way.
+        -- VACUUM analyzes by the way, and ANALYZE of a partitioned table all of its partitions.
         and not (
             f.action = 'analyze'
-            and 'vacuum' = any(p_actions)
-            and exists (select from finding as v where v.action = 'vacuum' and v.table_oid = f.table_oid)
+            and exists (
+                select
+                from finding as v
+                where
+                    (v.action = 'vacuum' and 'vacuum' = any(p_actions) and v.table_oid = f.table_oid)
+                    or (
+                        v.action = 'analyze'
+                        and v.table_oid <> f.table_oid
+                        and v.table_oid = pg_partition_root(f.table_oid)
+                    )
+            )
         )
     order by f.position, f.gain_bytes desc, f.relation, f.statement;
 end;
@@ -421,7 +485,7 @@ table, a replica more than p_lag_bytes of WAL behind, less disk than p_free_byte
 (what interrupted statements left), vacuum, analyze, reindex and rewrite (by REPACK, pg_squeeze or pg_repack, where
 they are). Indexes and tables are rewritten for p_least_bytes and p_least_ratio of bloat.
 In psql: select statement from sqlkit.plan_maintenance() where obstacle is null \gexec
-Writes: nothing. Locks: none. Raises: nothing.';
+Writes: nothing. Locks: none. Raises: 42809 for what is no table, temporary, or the system''s.';
 
 
 create or replace function sqlkit.start_maintenance(

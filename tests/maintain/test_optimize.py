@@ -22,8 +22,7 @@ from sqlkit.server import free_port, server_user
 from tests.conftest import Database, OpenServer, RunSqlkit
 from tests.servers import Server
 
-# Other tests hold transactions open on the same server; none of them for an hour.
-OPTIONS = MaintenanceOptions(tables=("public.price",), patience=3600, least_bytes=65536)
+OPTIONS = MaintenanceOptions(tables=("public.price",), least_bytes=65536)
 INVALID = "select count(*) from pg_index where not indisvalid"
 
 
@@ -48,7 +47,7 @@ def test_what_is_planned_is_done_and_kept_in_the_ledger(
     connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
     fill(connection)
-    arguments = ("optimize", "--tables", "public.price", "--min-size", "64kB", "--patience", "1h")
+    arguments = ("optimize", "--tables", "public.price", "--min-size", "64kB")
     shown = sqlkit(*arguments, "--plan", "--dsn", dsn)
     assert shown.returncode == 0, shown.stderr
     assert "vacuum (analyze" in shown.stdout
@@ -77,7 +76,7 @@ def test_a_budget_that_is_used_up_leaves_the_rest_for_the_next_call(
     connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
     fill(connection)
-    arguments = ("optimize", "--tables", "public.price", "--min-size", "64kB", "--patience", "1h")
+    arguments = ("optimize", "--tables", "public.price", "--min-size", "64kB")
     none = sqlkit(*arguments, "--budget", "0.0001s", "--dsn", dsn)
     assert none.returncode == 3, none.stderr
     assert "the budget: it is used up" in none.stdout
@@ -106,6 +105,12 @@ def test_it_refuses_and_says_why(
             assert {outcome.state for outcome in held} == {"refused"}
             assert "holds back the horizon of dead rows" in str(held[0].reason)
         assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+        # Whoever is at another database sees none of these rows.
+        with psycopg.connect(database.server.dsn()) as elsewhere:
+            elsewhere.execute("select pg_current_xact_id()")
+            time.sleep(0.01)
+            plan = client.plan_maintenance(replace(OPTIONS, patience=0))
+            assert {step.obstacle for step in plan} == {None}
         with pytest.raises(package.UsageError, match="no such maintenance"):
             client.optimize(replace(OPTIONS, actions=("polish",)))
     with (
@@ -259,12 +264,19 @@ def test_what_a_killed_process_left_is_cleaned_up(
 
 
 def test_the_doctor_lists_what_mends_it(
-    connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+    connection: psycopg.Connection, database: Database, dsn: str, sqlkit: RunSqlkit
 ) -> None:
     fill(connection)
     connection.execute("create sequence few maxvalue 10")
-    connection.execute("select setval('few', 9)")
-    found = sqlkit("doctor", "--min-size", "64kB", "--dsn", dsn)
+    connection.execute("create sequence altered maxvalue 10")
+    connection.execute("select setval('few', 9), setval('altered', 9)")
+    with database.connect() as other, other.transaction():
+        # Of another session's sequence nothing is to be seen, or only by waiting.
+        other.execute("create temporary table fleeting (id serial)")
+        other.execute("alter sequence altered maxvalue 11")
+        found = sqlkit("doctor", "--min-size", "64kB", "--dsn", dsn, timeout=20)
+    assert "altered" not in found.stdout
+    connection.execute("drop sequence altered")
     assert found.returncode == 3, found.stderr
     assert "sequence near its end: public.few" in found.stdout
     assert "reindex index concurrently public.price_amount;" in found.stdout

@@ -1,6 +1,6 @@
 -- Every kind of finding that a transaction can bring about, in a schema whose name needs quotes.
 begin;
-select plan(15);
+select plan(16);
 
 select sqlkit_test.create_schema('My "shop"');
 create table "My ""shop""".store (id integer primary key);
@@ -50,6 +50,10 @@ select results_eq(
     $$select relation, statement from found where problem = 'foreign key without index'$$,
     $$values ('price', 'create index concurrently on price ("Store")')$$,
     'a foreign key without index'
+);
+create index price_brin on "My ""shop""".price using brin ("Store");
+select isnt_empty(
+    $$select from found where problem = 'foreign key without index'$$, 'one that only tells blocks apart will not do'
 );
 create index on "My ""shop""".price ("Store", amount);
 select is_empty(

@@ -1,6 +1,6 @@
 -- needs: pgstattuple
 begin;
-select plan(7);
+select plan(11);
 
 create table price (id integer primary key, note text);
 insert into price select
@@ -44,7 +44,35 @@ select is(
     'an empty table and its index have none'
 );
 create index price_hash on price using hash (id);
-select is_empty($$select * from sqlkit.measure_bloat('price_hash')$$, 'an index that is no btree is passed over');
+create view price_view as select id
+from price;
+select throws_ok(
+    $$select * from sqlkit.measure_bloat('price_hash')$$,
+    '42809', 'the bloat of public.price_hash cannot be measured', 'an index that is no btree'
+);
+select throws_ok($$select * from sqlkit.measure_bloat('price_view')$$, '42809', null, 'a view');
+select sqlkit_test.as_admin(
+    $$update pg_index set indisvalid = false where indexrelid = 'public.price_pkey'::regclass$$
+);
+select is(
+    (select array_agg(m.kind order by m.kind) from sqlkit.measure_bloat('price') as m),
+    '{table,toast}',
+    'an index that is no btree is passed over, and so is one that is invalid'
+);
+create table parted (id integer primary key) partition by range (id);
+create table part_1 partition of parted for values from (0) to (10);
+create table part_2 partition of parted for values from (10) to (20);
+insert into parted select i from generate_series(0, 19) as i;
+select is(
+    (select array_agg(m.relation::text) from sqlkit.measure_bloat('parted') as m),
+    '{part_1,part_1_pkey,part_2,part_2_pkey}',
+    'of a partitioned table all partitions'
+);
+select is(
+    (select array_agg(m.relation::text) from sqlkit.measure_bloat('parted_pkey') as m),
+    '{part_1_pkey,part_2_pkey}',
+    'of a partitioned index, too'
+);
 select sqlkit_test.create_plain_role() as role \gset
 select sqlkit_test.grant_sqlkit(:'role');
 select set_config('role', :'role', true);

@@ -1,6 +1,6 @@
 -- What is planned for whom; that it is carried out is tested elsewhere, since no transaction can do it.
 begin;
-select plan(13);
+select plan(19);
 
 create table price (id integer primary key, amount integer) with (autovacuum_enabled = off);
 create index price_amount on price (amount);
@@ -93,9 +93,40 @@ create table parted (id integer) partition by range (id);
 create table part partition of parted for values from (0) to (100);
 insert into parted select i from generate_series(1, 50) as i;
 select results_eq(
-    $$select table_name::text, statement from sqlkit.plan_maintenance('{parted}')$$,
-    $$values ('part', 'analyze public.part')$$,
-    'a partitioned table means its partitions'
+    $$select table_name::text, statement, reason from sqlkit.plan_maintenance('{parted}')$$,
+    $$values ('parted', 'analyze public.parted', 'as a whole it was never analyzed')$$,
+    'a partitioned table is analyzed as a whole, since autovacuum never does that'
+);
+select results_eq(
+    $$select statement from sqlkit.plan_maintenance('{part}')$$,
+    $$values ('analyze public.part')$$,
+    'a partition for itself'
+);
+analyze parted;
+insert into parted select i % 100 from generate_series(1, 1000) as i;
+analyze part;
+select pg_stat_clear_snapshot();
+select results_eq(
+    $$select action, statement, reason from sqlkit.plan_maintenance('{parted}', '{analyze}')$$,
+    $$values ('analyze', 'analyze public.parted', 'it had 50 rows then, and has 1050')$$,
+    'and again when it has grown'
+);
+analyze parted;
+select pg_stat_clear_snapshot();
+select is_empty($$select from sqlkit.plan_maintenance('{parted}', '{analyze}')$$, 'not when it was just done');
+
+create temporary table fleeting (id integer);
+create view parted_view as select id
+from parted;
+select throws_ok(
+    $$select sqlkit.plan_maintenance('{fleeting}')$$, '42809', null, 'nothing is planned for what the session has'
+);
+select throws_ok(
+    $$select sqlkit.plan_maintenance('{parted,parted_view}')$$,
+    '42809', 'public.parted_view is no table to maintain', 'nor for a view'
+);
+select throws_ok(
+    $$select sqlkit.plan_maintenance('{pg_catalog.pg_class}')$$, '42809', null, 'nor for the system'
 );
 
 create table "It's ""odd" (id integer);
