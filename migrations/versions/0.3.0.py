@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="0934866f199e44888bfea95e1b46be09c21036f933420b9152ee15d8953d39ae",
+        sha256="a3bc1e65c415901149bcfbb39d29c5c9f47fc81f2b6b4d0b31cd8b260f0d6e3d",
     )
 
 

@@ -4267,6 +4267,8 @@ create or replace function sqlkit._build_index(p_target regclass, p_index jsonb)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Where nothing else is kept, it is that of the database, whatever the session prefers for new objects.
+set default_tablespace = ''
 as $build_index$
 declare
     r_index record;
@@ -4289,9 +4291,6 @@ begin
         perform set_config('default_tablespace', r_index.tablespace, true);
     end if;
     execute r_index.definition;
-    if r_index.tablespace is not null then
-        perform set_config('default_tablespace', '', true);
-    end if;
     if r_index."constraint" is not null then
         execute format(
             'alter table only %s add constraint %I %s using index %I%s',
@@ -6620,6 +6619,9 @@ begin
     end if;
     v_counts := sqlkit._merge(array[p_stage], p_target, 'update', v_key);
     perform set_config('sqlkit.indexes', v_indexes, true);
+    if v_indexes in ('', 'auto') and sqlkit._take_index_decision() is not null then
+        perform sqlkit._note_index_decision('kept: under mirror readers go on');
+    end if;
     return (
         'mirror'::text, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
         v_counts.rows_ignored, v_counts.rows_duplicate, v_deleted
@@ -7276,6 +7278,7 @@ create or replace function sqlkit._create_copy(p_target regclass, p_run_id bigin
 returns regclass
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set default_tablespace = ''
 as $create_copy$
 declare
     v_stage_id bigint := nextval(pg_get_serial_sequence('sqlkit.stage', 'stage_id'));
@@ -11863,7 +11866,28 @@ begin
             detail = 'Bloat is measured by it.',
             hint = 'create extension pgstattuple; or take the estimate: select * from sqlkit.bloat.';
     end if;
+    if not exists (
+        select
+        from pg_class as c
+        left join pg_am as a on a.oid = c.relam
+        where c.oid = p_relation and (c.relkind in ('r', 'm', 't', 'p') or a.amname = 'btree')
+    ) then
+        raise exception using
+            errcode = 'wrong_object_type',
+            message = format('the bloat of %s cannot be measured', sqlkit._table_name(p_relation)),
+            detail = 'It is neither a table nor a btree index.',
+            hint = 'Name a table, a materialized view or a btree index.';
+    end if;
     for r_relation in
+        with part as (
+            -- Itself, where it is not partitioned.
+            select p.relid as oid
+            from pg_partition_tree(p_relation) as p
+            where p.isleaf
+            union
+            select p_relation
+        )
+
         select
             c.oid::regclass as relation,
             c.relkind,
@@ -11872,10 +11896,11 @@ begin
         left join pg_index as i on i.indexrelid = c.oid
         left join pg_class as t on t.reltoastrelid = c.oid
         where
-            c.oid = p_relation
-            or c.oid = (select r.reltoastrelid from pg_class as r where r.oid = p_relation)
-            or i.indrelid = p_relation
-        order by c.relkind = 'i', c.oid
+            c.oid in (select p.oid from part as p)
+            or t.oid in (select p.oid from part as p)
+            -- One that is invalid holds some rows, and serves nobody: to measure it means nothing.
+            or (i.indrelid in (select p.oid from part as p) and i.indisvalid)
+        order by coalesce(t.oid, i.indrelid, c.oid), c.relkind = 'i', c.oid
     loop
         relation := r_relation.relation;
         total_bytes := pg_relation_size(relation);
@@ -11946,11 +11971,11 @@ end;
 $measure_bloat$;
 
 comment on function sqlkit.measure_bloat(regclass) is
-'Bloat of a table with its TOAST and btree indexes, or of one of these, measured by the extension pgstattuple, which
-reads all of it. needed_bytes is what writing anew would take: dead rows gone, pages as full as fillfactor says,
+'Bloat of a table with its TOAST and btree indexes, or of one of these, or of all partitions, measured by the extension
+pgstattuple, which reads all of it. needed_bytes is what writing anew would take: dead rows gone, pages as full as fillfactor says,
 keys that repeat stored once as far as statistics know of them.
 Writes: nothing. Locks: ACCESS SHARE. Raises: SK701 without pgstattuple, 42501 without the right to scan
-(pg_stat_scan_tables).';
+(pg_stat_scan_tables), 42809 for what is neither a table nor a btree index.';
 
 -- objects/80_maintain_doctor.sql
 
@@ -11970,7 +11995,7 @@ set search_path = pg_catalog, pg_temp
 as $find_problems$
 begin
     return query
-    with user_table as (
+    with recursive user_table as (
         select
             c.oid,
             c.relname,
@@ -11979,8 +12004,8 @@ begin
             c.relallvisible,
             c.reloptions,
             sqlkit._table_name(c.oid) as name,
-            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) as xid_age,
-            greatest(mxid_age(c.relminmxid), mxid_age(t.relminmxid)) as multixact_age,
+            c.reltoastrelid,
+            t.reloptions as toast_options,
             pg_stat_get_live_tuples(c.oid) as live_rows,
             pg_stat_get_dead_tuples(c.oid) as dead_rows,
             coalesce(
@@ -12004,6 +12029,46 @@ begin
             and not sqlkit._is_locked_away(c.oid)
     ),
 
+    -- Of the catalog, too, and of what a session left that is gone: the oldest of all counts.
+    old_table as (
+        select
+            sqlkit._table_name(c.oid) as name,
+            c.relpersistence,
+            o.*,
+            o.age::double precision / o.allowed as share
+        from pg_class as c
+        left join pg_class as t on t.oid = c.reltoastrelid
+        cross join lateral (
+            values
+            (
+                greatest(age(nullif(c.relfrozenxid, '0'::xid)), age(nullif(t.relfrozenxid, '0'::xid))),
+                current_setting('autovacuum_freeze_max_age')::bigint
+            ),
+            (
+                greatest(mxid_age(nullif(c.relminmxid, '0'::xid)), mxid_age(nullif(t.relminmxid, '0'::xid))),
+                current_setting('autovacuum_multixact_freeze_max_age')::bigint
+            )
+        ) as o (age, allowed)
+        where c.relkind in ('r', 'm')
+    ),
+
+    index_part (root, oid, relkind) as (
+        select
+            c.oid,
+            c.oid,
+            c.relkind
+        from pg_class as c
+        where c.relkind in ('i', 'I') and not c.relispartition
+        union all
+        select
+            p.root,
+            c.oid,
+            c.relkind
+        from index_part as p
+        join pg_inherits as h on h.inhparent = p.oid
+        join pg_class as c on c.oid = h.inhrelid
+    ),
+
     user_index as (
         select
             i.*,
@@ -12012,60 +12077,47 @@ begin
             x.relam,
             x.relkind,
             x.relispartition,
-            pg_relation_size(x.oid) as bytes,
-            t.name as table_name,
+            s.bytes,
+            s.scans,
+            case when x.relkind = 'I' then 'drop index ' else 'drop index concurrently ' end || sqlkit._table_name(x.oid)
+                as dropping,
             exists (
-                select from pg_constraint as k where k.conindid = x.oid and k.conrelid = i.indrelid
-            ) as is_constraint
-        from pg_index as i
+                select from pg_constraint as k where k.conindid = x.oid and k.conrelid = i.indrelid and k.contype <> 'f'
+            ) as is_constraint,
+            exists (select from pg_constraint as k where k.conindid = x.oid and k.contype = 'f') as is_referred_to
+        from user_table as t
+        cross join lateral (values (t.oid), (t.reltoastrelid)) as r (oid)
+        join pg_index as i on i.indrelid = r.oid
         join pg_class as x on x.oid = i.indexrelid
-        join user_table as t on t.oid = i.indrelid
-    ),
-
-    sequence as (
-        select
-            s.seqrelid,
-            sqlkit._table_name(s.seqrelid) as name,
-            o.name as table_name,
-            a.attname,
-            case when has_sequence_privilege(s.seqrelid, 'select, usage') then pg_sequence_last_value(s.seqrelid) end
-                as last_value,
-            -- The column may hold less than the sequence gives.
-            least(
-                s.seqmax,
-                case a.atttypid
-                    when 'smallint'::regtype then 32767
-                    when 'integer'::regtype then 2147483647
-                    else s.seqmax
-                end
-            ) as last_possible
-        from pg_sequence as s
-        left join pg_depend as d
-            on d.classid = 'pg_class'::regclass and d.objid = s.seqrelid
-            and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i') and d.refobjsubid > 0
-        left join user_table as o on o.oid = d.refobjid
-        left join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
-        where s.seqincrement > 0 and not s.seqcycle
+        left join (
+            select
+                p.root,
+                sum(pg_relation_size(p.oid)) as bytes,
+                sum(pg_stat_get_numscans(p.oid)) as scans
+            from index_part as p
+            where p.relkind = 'i' and not sqlkit._is_locked_away(p.oid)
+            group by p.root
+        ) as s on s.root = x.oid
     ),
 
     finding (weight, problem, relation, detail, statement) as (
         select
-            case when t.xid_age > 1000000000 or t.multixact_age > 1000000000 then 100 else 70 end,
+            case when o.share > 5 or o.age > 1000000000 then 100 when o.share > 2 then 80 else 60 end,
             'old transaction ids',
-            t.name,
+            o.name,
             format(
-                'Its oldest row is %s transactions old; past %s autovacuum freezes it whatever is going on, and at '
-                '2,000,000,000 the server stops.',
-                greatest(t.xid_age, t.multixact_age), current_setting('autovacuum_freeze_max_age')
+                'Its oldest row is %s transactions old: autovacuum should have frozen it at %s, whatever is going on; '
+                'near 2,000,000,000 the server takes no more.',
+                o.age, o.allowed
             ),
-            format('vacuum (freeze) %s', t.name)
-        from user_table as t
-        where
-            t.relkind <> 'p'
-            and (
-                t.xid_age > 0.9 * current_setting('autovacuum_freeze_max_age')::bigint
-                or t.multixact_age > 0.9 * current_setting('autovacuum_multixact_freeze_max_age')::bigint
-            )
+            case
+                when o.relpersistence = 't' then format(
+                    'drop table %s', o.name
+                )
+                else format('vacuum (freeze) %s', o.name)
+            end
+        from old_table as o
+        where o.share > 1.1
         union all
         select
             90,
@@ -12073,7 +12125,7 @@ begin
             i.name,
             'An interrupted CREATE or REINDEX CONCURRENTLY left it: it costs every write and serves no query.',
             case
-                when i.index_name ~ '_cc(new|old)[0-9]*$' then format('drop index concurrently %s', i.name)
+                when i.index_name ~ '_cc(new|old)[0-9]*$' then i.dropping
                 else format('reindex index concurrently %s', i.name)
             end
         from user_index as i
@@ -12093,39 +12145,46 @@ begin
             )
         union all
         select
-            (60 + 39 * s.last_value::numeric / s.last_possible)::integer,
+            least(99, (60 + 39 * s.used_share)::integer),
             'sequence near its end',
-            s.name,
+            s.sequence,
             format(
-                '%s of %s numbers are used%s.',
-                s.last_value, s.last_possible, case when s.attname is not null then format(', by column %I of %s', s.attname, s.table_name) end
+                'It is at %s and ends at %s: %s%% of its numbers are used%s.',
+                s.last_value, s.last_possible, round((100 * s.used_share)::numeric, 1), ', for ' || s.columns
             ),
-            case
-                when s.table_name is null then format('alter sequence %s as bigint no maxvalue', s.name)
-                else format(
-                    'alter table %s alter column %I type bigint; alter sequence %s as bigint no maxvalue',
-                    s.table_name, s.attname, s.name
-                )
-            end
-        from sequence as s
-        where s.last_value > 0.7 * s.last_possible
+            s.statement
+        from sqlkit._sequence_ends() as s
+        where s.used_share > 0.7
+        union all
+        select
+            85,
+            'autovacuum is off',
+            'the server',
+            format('%s is off: dead rows stay and statistics age in every table, until somebody vacuums it by hand.', g.name),
+            format('alter system set %s = on; select pg_reload_conf()', g.name)
+        from unnest('{autovacuum,track_counts}'::text[]) as g (name)
+        where not current_setting(g.name)::boolean
         union all
         select
             50,
             'autovacuum is off',
             t.name,
-            'Dead rows stay, statistics age, until somebody vacuums it by hand.',
-            format('alter table %s reset (autovacuum_enabled)', t.name)
+            format('Dead rows stay%s, until somebody vacuums it by hand.', o.what),
+            format('alter table %s reset (%sautovacuum_enabled)', t.name, o.prefix)
         from user_table as t
-        cross join lateral pg_options_to_table(t.reloptions) as o
-        where o.option_name = 'autovacuum_enabled' and not o.option_value::boolean
+        cross join lateral (
+            values
+            (t.reloptions, '', ', statistics age'), (t.toast_options, 'toast.', ' in what lies outside of its rows (TOAST)')
+        ) as o (options, prefix, what)
+        cross join lateral pg_options_to_table(o.options) as e
+        where e.option_name = 'autovacuum_enabled' and not e.option_value::boolean
         union all
         select
             50,
             'duplicate index',
             i.name,
-            format('It is the same as %s, and takes %s.', k.name, pg_size_pretty(i.bytes)),
-            format('drop index concurrently %s', i.name)
+            format('It does nothing that %s does not do, and takes %s.', k.name, pg_size_pretty(i.bytes)),
+            i.dropping
         from user_index as i
         join user_index as k
             on k.indrelid = i.indrelid
@@ -12140,15 +12199,22 @@ begin
             and k.indisvalid
         where
             i.indisvalid
-            and i.relkind = 'i'
             and not i.relispartition
             and not i.is_constraint
+            and not i.is_referred_to
             and not i.indisreplident
-            and (not i.indisunique or k.indisunique)
+            -- The other one has to keep out what this one does, and as soon.
+            and (
+                not i.indisunique
+                or (k.indisunique and k.indimmediate and k.indnullsnotdistinct >= i.indnullsnotdistinct)
+            )
             -- Of two that nothing tells apart the younger goes.
             and (
-                k.is_constraint or (k.indisunique and not i.indisunique)
-                or (k.indisunique = i.indisunique and k.indexrelid < i.indexrelid)
+                k.is_constraint
+                or k.is_referred_to
+                or k.indisunique > i.indisunique
+                or k.indnullsnotdistinct > i.indnullsnotdistinct
+                or k.indexrelid < i.indexrelid
             )
             and k.indexrelid <> i.indexrelid
         union all
@@ -12178,10 +12244,13 @@ begin
             and not exists (
                 select
                 from pg_index as i
+                join pg_class as x on x.oid = i.indexrelid
+                join pg_am as m on m.oid = x.relam
                 where
                     i.indrelid = k.conrelid
                     and i.indisvalid
                     and i.indpred is null
+                    and m.amname not in ('brin', 'gin')
                     -- The index begins with the columns of the key, in any order.
                     and (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
             )
@@ -12216,7 +12285,8 @@ begin
                         join pg_class as c on c.oid = h.inhrelid
                         where h.inhparent = t.oid and pg_relation_size(c.oid) >= p_least_bytes
                     )
-                when t.is_unknown then pg_relation_size(t.oid) > 0
+                -- The planner takes what it does not know for ten pages, and is not far off with what is smaller.
+                when t.is_unknown then pg_relation_size(t.oid) > 10 * current_setting('block_size')::bigint
                 else
                     t.vacuumed_at is null and t.relallvisible = 0 and pg_relation_size(t.oid) >= p_least_bytes
             end
@@ -12230,33 +12300,52 @@ begin
                 pg_size_pretty(b.bloat_bytes), pg_size_pretty(b.total_bytes), b.confidence
             ),
             case
-                when b.kind = 'index' then format('reindex index concurrently %s', sqlkit._table_name(b.relation))
+                when b.kind = 'index' then format(
+                    'reindex index%s %s', case when not i.indisexclusion then ' concurrently' end,
+                    sqlkit._table_name(b.relation)
+                )
                 else format('vacuum (full, analyze) %s', t.name)
             end
         from sqlkit.bloat as b
         join user_table as t on t.oid = b.table_name
-        where b.bloat_bytes >= greatest(p_least_bytes, 1) and b.bloat_ratio >= 0.3 and b.confidence <> 'low'
+        left join pg_index as i on i.indexrelid = b.relation
+        where
+            b.bloat_bytes >= greatest(p_least_bytes, 1)
+            and b.bloat_ratio >= 0.3
+            and b.confidence <> 'low'
+            and coalesce(i.indisvalid, true)
         union all
         select
             20,
             'autovacuum comes late',
             t.name,
             format(
-                'It has %s rows: at a scale factor of %s autovacuum waits for %s dead ones.',
-                t.live_rows, current_setting('autovacuum_vacuum_scale_factor'),
-                (t.live_rows * current_setting('autovacuum_vacuum_scale_factor')::numeric)::bigint
+                'It has %s rows, and autovacuum waits for %s dead ones: a threshold of %s, a scale factor of %s.',
+                t.live_rows, w.dead_rows::bigint, o.threshold, o.scale_factor
             ),
-            format('alter table %s set (autovacuum_vacuum_scale_factor = 0.02)', t.name)
-        from user_table as t
-        where
-            t.live_rows * current_setting('autovacuum_vacuum_scale_factor')::numeric > 2000000
-            -- 18 has a limit of its own.
-            and coalesce(current_setting('autovacuum_vacuum_max_threshold', true)::bigint, -1) < 0
-            and not exists (
-                select
-                from pg_options_to_table(t.reloptions) as o
-                where o.option_name in ('autovacuum_vacuum_scale_factor', 'autovacuum_enabled')
+            format(
+                'alter table %s set (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = %s)',
+                t.name, trim_scale(round(least(0.02, 1000000 / greatest(1, t.live_rows::numeric)), 6))
             )
+        from user_table as t
+        cross join lateral (
+            select
+                coalesce(max(e.option_value) filter (where e.option_name = 'autovacuum_vacuum_threshold'),
+                current_setting('autovacuum_vacuum_threshold'))::numeric as threshold,
+                coalesce(max(e.option_value) filter (where e.option_name = 'autovacuum_vacuum_scale_factor'),
+                current_setting('autovacuum_vacuum_scale_factor'))::numeric as scale_factor,
+                -- 18 has a limit of its own.
+                nullif(
+                    coalesce(max(e.option_value) filter (where e.option_name = 'autovacuum_vacuum_max_threshold'),
+                    current_setting('autovacuum_vacuum_max_threshold', true))::numeric,
+                    -1
+                ) as most
+            from pg_options_to_table(t.reloptions) as e
+        ) as o
+        cross join lateral (select least(o.threshold + o.scale_factor * t.live_rows, o.most)) as w (dead_rows)
+        where
+            t.relkind <> 'p'
+            and w.dead_rows > 2000000
         union all
         select
             15,
@@ -12266,18 +12355,17 @@ begin
                 'No query has read its %s since %s. A standby counts for itself.',
                 pg_size_pretty(i.bytes), coalesce(d.stats_reset, pg_postmaster_start_time())::date
             ),
-            format('drop index concurrently %s', i.name)
+            i.dropping
         from user_index as i
         join pg_stat_database as d on d.datname = current_database()
         where
             i.bytes >= p_least_bytes
-            and i.relkind = 'i'
             and i.indisvalid
             and not i.relispartition
             and not i.indisunique
             and not i.is_constraint
             and not i.indisreplident
-            and pg_stat_get_numscans(i.indexrelid) = 0
+            and i.scans = 0
     )
 
     select f.weight, f.problem, f.relation, f.detail, f.statement
@@ -12319,6 +12407,8 @@ select
                     (a.backend_xmin is not null or a.backend_xid is not null)
                     and a.xact_start < clock_timestamp() - p_patience
                     and a.pid <> pg_backend_pid()
+                    -- Those of other databases see none of the rows of this one.
+                    and (a.datid is null or a.datname = current_database())
                     -- VACUUM holds back nothing; what it works at is seen by its locks.
                     and a.backend_type in ('client backend', 'parallel worker', 'background worker')
                     and not exists (select from pg_stat_progress_vacuum as v
@@ -12333,7 +12423,7 @@ where v.pid = a.pid)
                         x.gid, date_trunc('second', x.prepared)
                     ) as holder
                 from pg_prepared_xacts as x
-                where x.prepared < clock_timestamp() - p_patience
+                where x.database = current_database() and x.prepared < clock_timestamp() - p_patience
                 order by x.prepared
                 limit 1
             ),
@@ -12500,7 +12590,24 @@ declare
     v_repack boolean := v_version >= 190000;
     v_squeeze boolean := exists (select from pg_extension as e where e.extname = 'pg_squeeze');
     v_pg_repack boolean := exists (select from pg_extension as e where e.extname = 'pg_repack');
+    v_wrong regclass;
 begin
+    select t.oid
+    into v_wrong
+    from unnest(p_tables) as t (oid)
+    join pg_class as c on c.oid = t.oid
+    join pg_namespace as n on n.oid = c.relnamespace
+    where
+        c.relkind not in ('r', 'm', 'p')
+        or c.relpersistence = 't'
+        or n.nspname in ('pg_catalog', 'information_schema', 'sqlkit_stage')
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'wrong_object_type',
+            message = format('%s is no table to maintain', sqlkit._table_name(v_wrong)),
+            hint = 'Name tables, partitioned tables and materialized views, that are neither temporary nor the system''s.';
+    end if;
     return query
     with user_table as (
         select
@@ -12513,11 +12620,11 @@ begin
                     pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)
                 ) is null
             ) as is_unknown,
-            c.relkind,
+            pg_partition_root(c.oid)::oid as root_oid,
             sqlkit._table_name(c.oid) as name,
             n.nspname,
             c.relname,
-            greatest(age(c.relfrozenxid), age(t.relfrozenxid)) as xid_age,
+            greatest(age(nullif(c.relfrozenxid, '0'::xid)), age(nullif(t.relfrozenxid, '0'::xid))) as xid_age,
             pg_relation_size(c.oid) as bytes,
             pg_stat_get_live_tuples(c.oid) as live_rows,
             pg_stat_get_dead_tuples(c.oid) as dead_rows,
@@ -12544,6 +12651,21 @@ begin
                     where p.relid = c.oid
                 )
             )
+    ),
+
+    -- Nobody but ANALYZE looks at a partitioned table as a whole, and autovacuum does not.
+    partitioned as (
+        select
+            c.oid,
+            sqlkit._table_name(c.oid) as name,
+            c.reltuples < 0 or (c.reltuples = 0 and pg_stat_get_last_analyze_time(c.oid) is null) as is_unknown,
+            c.reltuples as known_rows,
+            sum(sqlkit._live_rows(t.oid)) as live_rows,
+            sum(t.bytes)::bigint as bytes
+        from pg_class as c
+        join user_table as t on t.root_oid = c.oid
+        where p_tables is null or c.oid = any(p_tables)
+        group by c.oid
     ),
 
     finding (action, position, table_oid, relation, statement, reason, total_bytes, gain_bytes, lock, needed) as (
@@ -12616,6 +12738,27 @@ begin
         where
             (t.rows_since_analyze > 500 and t.rows_since_analyze > 0.1 * t.live_rows)
             or (t.is_unknown and t.bytes > 0)
+        union all
+        select
+            'analyze',
+            3,
+            p.oid,
+            p.name,
+            format('analyze %s', p.name),
+            case
+                when p.is_unknown then 'as a whole it was never analyzed'
+                else format('it had %s rows then, and has %s', p.known_rows, p.live_rows)
+            end,
+            p.bytes,
+            0,
+            'SHARE UPDATE EXCLUSIVE',
+            0
+        from partitioned as p
+        where
+            case
+                when p.is_unknown then p.bytes > 0
+                else abs(p.live_rows - p.known_rows) > greatest(500, 0.1 * p.known_rows)
+            end
         union all
         select
             case b.kind when 'index' then 'reindex' else 'rewrite' end,
@@ -12698,11 +12841,20 @@ begin
     from finding as f
     where
         f.action = any(p_actions)
-        -- VACUUM analyzes by the way.
+        -- VACUUM analyzes by the way, and ANALYZE of a partitioned table all of its partitions.
         and not (
             f.action = 'analyze'
-            and 'vacuum' = any(p_actions)
-            and exists (select from finding as v where v.action = 'vacuum' and v.table_oid = f.table_oid)
+            and exists (
+                select
+                from finding as v
+                where
+                    (v.action = 'vacuum' and 'vacuum' = any(p_actions) and v.table_oid = f.table_oid)
+                    or (
+                        v.action = 'analyze'
+                        and v.table_oid <> f.table_oid
+                        and v.table_oid = pg_partition_root(f.table_oid)
+                    )
+            )
         )
     order by f.position, f.gain_bytes desc, f.relation, f.statement;
 end;
@@ -12718,7 +12870,7 @@ table, a replica more than p_lag_bytes of WAL behind, less disk than p_free_byte
 (what interrupted statements left), vacuum, analyze, reindex and rewrite (by REPACK, pg_squeeze or pg_repack, where
 they are). Indexes and tables are rewritten for p_least_bytes and p_least_ratio of bloat.
 In psql: select statement from sqlkit.plan_maintenance() where obstacle is null \gexec
-Writes: nothing. Locks: none. Raises: nothing.';
+Writes: nothing. Locks: none. Raises: 42809 for what is no table, temporary, or the system''s.';
 
 
 create or replace function sqlkit.start_maintenance(
@@ -12795,6 +12947,142 @@ from sqlkit.run as r
 where r.kind = 'maintenance';
 
 comment on view sqlkit.maintenance is 'Statements of maintenance that were run, with the sizes before and after.';
+
+-- objects/80_maintain_sequences.sql
+
+-- Sequences: how much is left of each, by what it gives and by what the columns hold that it fills.
+
+create or replace function sqlkit._sequence_ends()
+returns table (
+    sequence text,
+    columns text,
+    last_value bigint,
+    last_possible bigint,
+    used_share double precision,
+    statement text
+)
+language plpgsql
+stable
+rows 100
+set search_path = pg_catalog, pg_temp
+as $sequence_ends$
+begin
+    return query
+    with consumer (sequence_oid, table_oid, attnum) as (
+        select d.objid, d.refobjid, d.refobjsubid
+        from pg_depend as d
+        where
+            d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+            and d.deptype in ('a', 'i') and d.refobjsubid > 0
+        union
+        -- A default may call a sequence that its column does not own.
+        select d.refobjid, k.adrelid, k.adnum
+        from pg_depend as d
+        join pg_attrdef as k on k.oid = d.objid
+        where
+            d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass
+            and d.deptype = 'n' and d.refobjsubid = 0
+    ),
+
+    used_by as (
+        select
+            u.sequence_oid,
+            string_agg(format('%s.%I', t.name, a.attname), ', ' order by u.table_oid, u.attnum) as columns,
+            -- A domain writes as the type does that it is made of.
+            min(
+                case y.typoutput when 'int2out'::regproc then 32767 when 'int4out'::regproc then 2147483647 end
+            )::bigint as greatest_held,
+            string_agg(
+                format('alter table %s alter column %I type bigint', t.name, a.attname),
+                '; ' order by u.table_oid, u.attnum
+            ) filter (where y.typoutput in ('int2out'::regproc, 'int4out'::regproc)) as widening,
+            -- What tells partitions apart keeps its type.
+            bool_or(
+                exists (
+                    select
+                    from pg_partitioned_table as p
+                    where p.partrelid = u.table_oid and u.attnum = any(p.partattrs)
+                )
+            ) as is_fixed
+        from consumer as u
+        join pg_attribute as a on a.attrelid = u.table_oid and a.attnum = u.attnum
+        join pg_type as y on y.oid = a.atttypid
+        cross join lateral sqlkit._table_name(u.table_oid) as t (name)
+        group by u.sequence_oid
+    ),
+
+    standing as (
+        select
+            s.*,
+            u.columns,
+            u.widening,
+            coalesce(u.is_fixed, false) as is_fixed,
+            sqlkit._table_name(s.seqrelid) as name,
+            s.seqincrement > 0 as is_rising,
+            case
+                when s.seqincrement > 0 then least(s.seqmax, u.greatest_held)
+                else greatest(s.seqmin, -u.greatest_held - 1)
+            end as last_possible,
+            case
+                when
+                    has_sequence_privilege(s.seqrelid, 'select, usage')
+                    and not pg_is_other_temp_schema(c.relnamespace)
+                    -- To look at it is to wait for whoever alters it.
+                    and not exists (
+                        select
+                        from pg_locks as l
+                        where
+                            l.relation = s.seqrelid
+                            and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+                            and l.granted
+                            and l.pid <> pg_backend_pid()
+                            and l.database = (
+                                select d.oid from pg_database as d where d.datname = current_database()
+                            )
+                    )
+                    then pg_sequence_last_value(s.seqrelid)
+            end as last_value
+        from pg_sequence as s
+        join pg_class as c on c.oid = s.seqrelid
+        left join used_by as u on u.sequence_oid = s.seqrelid
+    )
+
+    select
+        s.name,
+        s.columns,
+        s.last_value,
+        s.last_possible,
+        (
+            case
+                when s.is_rising then (s.last_value::numeric - s.seqmin) / (s.last_possible::numeric - s.seqmin)
+                else (s.seqmax - s.last_value::numeric) / (s.seqmax - s.last_possible::numeric)
+            end
+        )::double precision,
+        case
+            when s.is_fixed or s.last_possible in (9223372036854775807, -9223372036854775808)
+                -- Nothing holds more: but as many numbers lie on the other side of 0.
+                then format(
+                    'alter sequence %s %s %s restart with %s', s.name,
+                    case when s.is_rising then 'minvalue' else 'maxvalue' end, e.other_end, e.other_end
+                )
+            else concat_ws('; ', s.widening, format(
+                'alter sequence %s as bigint no %s', s.name, case when s.is_rising then 'maxvalue' else 'minvalue' end
+            ))
+        end
+    from standing as s
+    cross join lateral (select -1 - s.last_possible) as e (other_end)
+    where
+        s.last_value is not null
+        and s.seqmin < s.seqmax
+        -- One that begins anew by itself has no end, unless its column's comes first.
+        and (not s.seqcycle or s.last_possible <> case when s.is_rising then s.seqmax else s.seqmin end);
+end;
+$sequence_ends$;
+
+comment on function sqlkit._sequence_ends() is
+'Sequences that the caller may see and that have an end: the last number taken, the last one that there can be (by the
+sequence, or by the narrowest column that it fills), what share of the numbers is used, and a statement that brings
+more of them. One that is being altered is left out: to look at it is to wait.';
 
 -- objects/81_maintain_schedule.sql
 
@@ -13933,7 +14221,7 @@ select
     / greatest(extract(epoch from clock_timestamp() - r.started_at), 0.001)::double precision as rows_per_second,
     coalesce(
         case when c.streams > 0 then format('copy, %s streams', c.streams) end,
-        format('%s: %s', i.command, i.phase),
+        i.command || ': ' || i.phase,
         v.phase,
         case when r.backend_pid is not null then a.wait end,
         'between statements'
@@ -14574,6 +14862,7 @@ begin
             ('sqlkit_reader', 'execute', 'routine', '_may_maintain'),
             ('sqlkit_reader', 'execute', 'routine', '_maintainer'),
             ('sqlkit_reader', 'execute', 'routine', '_expected_seconds'),
+            ('sqlkit_reader', 'execute', 'routine', '_sequence_ends'),
             ('sqlkit_reader', 'execute', 'routine', '_table_name'),
             ('sqlkit_reader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit'),
@@ -14627,6 +14916,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_may_maintain'),
             ('sqlkit_loader', 'execute', 'routine', '_maintainer'),
             ('sqlkit_loader', 'execute', 'routine', '_expected_seconds'),
+            ('sqlkit_loader', 'execute', 'routine', '_sequence_ends'),
             ('sqlkit_loader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
@@ -14968,6 +15258,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_may_maintain'),
             ('sqlkit_admin', 'execute', 'routine', '_maintainer'),
             ('sqlkit_admin', 'execute', 'routine', '_expected_seconds'),
+            ('sqlkit_admin', 'execute', 'routine', '_sequence_ends'),
             ('sqlkit_admin', 'execute', 'routine', '_table_name'),
             ('sqlkit_admin', 'execute', 'routine', '_is_alive'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
