@@ -464,6 +464,8 @@ class _Reading:
         ):
             why = f"is not for policy {table['policy']}"
             self._add((*path, "watermark", "overlap"), why, at_key=True)
+        if "cache" in table and not is_address:
+            self._add((*path, "cache"), "is for sources that are databases", at_key=True)
         if isinstance(parts := table.get("partitions"), dict):
             if not (has_query and is_address):
                 self._add((*path, "partitions"), "needs query, of another database", at_key=True)
@@ -536,13 +538,23 @@ _TAKES_ROWS = (
 )
 
 _WITHOUT = {
-    "refresh": (*_TAKES_ROWS, "policy", "order_by", "atomic", "raw", "watermark", "partitions"),
+    "refresh": (
+        *_TAKES_ROWS,
+        "policy",
+        "order_by",
+        "atomic",
+        "raw",
+        "watermark",
+        "partitions",
+        "cache",
+    ),
+    "watermark": ("cache",),
     "partitions": ("watermark", "executor", "atomic"),
     "raw": ("policy", "key", "order_by", "map", "leave_out", "whole", "rest"),
     "transform": (
         *_TAKES_ROWS,
         *("atomic", "raw", "refresh", "format", "dialect", "columns", "map", "leave_out"),
-        *("from", "watermark", "partitions"),
+        *("from", "watermark", "partitions", "cache"),
     ),
 }
 """Keys that have no meaning beside another one."""

@@ -267,6 +267,20 @@ class Partitions(_Model):
     )
 
 
+class KeptExtracts(_Model):
+    """What was fetched of a database is kept for a while, and loaded from there."""
+
+    for_: Duration = Field(alias="for", description="How long: 90s, 15m, 2h or 1d.")
+    in_: str = Field(
+        default=".sqlkit/extracts", alias="in", description="A folder, or redis://host/number."
+    )
+    at_most: ByteCount = Field(default=1 << 30, description="So many bytes of them in the folder.")
+
+
+def _kept(value: Any) -> Any:
+    return {"for": value} if isinstance(value, str | int) else value
+
+
 class Transform(_Model):
     """Rows are made by a SELECT in a template, of the rows of another table that changed."""
 
@@ -291,6 +305,9 @@ class Table(_Model):
         "neither, of the table's own.",
     )
     watermark: Annotated[Watermark, BeforeValidator(_column)] | None = None
+    cache: Annotated[KeptExtracts, BeforeValidator(_kept)] | None = Field(
+        default=None, description="Extracts of a database are kept for a while."
+    )
     partitions: Partitions | None = Field(
         default=None, description="The query is a template, which is asked for each of them."
     )

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -33,6 +33,9 @@ from sqlkit.partitions import Partitioned, PartitionedResult, PartitionsFailedEr
 from sqlkit.results import LoadResult, RefreshResult, TransformResult
 from sqlkit.server import find_dsn
 from sqlkit.sources.base import Source
+
+if TYPE_CHECKING:
+    from sqlkit.sources.cached import Cache
 
 State = Literal["done", "failed", "skipped"]
 Result = LoadResult | RefreshResult | TransformResult | PartitionedResult
@@ -117,6 +120,7 @@ async def run_project(
     *,
     again: bool = False,
     full_refresh: bool = False,
+    use_cache: bool = True,
     on_start: Callable[[str], None] = lambda name: None,
     on_end: Told = lambda report: None,
 ) -> RunReport:
@@ -124,7 +128,8 @@ async def run_project(
 
     A table begins when those that it needs are done (see `find_needs`) and when the project's
     budget of connections has room for it. One that fails keeps those from running that need it,
-    and no others. With `full_refresh`, transforms look at all rows and not at those that changed.
+    and no others. With `full_refresh`, transforms look at all rows and not at those that changed;
+    without `use_cache`, databases are asked, and nothing of them is kept.
 
     Raises SqlkitError where nothing could begin: a server that is not there, no sqlkit in it.
     """
@@ -137,7 +142,9 @@ async def run_project(
 
     async def work(name: str) -> TableReport:
         on_start(name)
-        return await _do_table(project, name, again=again, full_refresh=full_refresh)
+        return await _do_table(
+            project, name, again=again, full_refresh=full_refresh, use_cache=use_cache
+        )
 
     def skip(name: str, failed: str) -> TableReport:
         return TableReport(name, project.target_of(name), "skipped", waited_for=failed)
@@ -269,7 +276,9 @@ def connections_of(project: Project, name: str) -> int:
     return 4 if table.refresh is not None else 2 + max(2, table.workers)
 
 
-async def _do_table(project: Project, name: str, *, again: bool, full_refresh: bool) -> TableReport:
+async def _do_table(
+    project: Project, name: str, *, again: bool, full_refresh: bool, use_cache: bool
+) -> TableReport:
     """A table with its hooks. Whatever goes wrong is in the report."""
     started = time.monotonic()
     report = TableReport(name, project.target_of(name), "done")
@@ -278,7 +287,9 @@ async def _do_table(project: Project, name: str, *, again: bool, full_refresh: b
             await _do_hook(project, name, hook)
         missing = await _define_rules(project, name)
         async with aconnect(dsn_of(project, project.connection_of(name))) as client:
-            result = await do_rows(client, project, name, again=again, full_refresh=full_refresh)
+            result = await do_rows(
+                client, project, name, again=again, full_refresh=full_refresh, use_cache=use_cache
+            )
         report = replace(report, result=result, exit_code=3 if result.rows.rejected else 0)
         if missing:
             await _define_rules(project, name)
@@ -301,6 +312,7 @@ async def do_rows(
     full_refresh: bool = False,
     into: str | None = None,
     strategy: str | None = None,
+    use_cache: bool = True,
 ) -> Result:
     """Load, refresh or transform what belongs to a table of the project.
 
@@ -340,7 +352,13 @@ async def do_rows(
             retry_for=table.retry_for,
         )
     load = partial(
-        _load, project=project, name=name, into=into, strategy=strategy, is_plain=is_plain
+        _load,
+        project=project,
+        name=name,
+        into=into,
+        strategy=strategy,
+        is_plain=is_plain,
+        use_cache=use_cache,
     )
     if table.partitions is not None:
         return await _do_partitions(project, name, load, again=again, into=into)
@@ -357,16 +375,19 @@ async def _load(
     into: str | None,
     strategy: str | None,
     is_plain: bool,
+    use_cache: bool,
 ) -> LoadResult:
     """Load the sources of a table of the project, or a part of them."""
     table = project.tables[name]
     # Another table gets everything, and nothing is remembered of it.
     watermark = table.watermark if into is None else None
     workers = 1 if is_plain or table.partitions is not None else table.workers
+    if table.cache is not None and use_cache and into is None:
+        sources = await run_async(partial(_extracts, project, name, sources))
     if not (strategy or is_plain):
         strategy = table.performance.strategy
         if table.performance.rules:
-            if table.partitions is None:
+            if any(isinstance(source, str) for source in sources):
                 sources = await run_async(partial(sources_of, project, name))
             strategy, _ = ruled(
                 table, [source for source in sources if not isinstance(source, str)]
@@ -407,6 +428,28 @@ async def _load(
         since=None if watermark is None else watermark.column,
         since_overlap=None if watermark is None else watermark.overlap,
     )
+
+
+def cache_of(table: Table) -> Cache | None:
+    """Where extracts of a table are kept, if they are."""
+    from sqlkit.sources.cached import Cache
+
+    if table.cache is None:
+        return None
+    return Cache(table.cache.in_, table.cache.for_, table.cache.at_most)
+
+
+def _extracts(project: Project, name: str, sources: Sequence[str | Source]) -> list[Source]:
+    """What is kept of sources, or is fetched to be kept. It blocks."""
+    cache = cache_of(project.tables[name])
+    assert cache is not None
+    found = [source for source in sources if not isinstance(source, str)]
+    addresses = project.sources_of(name)
+    if len(found) < len(sources):
+        found = sources_of(project, name)
+    else:
+        addresses *= len(found)  # parts of one
+    return [cache.fetch(each, address) for each, address in zip(found, addresses, strict=True)]
 
 
 async def _do_partitions(

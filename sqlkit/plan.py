@@ -7,10 +7,11 @@ fingerprints, by which the ledger knows them, and from their beginnings for a sa
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -26,12 +27,15 @@ from sqlkit.infer import new_table
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.partitions import Partitioned
-from sqlkit.pipeline import choose, connect_to, render, ruled, sources_of
+from sqlkit.pipeline import cache_of, choose, connect_to, render, ruled, sources_of
 from sqlkit.results import RowCounts
 from sqlkit.sources.ask import first_rows
 from sqlkit.sources.base import Reader, Source
 from sqlkit.sources.newer import Newer, NewerSource
 from sqlkit.ways_async import LOCK_TIMEOUT, PIECE_BYTES
+
+if TYPE_CHECKING:
+    from sqlkit.sources.cached import Cache
 
 ESTIMATED_ROWS = 1000
 """How many rows of the first source that is not loaded yet are held against the table."""
@@ -157,6 +161,10 @@ class _Planning:
             sources = await self._find_partitions(target)
         else:
             sources = await run_async(partial(sources_of, self._project, self._plan.name))
+        if (cache := cache_of(table)) is not None:
+            addresses = self._project.sources_of(self._plan.name)
+            pairs = zip(sources, addresses, strict=False)  # of parts, there is the first
+            sources = [await run_async(partial(self._kept, cache, *pair)) for pair in pairs]
         if table.watermark is not None:
             await self._ask_newer(sources, target, table.watermark)
         self._rules_on = sources
@@ -181,6 +189,16 @@ class _Planning:
             for each in sources:
                 if hasattr(each, "close"):
                     await run_async(each.close)
+
+    def _kept(self, cache: Cache, source: Source, address: str) -> Source:
+        """What is kept of a source, if something is."""
+        kept = cache.find(source, address)
+        if kept is None:
+            note = f"{source.name}: fetched, and kept"
+        else:
+            note = f"{source.name}: kept for {time.time() - kept.fetched_at:.0f} s, not fetched"
+        self._plan = replace(self._plan, notes=(*self._plan.notes, note))
+        return kept or source
 
     async def _find_partitions(self, target: Target | None) -> list[Source]:
         """The source of the first part that would be fetched, if one would."""
@@ -398,10 +416,9 @@ class _Planning:
             for staged, wanted in zip(plan.staged, plan.wanted, strict=True)
             if staged not in plan.left_out and wanted.name in place
         }
-        sampled = partial(reader.sample, ESTIMATED_ROWS)
-        if source.is_live:
-            sampled = partial(first_rows, reader, source.name, ESTIMATED_ROWS)
-        rows = await run_async(sampled)
+        rows = await run_async(partial(reader.sample, ESTIMATED_ROWS))
+        if not rows:  # its columns have types, so that it has none ready
+            rows = await run_async(partial(first_rows, reader, source.name, ESTIMATED_ROWS))
         counts = await calls.estimate_merge(
             self._connection,
             target.name,

@@ -150,6 +150,9 @@ def run(
     full_refresh: Annotated[
         bool, typer.Option(help="Transforms look at all raw rows, not at those that changed.")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Load extracts that are kept, and keep them.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Load the tables of sqlkit.yml, or those named, in the order of their dependencies.
@@ -174,6 +177,7 @@ def run(
             tables or (),
             again=again,
             full_refresh=full_refresh,
+            use_cache=cache,
             on_start=lambda name: _note(f"{name}: begins"),
             on_end=lambda table: _note(_described(table)),
         )

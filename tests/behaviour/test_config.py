@@ -271,7 +271,7 @@ tables:
   g: {source: 'mysql://a:hunter3@b/c#d'}
   h: {source: x.csv, performance: {strategy: copy, rules: [{strategy: stage, byte: 1}]}}
   i: {source: x.csv, connection: shop}
-  j: {source: x.csv, partitions: {query: select 1}}
+  j: {source: x.csv, partitions: {query: select 1}, cache: 1h}
   k: {from: snow, query: select 1, policy: append, partitions: {query: select 1}, watermark: at}
 """,
     )
@@ -281,7 +281,7 @@ tables:
         *("tables.a.query", "tables.b.from", "tables.c.query", "tables.d.query"),
         *("tables.e.watermark", "tables.f.watermark.overlap", "tables.g.source"),
         *("tables.h.performance.rules", "tables.h.performance.rules[0].byte"),
-        *("tables.i.connection", "tables.j.partitions", "tables.k.partitions"),
+        *("tables.i.connection", "tables.j.partitions", "tables.j.cache", "tables.k.partitions"),
         *("tables.k.watermark", "connections.snow.url", "connections.flight.password"),
     }
     assert told["connections.shop.url"].suggestion == "mysql"

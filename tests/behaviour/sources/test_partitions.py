@@ -113,8 +113,9 @@ def test_only_parts_that_changed_are_fetched_and_a_failure_keeps_no_other(
     connection.execute(
         """
         create sequence tried;
-        create function fail_once() returns trigger language plpgsql as $$ begin
-            if nextval('tried') = 1 then
+        create function fail_once() returns trigger language plpgsql
+        set search_path = pg_catalog as $$ begin
+            if nextval('public.tried') = 1 then
                 raise exception 'not now' using errcode = '55000';
             end if;
             return new;
