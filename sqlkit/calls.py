@@ -1418,6 +1418,11 @@ def set_local(connection: Connection[Any], setting: str, value: str) -> None:
     _value(connection, "select pg_catalog.set_config(%s, %s, true)", setting, value)
 
 
+def set_session(connection: Connection[Any], setting: str, value: str) -> None:
+    """Changes a setting of the session."""
+    _value(connection, "select pg_catalog.set_config(%s, %s, false)", setting, value)
+
+
 def session(connection: Connection[Any]) -> Session:
     """The server process at the other end, and whether it accepts writes."""
     row = _row(

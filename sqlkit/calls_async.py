@@ -1444,6 +1444,11 @@ async def set_local(connection: AsyncConnection[Any], setting: str, value: str) 
     await _value(connection, "select pg_catalog.set_config(%s, %s, true)", setting, value)
 
 
+async def set_session(connection: AsyncConnection[Any], setting: str, value: str) -> None:
+    """Changes a setting of the session."""
+    await _value(connection, "select pg_catalog.set_config(%s, %s, false)", setting, value)
+
+
 async def session(connection: AsyncConnection[Any]) -> Session:
     """The server process at the other end, and whether it accepts writes."""
     row = await _row(

@@ -70,7 +70,6 @@ from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import (
-    LEAST_LOCK_WAIT,
     REASONS,
     Patience,
     WaitCallback,
@@ -141,11 +140,8 @@ class Loader:
         self._started = time.monotonic()
         self._tally = Tally()
         self._teller = Teller(progress, self._tally)
-        # How long a lock is waited for, unless the server's own lock_timeout says it.
-        self._longest = max(options.retry_for, LEAST_LOCK_WAIT)
         self._lock_timeout: str | None = None
-        self._attempted = self._started
-        self._locks = LockWatch(connections, self._teller.silent_for, self._longest, on_wait)
+        self._locks = LockWatch(connections, options.retry_for, on_wait, self._teller.silent_for)
         self._key: list[str] | None = None
         self._run_id = 0
         self._is_whole = False
@@ -198,8 +194,8 @@ class Loader:
             self._end_badly(error)
             undone = self._undo_create()
             known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
-            if isinstance(known, SqlkitError) and known.code == "55P03" and self._locks.seen:
-                known.detail = str(self._locks.seen)
+            if isinstance(known, SqlkitError):
+                self._locks.tell_in(known)
             if undone and isinstance(known, SqlkitError):
                 known.detail = "\n".join(filter(None, (known.detail, undone)))
                 if isinstance(known, RejectLimitError) or may_be_rows(known.code):
@@ -227,12 +223,10 @@ class Loader:
                 self._source_ids.pop(position, None)
 
     def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
-        self._attempted = time.monotonic()
         self._main = main = self._connections.main()
         try:
             check_compatible(*calls.version(main))
-            if not self._connections.is_callers and calls.setting(main, "lock_timeout") == "0":
-                self._lock_timeout = str(min(int(self._longest * 1000), 2**31 - 1))
+            self._lock_timeout = self._locks.limit(main)
             with self._outermost(main), self._locks.on():
                 return self._load(main, sources, into)
         finally:
@@ -247,9 +241,7 @@ class Loader:
         if self._tally.batches > self._batches_before and not self._options.atomic:
             self._batches_before = self._tally.batches
             self._patience.progressed()
-        in_vain = time.monotonic() - self._attempted
-        if _code(error) == "55P03" and self._lock_timeout is not None and in_vain >= self._longest:
-            self._patience.spend(self._longest)
+        self._locks.spend(self._patience, error)
         reason = reason_to_wait(error)
         if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
             reason = self._is_cut_off(error)
@@ -393,6 +385,8 @@ class Loader:
         with main.transaction():
             # Both or none: a run of which nobody has said how it may be reached counts as running
             # for minutes after its connection was lost.
+            if self._lock_timeout is not None:
+                calls.set_local(main, "lock_timeout", self._lock_timeout)
             self._run_id = calls.start_run(
                 main,
                 "load",

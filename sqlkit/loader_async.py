@@ -68,7 +68,6 @@ from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
 from sqlkit.transient import (
-    LEAST_LOCK_WAIT,
     REASONS,
     Patience,
     WaitCallback,
@@ -139,11 +138,10 @@ class AsyncLoader:
         self._started = time.monotonic()
         self._tally = Tally()
         self._teller = Teller(progress, self._tally)
-        # How long a lock is waited for, unless the server's own lock_timeout says it.
-        self._longest = max(options.retry_for, LEAST_LOCK_WAIT)
         self._lock_timeout: str | None = None
-        self._attempted = self._started
-        self._locks = AsyncLockWatch(connections, self._teller.silent_for, self._longest, on_wait)
+        self._locks = AsyncLockWatch(
+            connections, options.retry_for, on_wait, self._teller.silent_for
+        )
         self._key: list[str] | None = None
         self._run_id = 0
         self._is_whole = False
@@ -196,8 +194,8 @@ class AsyncLoader:
             await self._end_badly(error)
             undone = await self._undo_create()
             known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
-            if isinstance(known, SqlkitError) and known.code == "55P03" and self._locks.seen:
-                known.detail = str(self._locks.seen)
+            if isinstance(known, SqlkitError):
+                self._locks.tell_in(known)
             if undone and isinstance(known, SqlkitError):
                 known.detail = "\n".join(filter(None, (known.detail, undone)))
                 if isinstance(known, RejectLimitError) or may_be_rows(known.code):
@@ -225,15 +223,10 @@ class AsyncLoader:
                 self._source_ids.pop(position, None)
 
     async def _attempt(self, sources: Sequence[Source], into: str) -> LoadResult:
-        self._attempted = time.monotonic()
         self._main = main = await self._connections.main()
         try:
             check_compatible(*await calls.version(main))
-            if (
-                not self._connections.is_callers
-                and await calls.setting(main, "lock_timeout") == "0"
-            ):
-                self._lock_timeout = str(min(int(self._longest * 1000), 2**31 - 1))
+            self._lock_timeout = await self._locks.limit(main)
             async with self._outermost(main), self._locks.on():
                 return await self._load(main, sources, into)
         finally:
@@ -248,9 +241,7 @@ class AsyncLoader:
         if self._tally.batches > self._batches_before and not self._options.atomic:
             self._batches_before = self._tally.batches
             self._patience.progressed()
-        in_vain = time.monotonic() - self._attempted
-        if _code(error) == "55P03" and self._lock_timeout is not None and in_vain >= self._longest:
-            self._patience.spend(self._longest)
+        self._locks.spend(self._patience, error)
         reason = reason_to_wait(error)
         if reason is None and isinstance(error.__cause__ or error, psycopg.Error):
             reason = await self._is_cut_off(error)
@@ -398,6 +389,8 @@ class AsyncLoader:
         async with main.transaction():
             # Both or none: a run of which nobody has said how it may be reached counts as running
             # for minutes after its connection was lost.
+            if self._lock_timeout is not None:
+                await calls.set_local(main, "lock_timeout", self._lock_timeout)
             self._run_id = await calls.start_run(
                 main,
                 "load",

@@ -1,10 +1,11 @@
-"""Telling what a load waits for while another session holds a lock against it."""
+"""Telling what a call waits for while another session holds a lock against it; and a limit."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Any
 
 import psycopg
@@ -15,31 +16,56 @@ from sqlkit._acompat import AsyncSignal, AsyncTask
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError
 from sqlkit.retry_async import tell_wait
-from sqlkit.transient import LockWaiting, WaitCallback
+from sqlkit.transient import LEAST_LOCK_WAIT, LockWaiting, Patience, WaitCallback, sqlstate_of
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks, where the load has told nothing for as long."""
+"""Seconds between two looks, where the call has told nothing for as long."""
 
 SAY_EVERY = 30.0
 """Seconds after which the same is said again."""
 
 
 class AsyncLockWatch:
-    """Looks what the sessions of a load wait for. Where a proxy hides them, nothing is seen."""
+    """Looks what the sessions of a call wait for. Where a proxy hides them, nothing is seen.
+
+    `silent_for` tells since when the call has told nothing; without it, it never tells anything.
+    """
 
     def __init__(
         self,
         connections: AsyncConnections,
-        silent_for: Callable[[], float],
-        longest: float,
+        retry_for: float,
         on_wait: WaitCallback | None,
+        silent_for: Callable[[], float] = lambda: inf,
     ) -> None:
         self._connections = connections
         self._silent_for = silent_for
-        self._longest = longest
+        self._longest = max(retry_for, LEAST_LOCK_WAIT)
         self._on_wait = on_wait
+        self._since = time.monotonic()
+        self._is_limited = False
         self._said: tuple[tuple[int, ...], float] = ((), 0.0)
-        self.seen: LockWaiting | None = None  # last
+        self._seen: LockWaiting | None = None  # last
+
+    async def limit(self, connection: AsyncConnection[Any]) -> str | None:
+        """What lock_timeout is to be, as an attempt begins; None where it is somebody else's say:
+        of the server or the role, or of the caller whose connection it is."""
+        self._since = time.monotonic()
+        if self._connections.is_callers or await calls.setting(connection, "lock_timeout") != "0":
+            return None
+        self._is_limited = True
+        return str(min(int(self._longest * 1000), 2**31 - 1))
+
+    def spend(self, patience: Patience, error: BaseException) -> None:
+        """Where an attempt ended since a lock was waited for in vain, that was patience as well."""
+        in_vain = time.monotonic() - self._since
+        if sqlstate_of(error) == "55P03" and self._is_limited and in_vain >= self._longest:
+            patience.spend(self._longest)
+
+    def tell_in(self, error: SqlkitError) -> None:
+        """Have an error say whom the lock was waited for."""
+        if error.code == "55P03" and self._seen is not None:
+            error.detail = str(self._seen)
 
     @asynccontextmanager
     async def on(self) -> AsyncIterator[None]:
@@ -63,7 +89,7 @@ class AsyncLockWatch:
         waiting = await calls.lock_waiting(connection, self._connections.backends, self._longest)
         if waiting is None:
             return
-        self.seen = waiting
+        self._seen = waiting
         said, at = self._said
         if waiting.pids != said or time.monotonic() - at >= SAY_EVERY:
             self._said = waiting.pids, time.monotonic()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.heartbeat import heartbeat
 from sqlkit.loader import Loader
+from sqlkit.lock_watch import LockWatch
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.results import ProgressCallback, RefreshResult, RowCounts
@@ -83,6 +84,7 @@ class Refresher:
         self._load_options = replace(load_options, policy="append", workers=1, atomic=True)
         self._progress = progress
         self._on_wait = on_wait
+        self._locks = LockWatch(connections, load_options.retry_for, on_wait)
         self._run_id = 0
 
     def refresh(
@@ -100,8 +102,11 @@ class Refresher:
                 return self._refresh(main, into, sources, query, stage)
         except BaseException as error:
             self._end_badly(error)
-            if isinstance(error, psycopg.Error):
-                raise from_psycopg(error) from error
+            known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if isinstance(known, SqlkitError):
+                self._locks.tell_in(known)
+            if known is not error:
+                raise known from error
             raise
         finally:
             self._connections.release()
@@ -119,7 +124,8 @@ class Refresher:
         name = calls.find_table(main, into)
         if name is None:
             raise SqlkitError(f"there is no table {into}", code="42P01")
-        target = calls.describe_target(main, name)
+        with self._waiting_for_locks(main):
+            target = calls.describe_target(main, name)
         if not self._connections.is_callers:
             calls.repair_runs(main, target.name)
         wal = calls.wal_position(main)
@@ -142,10 +148,11 @@ class Refresher:
                 # The load may have lost the connection, and gone on with another.
                 main = self._connections.main()
                 calls.attach_run(main, self._run_id)
-            if options.explain:
-                result = self._explain(main, target, query, stage)
-            else:
-                result = self._apply(main, target, query, stage, rows)
+            with self._waiting_for_locks(main):
+                if options.explain:
+                    result = self._explain(main, target, query, stage)
+                else:
+                    result = self._apply(main, target, query, stage, rows)
             if sources and stage is not None:
                 calls.drop_stage(main, stage)
             wal = max(0, calls.wal_position(main) - wal)
@@ -154,6 +161,20 @@ class Refresher:
                 calls.finish_run(main, self._run_id, wal_bytes=wal)
             reasons = result.reasons or tuple(calls.reasons_of(main, self._run_id))
         return replace(result, wal_bytes=wal, seconds=time.monotonic() - started, reasons=reasons)
+
+    @contextmanager
+    def _waiting_for_locks(self, main: Connection[Any]) -> Iterator[None]:
+        """Tell of the locks that are waited for, and limit that. What commits on its way needs a
+        limit of the session, which a proxy would hand to others: there is none behind one."""
+        limit = self._locks.limit(main) if self._connections.is_direct else None
+        if limit is not None:
+            calls.set_session(main, "lock_timeout", limit)
+        try:
+            with self._locks.on():
+                yield
+        finally:
+            if limit is not None and main.info.transaction_status == TransactionStatus.IDLE:
+                calls.set_session(main, "lock_timeout", "0")
 
     def _apply(
         self,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.heartbeat_async import heartbeat_async
 from sqlkit.loader_async import AsyncLoader
+from sqlkit.lock_watch_async import AsyncLockWatch
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.results import ProgressCallback, RefreshResult, RowCounts
@@ -81,6 +82,7 @@ class AsyncRefresher:
         self._load_options = replace(load_options, policy="append", workers=1, atomic=True)
         self._progress = progress
         self._on_wait = on_wait
+        self._locks = AsyncLockWatch(connections, load_options.retry_for, on_wait)
         self._run_id = 0
 
     async def refresh(
@@ -98,8 +100,11 @@ class AsyncRefresher:
                 return await self._refresh(main, into, sources, query, stage)
         except BaseException as error:
             await self._end_badly(error)
-            if isinstance(error, psycopg.Error):
-                raise from_psycopg(error) from error
+            known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if isinstance(known, SqlkitError):
+                self._locks.tell_in(known)
+            if known is not error:
+                raise known from error
             raise
         finally:
             await self._connections.release()
@@ -117,7 +122,8 @@ class AsyncRefresher:
         name = await calls.find_table(main, into)
         if name is None:
             raise SqlkitError(f"there is no table {into}", code="42P01")
-        target = await calls.describe_target(main, name)
+        async with self._waiting_for_locks(main):
+            target = await calls.describe_target(main, name)
         if not self._connections.is_callers:
             await calls.repair_runs(main, target.name)
         wal = await calls.wal_position(main)
@@ -140,10 +146,11 @@ class AsyncRefresher:
                 # The load may have lost the connection, and gone on with another.
                 main = await self._connections.main()
                 await calls.attach_run(main, self._run_id)
-            if options.explain:
-                result = await self._explain(main, target, query, stage)
-            else:
-                result = await self._apply(main, target, query, stage, rows)
+            async with self._waiting_for_locks(main):
+                if options.explain:
+                    result = await self._explain(main, target, query, stage)
+                else:
+                    result = await self._apply(main, target, query, stage, rows)
             if sources and stage is not None:
                 await calls.drop_stage(main, stage)
             wal = max(0, await calls.wal_position(main) - wal)
@@ -152,6 +159,20 @@ class AsyncRefresher:
                 await calls.finish_run(main, self._run_id, wal_bytes=wal)
             reasons = result.reasons or tuple(await calls.reasons_of(main, self._run_id))
         return replace(result, wal_bytes=wal, seconds=time.monotonic() - started, reasons=reasons)
+
+    @asynccontextmanager
+    async def _waiting_for_locks(self, main: AsyncConnection[Any]) -> AsyncIterator[None]:
+        """Tell of the locks that are waited for, and limit that. What commits on its way needs a
+        limit of the session, which a proxy would hand to others: there is none behind one."""
+        limit = await self._locks.limit(main) if self._connections.is_direct else None
+        if limit is not None:
+            await calls.set_session(main, "lock_timeout", limit)
+        try:
+            async with self._locks.on():
+                yield
+        finally:
+            if limit is not None and main.info.transaction_status == TransactionStatus.IDLE:
+                await calls.set_session(main, "lock_timeout", "0")
 
     async def _apply(
         self,

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError
 from sqlkit.heartbeat import heartbeat
+from sqlkit.lock_watch import LockWatch
 from sqlkit.results import TransformResult
 from sqlkit.retry import pause
 from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
@@ -57,6 +59,8 @@ class Transformer:
         self._options = options
         self._on_wait = on_wait
         self._patience = Patience(options.retry_for)
+        self._locks = LockWatch(connections, options.retry_for, on_wait)
+        self._lock_timeout: str | None = None
         self._run_id = 0
 
     def transform(self, source: str, into: str, query: str) -> TransformResult:
@@ -69,6 +73,7 @@ class Transformer:
                 except (psycopg.Error, SqlkitError) as error:
                     if self._connections.is_callers:
                         raise
+                    self._locks.spend(self._patience, error)
                     wait = self._patience.wait_for(error)
                     if wait is None:
                         raise
@@ -76,17 +81,35 @@ class Transformer:
                 pause(wait, self._on_wait)
         except BaseException as error:
             self._end_badly(error)
-            if isinstance(error, psycopg.Error):
-                raise from_psycopg(error) from error
+            known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if isinstance(known, SqlkitError):
+                self._locks.tell_in(known)
+            if known is not error:
+                raise known from error
             raise
         finally:
             self._connections.release()
 
     def _attempt(self, source: str, into: str, query: str, started: float) -> TransformResult:
-        options = self._options
         main = self._connections.main()
         check_compatible(*calls.version(main))
         self._patience.resumed()
+        self._lock_timeout = self._locks.limit(main)
+        with self._locks.on():
+            return self._apply(main, source, into, query, started)
+
+    @contextmanager
+    def _transaction(self, main: Connection[Any]) -> Iterator[None]:
+        """A transaction that waits for locks no longer than it may."""
+        with main.transaction():
+            if self._lock_timeout is not None:
+                calls.set_local(main, "lock_timeout", self._lock_timeout)
+            yield
+
+    def _apply(
+        self, main: Connection[Any], source: str, into: str, query: str, started: float
+    ) -> TransformResult:
+        options = self._options
         names = []
         for name in (source, into):
             found = calls.find_table(main, name)
@@ -98,7 +121,10 @@ class Transformer:
             if not self._connections.is_callers:
                 calls.repair_runs(main, names[1])
             self._open_run(main, *names)
-            with heartbeat(self._connections, self._run_id), main.transaction():
+            with (
+                heartbeat(self._connections, self._run_id),
+                self._transaction(main),
+            ):
                 calls.apply_transform(
                     main,
                     self._run_id,
@@ -139,7 +165,7 @@ class Transformer:
             return
         options = self._options
         told = {"source": source, "name": options.name, "full": options.full_refresh}
-        with main.transaction():
+        with self._transaction(main):
             self._run_id = calls.start_run(
                 main,
                 "transform",

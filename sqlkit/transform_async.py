@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError
 from sqlkit.heartbeat_async import heartbeat_async
+from sqlkit.lock_watch_async import AsyncLockWatch
 from sqlkit.results import TransformResult
 from sqlkit.retry_async import pause_async
 from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
@@ -55,6 +57,8 @@ class AsyncTransformer:
         self._options = options
         self._on_wait = on_wait
         self._patience = Patience(options.retry_for)
+        self._locks = AsyncLockWatch(connections, options.retry_for, on_wait)
+        self._lock_timeout: str | None = None
         self._run_id = 0
 
     async def transform(self, source: str, into: str, query: str) -> TransformResult:
@@ -67,6 +71,7 @@ class AsyncTransformer:
                 except (psycopg.Error, SqlkitError) as error:
                     if self._connections.is_callers:
                         raise
+                    self._locks.spend(self._patience, error)
                     wait = self._patience.wait_for(error)
                     if wait is None:
                         raise
@@ -74,17 +79,35 @@ class AsyncTransformer:
                 await pause_async(wait, self._on_wait)
         except BaseException as error:
             await self._end_badly(error)
-            if isinstance(error, psycopg.Error):
-                raise from_psycopg(error) from error
+            known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+            if isinstance(known, SqlkitError):
+                self._locks.tell_in(known)
+            if known is not error:
+                raise known from error
             raise
         finally:
             await self._connections.release()
 
     async def _attempt(self, source: str, into: str, query: str, started: float) -> TransformResult:
-        options = self._options
         main = await self._connections.main()
         check_compatible(*await calls.version(main))
         self._patience.resumed()
+        self._lock_timeout = await self._locks.limit(main)
+        async with self._locks.on():
+            return await self._apply(main, source, into, query, started)
+
+    @asynccontextmanager
+    async def _transaction(self, main: AsyncConnection[Any]) -> AsyncIterator[None]:
+        """A transaction that waits for locks no longer than it may."""
+        async with main.transaction():
+            if self._lock_timeout is not None:
+                await calls.set_local(main, "lock_timeout", self._lock_timeout)
+            yield
+
+    async def _apply(
+        self, main: AsyncConnection[Any], source: str, into: str, query: str, started: float
+    ) -> TransformResult:
+        options = self._options
         names = []
         for name in (source, into):
             found = await calls.find_table(main, name)
@@ -96,7 +119,10 @@ class AsyncTransformer:
             if not self._connections.is_callers:
                 await calls.repair_runs(main, names[1])
             await self._open_run(main, *names)
-            async with heartbeat_async(self._connections, self._run_id), main.transaction():
+            async with (
+                heartbeat_async(self._connections, self._run_id),
+                self._transaction(main),
+            ):
                 await calls.apply_transform(
                     main,
                     self._run_id,
@@ -137,7 +163,7 @@ class AsyncTransformer:
             return
         options = self._options
         told = {"source": source, "name": options.name, "full": options.full_refresh}
-        async with main.transaction():
+        async with self._transaction(main):
             self._run_id = await calls.start_run(
                 main,
                 "transform",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,7 @@ Options = dict[str, object]
 def path(tmp_path: Path, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file for table t; whoever waits looks soon for whom, and not for long."""
     monkeypatch.setattr("sqlkit.lock_watch.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("sqlkit.loader.LEAST_LOCK_WAIT", 0.4)
+    monkeypatch.setattr("sqlkit.lock_watch.LEAST_LOCK_WAIT", 0.4)
     connection.execute("create table t (id integer primary key, name text)")
     made = tmp_path / "a.csv"
     made.write_text("id,name\n1,a\n2,b\n")
@@ -101,3 +102,53 @@ def test_a_lock_timeout_of_the_user_is_left_as_it_is(path: Path, database: Datab
         with api.connect(dsn) as client:
             assert client.load(path, into="public.t", on_wait=on_wait).rows.inserted == 2
     assert told[-1].attempt == 1
+
+
+def refresh(client: api.Client, path: Path, **options: object) -> int:
+    return client.refresh("public.t", path, strategy="mirror", **options).rows.inserted  # type: ignore[arg-type]
+
+
+def refresh_by_query(client: api.Client, path: Path, **options: object) -> int:
+    query = "values (1, 'a'), (2, 'b')"
+    query = f"select id, name from ({query}) as v (id, name)"
+    return client.refresh("public.t", query=query, strategy="mirror", **options).rows.inserted  # type: ignore[arg-type]
+
+
+def transform(client: api.Client, path: Path, **options: object) -> int:
+    return client.transform(
+        "public.raw",
+        "public.t",
+        "select id, name from public.raw",
+        **options,  # type: ignore[arg-type]
+    ).rows.inserted
+
+
+@pytest.mark.parametrize("call", [refresh, refresh_by_query, transform])
+@pytest.mark.parametrize("mode", ["access exclusive", "share"])
+def test_refreshes_and_transforms_do_the_same(
+    call: Callable[..., int], mode: str, path: Path, database: Database
+) -> None:
+    told: list[Waiting] = []
+    with database.connect(application_name="month end") as other:
+        other.execute("create table raw (id integer primary key, name text)")
+        other.execute("insert into raw values (1, 'a'), (2, 'b')")
+        other.execute("select sqlkit.follow_changes('public.raw')")
+
+        def on_wait(wait: Waiting) -> None:
+            told.append(wait)
+            if not is_kept:
+                other.execute("rollback")
+
+        with api.connect(database.dsn) as client:
+            for is_kept in (True, False):
+                other.execute("begin")
+                other.execute(f"lock table t in {mode} mode".encode())
+                if not is_kept:
+                    assert call(client, path, on_wait=on_wait) == 2
+                    break
+                with pytest.raises(SqlkitError) as caught:
+                    call(client, path, on_wait=on_wait, retry_for=0.0)
+                assert caught.value.code == "55P03"
+                assert "month end of " in (caught.value.detail or "")
+                other.execute("rollback")
+        assert {type(wait) for wait in told} == {LockWaiting}
