@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from sqlkit.maintenance_plan import MaintenanceOptions, MaintenanceOutcome
-    from sqlkit.model import MaintenanceStep
+    from sqlkit.model import Lookup, MaintenanceStep
     from sqlkit.results import LoadProgress, LoadResult, RefreshResult, RowCounts, SourceResult
     from sqlkit.retry import call_with_retry
     from sqlkit.retry_async import acall_with_retry
@@ -41,6 +41,7 @@ _HOME = {
     "LoadProgress": "sqlkit.results",
     "LoadResult": "sqlkit.results",
     "LockWaiting": "sqlkit.transient",
+    "Lookup": "sqlkit.model",
     "MaintenanceOptions": "sqlkit.maintenance_plan",
     "MaintenanceOutcome": "sqlkit.maintenance_plan",
     "MaintenanceStep": "sqlkit.model",
@@ -67,6 +68,7 @@ __all__ = [
     "LoadProgress",
     "LoadResult",
     "LockWaiting",
+    "Lookup",
     "MaintenanceOptions",
     "MaintenanceOutcome",
     "MaintenanceStep",

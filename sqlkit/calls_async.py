@@ -9,6 +9,7 @@ called. Operators stand between types that PostgreSQL has an operator for.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import astuple, replace
 from datetime import datetime
 from operator import itemgetter
@@ -517,9 +518,10 @@ async def merge_query(
     policy: str,
     key: list[str] | None,
     order_by: str | None,
+    lookups: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Merges the rows of a query into a table, in the transaction that the connection is in."""
-    stage = await stage_query(connection, target, query, run_id)
+    stage = await stage_query(connection, target, query, run_id, lookups)
     await _value(
         connection,
         "select sqlkit.merge_stage(%s::regclass, %s, %s::name[], %s::name)",
@@ -532,13 +534,25 @@ async def merge_query(
 
 
 async def stage_query(
-    connection: AsyncConnection[Any], target: str, query: str, run_id: int | None
+    connection: AsyncConnection[Any],
+    target: str,
+    query: str,
+    run_id: int | None,
+    lookups: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Makes a stage that holds the rows of a query; its name as schema.table, quoted."""
     oid: int = await _value(
-        connection, "select sqlkit.stage_query(%s::regclass, %s, %s)::oid", target, query, run_id
+        connection,
+        "select sqlkit.stage_query(%s::regclass, %s, %s, p_left_out => "
+        "sqlkit._only_looked_up(%s::regclass, %s::jsonb))::oid",
+        target,
+        query,
+        run_id,
+        target,
+        json.dumps(lookups),
     )
     found: str = await _value(connection, "select sqlkit._table_name(%s::oid::regclass)", oid)
+    await add_lookups(connection, found, lookups)
     return found
 
 
@@ -553,12 +567,13 @@ async def apply_transform(
     order_by: str | None,
     name: str,
     full: bool,
+    lookups: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Merges what a query makes of the rows of a source that changed. The ledger has the counts."""
     await _value(
         connection,
         "select sqlkit.apply_transform(%s::regclass, %s::regclass, %s, %s, %s::name[], %s::name, "
-        "%s, %s, %s)::text",
+        "%s, %s, %s, p_lookups => %s::jsonb)::text",
         source,
         target,
         query,
@@ -568,6 +583,7 @@ async def apply_transform(
         name,
         full,
         run_id,
+        json.dumps(lookups),
     )
 
 
@@ -653,6 +669,7 @@ async def try_transform(
     query: str,
     given: list[dict[str, Any]],
     expect: list[dict[str, Any]],
+    lookups: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, str | None]], list[dict[str, str | None]]]:
     """What a query makes of raw rows, and rows that are expected, both as the target's types write
     them. Call it in a transaction, and roll that back.
@@ -669,7 +686,7 @@ async def try_transform(
     name = await find_table(connection, target)
     if name is None:
         raise SqlkitError(f"there is no table {target}", code="42P01")
-    stage = await stage_query(connection, name, query, None)
+    stage = await stage_query(connection, name, query, None, lookups)
     cursor = connection.cursor(row_factory=tuple_row)
     await cursor.execute(
         sql.SQL(
@@ -1404,6 +1421,19 @@ async def flag_conflicts(connection: AsyncConnection[Any], rule: str, column: st
         connection, "select (sqlkit.flag_conflicts(%s, %s)).rows_updated", rule, column
     )
     return found
+
+
+async def add_lookups(
+    connection: AsyncConnection[Any], stage: str, lookups: Sequence[dict[str, Any]]
+) -> None:
+    """Has columns of a stage looked up when it is merged. Raises SK202 to SK204, 22P02."""
+    if lookups:
+        await _value(
+            connection,
+            "select sqlkit._add_lookups(%s::regclass, %s::jsonb)::text",
+            stage,
+            json.dumps(lookups),
+        )
 
 
 async def resolve_values(

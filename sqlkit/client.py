@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         OutcomeCallback,
         StepCallback,
     )
-    from sqlkit.model import MaintenanceStep, Repaired
+    from sqlkit.model import Lookup, MaintenanceStep, Repaired
     from sqlkit.rejects import RejectFile
     from sqlkit.results import RowCounts
     from sqlkit.sources.newer import Overlap
@@ -80,6 +80,7 @@ class Client:
         columns: Sequence[str] = (),
         map: Mapping[str, str] | None = None,
         leave_out: Sequence[str] = (),
+        lookups: Sequence[Lookup] = (),
         whole: str | None = None,
         rest: str | None = None,
         record: str | None = None,
@@ -139,6 +140,10 @@ class Client:
         With `raw`, rows are appended as they are, each as one object in the json(b) column raw_data
         of a table that ``sqlkit.create_raw_table()``, or `create`, has made: policy, key and names
         of columns have no meaning then. See `transform` for what may become of them.
+
+        `lookups` fill columns of the target with surrogate ids of dimensions, whose natural keys
+        come in the source: found, and made where they are missing, in the transaction that merges
+        the rows, once whoever else makes them.
 
         `indexes` that neither keys nor constraints need are built after the rows where that pays
         and holds up nobody (auto), always (rebuild), or never (keep).
@@ -221,6 +226,7 @@ class Client:
             since_overlap=since_overlap,
             tune=tune,
             warm=warm,
+            lookups=tuple(lookups),
         )
         options.check()
         found = run(
@@ -272,16 +278,18 @@ class Client:
         columns: Sequence[str] = (),
         map: Mapping[str, str] | None = None,
         leave_out: Sequence[str] = (),
+        lookups: Sequence[Lookup] = (),
         retry_for: float = RETRY_FOR,
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
     ) -> RefreshResult:
         """Give a table a whole new content: of files, of a query, or of a stage that was filled.
 
-        `sources`, `format`, `dialect`, `columns`, `map`, `leave_out`, `retry_for` and `on_wait` are
-        those of `load`, but no row may be refused: where one is missing it would be deleted. Of
-        rows with the same key the last one is taken. With a `query`, the one source is the address
-        of the database where it is asked; without sources it is asked in the target's own.
+        `sources`, `format`, `dialect`, `columns`, `map`, `leave_out`, `lookups`, `retry_for` and
+        `on_wait` are those of `load`, but no row may be refused: where one is missing it would be
+        deleted. Of rows with the same key the last one is taken. With a `query`, the one source is
+        the address of the database where it is asked; without sources it is asked in the target's
+        own.
 
         `strategy`: mirror writes the differences only; truncate empties the table and fills it
         anew; swap builds a new table beside it and exchanges the two in a moment; auto measures and
@@ -320,6 +328,11 @@ class Client:
         )
         if found:
             query = None
+        elif lookups:
+            raise UsageError(
+                "a query in the target's own database looks its ids up itself",
+                hint="Join the dimension in the query.",
+            )
         refresher = Refresher(
             self._connections,
             RefreshOptions(
@@ -335,6 +348,7 @@ class Client:
                 columns=tuple(columns),
                 renamed=dict(map or {}),
                 left_out=tuple(leave_out),
+                lookups=tuple(lookups),
                 retry_for=retry_for,
             ),
             progress,
@@ -357,6 +371,7 @@ class Client:
         order_by: str | None = None,
         name: str = "",
         full_refresh: bool = False,
+        lookups: Sequence[Lookup] = (),
         retry_for: float = RETRY_FOR,
         on_wait: WaitCallback | None = None,
     ) -> TransformResult:
@@ -367,8 +382,9 @@ class Client:
         transform was applied last; with `full_refresh` all of them. Where there are none, it is not
         run. `source` follows its changes: it was made by ``sqlkit.create_raw_table()``, or
         ``sqlkit.follow_changes()`` was called for it. `name` tells transforms between the same two
-        tables apart. `policy`, `key`, `order_by`, `retry_for` and `on_wait` are those of `load`; of
-        rows with the same key the last one counts, so let the query order them.
+        tables apart. `policy`, `key`, `order_by`, `lookups`, `retry_for` and `on_wait` are those of
+        `load`, of which the natural keys are columns of the query; of rows with the same key the
+        last one counts, so let the query order them.
 
         Guarantees: rows and what was seen are committed together. A row is seen once for each
         version that was committed, also if its transaction was open when the last call looked; on
@@ -386,6 +402,7 @@ class Client:
             name=name,
             full_refresh=full_refresh,
             retry_for=retry_for,
+            lookups=tuple(lookups),
         )
         transformer = Transformer(self._connections, options, on_wait)
         return transformer.transform(source, into, query)

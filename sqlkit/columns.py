@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlkit.errors import SqlkitError, UsageError
-from sqlkit.model import Column
+from sqlkit.model import Column, Lookup
 from sqlkit.sources.base import WantedColumn
 
 RAW = "raw_data"
 """The column of a raw table that takes a row as one object."""
+
+LONGEST_NAME = 63
+"""Bytes of a name in PostgreSQL."""
 
 EVERYTHING = "*"
 """In the list of what to leave out: all columns that only one side has."""
@@ -37,6 +41,13 @@ class ColumnPlan:
     wanted: tuple[WantedColumn, ...]
     ignored: frozenset[str] | None
     collected: bool = False  # into one object, by the stage
+    lookups: tuple[dict[str, Any], ...] = ()  # as `sqlkit.add_lookup()` is told
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """The columns of the target that rows have when they are merged."""
+        staged = tuple(name for name in self.staged if name not in self.left_out)
+        return staged + tuple(lookup["column"] for lookup in self.lookups)
 
     @property
     def names(self) -> dict[str, str]:
@@ -48,7 +59,7 @@ class ColumnPlan:
     @property
     def is_direct(self) -> bool:
         """True if COPY may write the source's columns straight into the target."""
-        return not self.left_out
+        return not (self.left_out or self.lookups)
 
 
 def plan_columns(
@@ -63,6 +74,7 @@ def plan_columns(
     passes_through: bool,
     declares_columns: bool,
     rest: str | None = None,
+    lookups: Sequence[Lookup] = (),
 ) -> ColumnPlan:
     """Match the columns of a source with those of a target by name.
 
@@ -75,9 +87,19 @@ def plan_columns(
     (``a.b``), and `rest` names the json(b) column of the target that takes, as one object, what has
     no column of its own.
 
+    The columns that `lookups` are for come from the dimension; those of the source that hold
+    natural keys are staged, as text where the target has none of the name.
+
     Raises UsageError for names that do not exist, ColumnError listing both sides where a column
     exists on one side only.
     """
+    by_name = {column.name: column for column in target_columns}
+    if lookups:
+        _check_lookups(lookups, target, by_name)
+    there = set(by_name)
+    looked_up = {lookup.column for lookup in lookups}
+    keys = {name for lookup in lookups for name in lookup.needs}
+    target_columns = [column for column in target_columns if column.name not in looked_up]
     by_name = {column.name: column for column in target_columns}
     roots = {re.split("[./]", name)[0] for name in renamed if name not in source_columns}
     if rest is not None:
@@ -87,11 +109,18 @@ def plan_columns(
         source_columns = [name for name in source_columns if renamed.get(name, name) in by_name]
     if not declares_columns:
         source_columns = chosen or _with_later_columns(source_columns, target_columns, renamed)
+        source_columns = [*source_columns, *sorted(keys.difference(source_columns))]
     known = set(source_columns)
     if unknown := [name for name in renamed if name not in known]:
         raise UsageError(
             f"{source} has no column {_listed(unknown)}, which was to be renamed",
             detail=f"Columns of the source: {_listed(source_columns)}.",
+        )
+    if unknown := sorted(keys - known):
+        raise UsageError(
+            f"{source} has no column {_listed(unknown)}, by which ids are looked up",
+            detail=f"Columns of the source: {_listed(source_columns)}.",
+            hint="Say in which columns the natural key comes: from.",
         )
     if unknown := [name for name in chosen if name not in known]:
         raise UsageError(
@@ -108,6 +137,13 @@ def plan_columns(
     for position, name in enumerate(source_columns, start=1):
         column = by_name.get(renamed.get(name, name))
         is_dropped = name in left_out or (bool(chosen) and name not in chosen)
+        if name in keys and (is_dropped or column is None or column.is_generated):
+            is_free = name not in there and len(name.encode()) <= LONGEST_NAME
+            place = name if is_free else f"looked up {position}"
+            staged.append(place)
+            dropped.append(place)
+            wanted.append(WantedColumn(name, type="text"))
+            continue
         if not is_dropped and column is None and not leave_all and name not in roots:
             without_target.append(name)
         if not is_dropped and column is not None and column.is_generated:
@@ -164,7 +200,7 @@ def plan_columns(
             f"{source}: several columns go into {_listed(doubled)}",
             hint="Leave one of them out with --leave-out, or map it to another column.",
         )
-    if len(staged) == len(dropped):
+    if len(staged) == len(dropped) and not lookups:
         raise ColumnError(
             f"{source} has no column that {target} has",
             detail=f"Source: {_listed(source_columns)}. "
@@ -172,7 +208,14 @@ def plan_columns(
             hint="Rename with --map 'source name=column'.",
         )
     may_ignore = None if leave_all else frozenset(ignored) | frozenset(left_out)
-    return ColumnPlan(tuple(staged), tuple(dropped), tuple(wanted), may_ignore)
+    places = {column.name: name for name, column in zip(staged, wanted, strict=True)}
+    return ColumnPlan(
+        tuple(staged),
+        tuple(dropped),
+        tuple(wanted),
+        may_ignore,
+        lookups=tuple(lookup.told(places) for lookup in lookups),
+    )
 
 
 def plan_raw(
@@ -202,6 +245,21 @@ def plan_raw(
     staged = tuple(f"raw {position}" for position in range(1, len(source_columns) + 1))
     wanted = tuple(WantedColumn(name, type="text") for name in source_columns)
     return ColumnPlan(staged, staged, wanted, frozenset(), collected=True)
+
+
+def _check_lookups(lookups: Sequence[Lookup], target: str, columns: Mapping[str, Column]) -> None:
+    for lookup in lookups:
+        column = columns.get(lookup.column)
+        if column is None or column.is_generated:
+            raise ColumnError(
+                f"{target} has no column {lookup.column} that could get an id",
+                detail=f"Target: {_listed(list(columns))}.",
+            )
+        if len(lookup.needs) != len(lookup.key):
+            raise UsageError(
+                f"the key of {lookup.table} has {len(lookup.key)} columns, and "
+                f"{len(lookup.needs)} were named for it"
+            )
 
 
 def _check_rest(rest: str, target: Mapping[str, Column], *, declares_columns: bool) -> None:

@@ -193,7 +193,7 @@ async def _delivered(
         if source is None:
             raise SqlkitError(f"there is no table {table.transform.source}", code="42P01")
         query = render(project, name, stage=f"({_rows(source, 0)})")
-        return set((await calls.rows_of(connection, query, 0))[0]), True
+        return {*(await calls.rows_of(connection, query, 0))[0], *table.lookups}, True
     if not project.sources_of(name):
         query = (table.query or "").strip().rstrip(";")
         return set((await calls.rows_of(connection, _rows(f"(\n{query}\n) as q", 0), 0))[0]), True
@@ -213,6 +213,7 @@ async def _delivered(
         if hasattr(source_, "close"):
             await run_async(source_.close)
     names |= {table.rest} if table.rest is not None else set()
+    names |= set(table.lookups)
     is_all = source_.declares_columns or bool(table.columns) or EVERYTHING in left_out
     return names - left_out, is_all
 
@@ -243,7 +244,14 @@ async def _fill(
         key = None if table.key is None else list(table.key)
         async with connection.transaction():
             await calls.merge_query(
-                connection, copy, query, run_id, table.policy, key, table.order_by
+                connection,
+                copy,
+                query,
+                run_id,
+                table.policy,
+                key,
+                table.order_by,
+                [lookup.told() for lookup in project.lookups_of(name, may_create=False)],
             )
         return
     async with aconnect(dsn_of(project, project.connection_of(name))) as client:
@@ -252,7 +260,9 @@ async def _fill(
             source.format in BINARY for source in await some_sources(project, name)
         ):
             strategy = "stage"  # binary rows go through COPY alone
-        result = await do_rows(client, project, name, into=copy, strategy=strategy)
+        result = await do_rows(
+            client, project, name, into=copy, strategy=strategy, creates_keys=False
+        )
         await _dismiss(client, result)
 
 
@@ -284,6 +294,7 @@ async def _sums(project: Project, alias: str | None, name: str, target: str) -> 
         or table.null_invalid
         or table.query
         or table.where
+        or table.lookups
     ):
         return None
     from sqlkit.sources.mysql import verify

@@ -365,6 +365,8 @@ class _Reading:
             if isinstance(transform := table.get("transform"), dict):
                 self._check_transform(path, transform, tables, table, connections)
             self._check_source(path, table, connections)
+            for column, lookup in _entries(table, "lookups"):
+                self._check_lookup((*path, "lookups", column), lookup)
             if table.get("policy") == "newer" and "order_by" not in table:
                 self._add((*path, "policy"), "needs order_by, a column that grows")
             if "order_by" in table and table.get("policy") not in ("newer", "history"):
@@ -436,6 +438,13 @@ class _Reading:
                 word=wanted,
             )
 
+    def _check_lookup(self, path: Path_, lookup: dict[str, Any]) -> None:
+        key, named = listed(lookup.get("key")), listed(lookup.get("from"))
+        if isinstance(key, list) and isinstance(named, list) and len(key) != len(named):
+            self._add((*path, "from"), f"must name as many columns as key, {len(key)}")
+        if lookup.get("create") is False and "defaults" in lookup:
+            self._add((*path, "defaults"), "has no meaning with create: false", at_key=True)
+
     def _check_source(
         self, path: Path_, table: dict[str, Any], connections: dict[str, Any]
     ) -> None:
@@ -455,6 +464,8 @@ class _Reading:
             self._add((*path, "query"), "needs the address of one database for source", at_key=True)
         elif has_query and not has_source and "from" not in table and "refresh" not in table:
             self._add((*path, "query"), "needs from, a connection, or refresh", at_key=True)
+        if "lookups" in table and has_query and not has_source and "from" not in table:
+            self._add((*path, "lookups"), "has no meaning with a query here: join", at_key=True)
         if "watermark" in table and not is_address:
             self._add((*path, "watermark"), "is for sources that are databases", at_key=True)
         elif (
@@ -550,7 +561,7 @@ _WITHOUT = {
     ),
     "watermark": ("cache",),
     "partitions": ("watermark", "executor", "atomic"),
-    "raw": ("policy", "key", "order_by", "map", "leave_out", "whole", "rest"),
+    "raw": ("policy", "key", "order_by", "map", "leave_out", "lookups", "whole", "rest"),
     "transform": (
         *_TAKES_ROWS,
         *("atomic", "raw", "refresh", "format", "dialect", "columns", "map", "leave_out"),

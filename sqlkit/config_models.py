@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
+from sqlkit.model import Lookup
 from sqlkit.options import CONFLICTS, INDEXES, POLICIES
 from sqlkit.options import STRATEGIES as LOAD_STRATEGIES
 from sqlkit.refresh import STRATEGIES
@@ -288,6 +289,39 @@ class Transform(_Model):
     sql: str = Field(description="The template, such as sql/price.sql.j2.")
 
 
+class TableLookup(_Model):
+    """A column that gets surrogate ids of a dimension, found by its natural key."""
+
+    table: TableName = Field(description="The dimension.")
+    key: Names = Field(description="Its natural key, which a unique index covers.")
+    from_: Names | None = Field(
+        default=None,
+        alias="from",
+        description="The source's columns that the key stands in, if they are named otherwise.",
+    )
+    id: str | None = Field(default=None, description="The column of the id: else the primary key.")
+    create: bool = Field(default=True, description="Make keys that the dimension does not have.")
+    defaults: dict[str, str | bool | int | float | None] = Field(
+        default={}, description="What other columns of a row that is made hold."
+    )
+    placeholder: str | int | None = Field(
+        default=None, description="The id where none is found, instead of null."
+    )
+
+    def lookup(self, column: str, *, may_create: bool = True) -> Lookup:
+        """The same as loads take it."""
+        return Lookup(
+            column,
+            self.table,
+            self.key,
+            self.from_,
+            self.id,
+            self.create and may_create,
+            self.defaults,
+            None if self.placeholder is None else str(self.placeholder),
+        )
+
+
 class Table(_Model):
     """A table and what goes into it. Its name in the file is the target's, unless that is said."""
 
@@ -327,6 +361,9 @@ class Table(_Model):
         default={}, description="Columns of the source to columns of the target."
     )
     leave_out: Names | None = None
+    lookups: dict[str, TableLookup] = Field(
+        default={}, description="Columns of the target that get ids of a dimension."
+    )
     whole: str | None = None
     rest: str | None = None
     record: str | None = None
@@ -431,6 +468,11 @@ class Project(_Model):
         """The tables that come first, as the file says it."""
         table = self.tables[name]
         return {*(table.depends_on or ()), *([table.transform.source] if table.transform else [])}
+
+    def lookups_of(self, name: str, *, may_create: bool = True) -> tuple[Lookup, ...]:
+        """The lookups of a table, in the order of the file."""
+        found = self.tables[name].lookups
+        return tuple(told.lookup(name, may_create=may_create) for name, told in found.items())
 
     def connection_of(self, name: str) -> str | None:
         """The connection of a table: its own, else the first that is no source."""

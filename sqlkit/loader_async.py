@@ -672,6 +672,8 @@ class AsyncLoader:
         options = self._options
         return not (
             (options.reject_limit == 0 and options.reject_share is None)
+            # What is not in the stage before it is merged cannot be screened.
+            or options.lookups
             # Another connection does not see what this one has not committed.
             or (options.atomic or self._is_whole or self._connections.is_single)
         )
@@ -768,20 +770,21 @@ class AsyncLoader:
             passes_through=source.passes_through,
             declares_columns=source.declares_columns,
             rest=options.rest,
+            lookups=options.lookups,
         )
 
     def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
         """The policy's columns must be in the input; the merge checks it too, but not every way
         leads there."""
         order_by = self._options.order_by
-        listed = f"Input: {', '.join(plan.staged)}."
-        if missing := [name for name in self._key or () if name not in plan.staged]:
+        listed = f"Input: {', '.join(plan.merged)}."
+        if missing := [name for name in self._key or () if name not in plan.merged]:
             raise ColumnError(
                 f"{source.name}: key columns that the input does not have: {', '.join(missing)}",
                 detail=listed,
                 hint="Load the columns of the key, or choose another key.",
             )
-        if order_by is not None and order_by not in plan.staged:
+        if order_by is not None and order_by not in plan.merged:
             raise ColumnError(
                 f"{source.name}: column {order_by}, by which the newer row is known, is not in "
                 "the input",

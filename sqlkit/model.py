@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,60 @@ class Target:
     has_rules: bool
     row_security: bool
     columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A column of a target that gets surrogate ids of a dimension, found by its natural key.
+
+    `key` are columns of the dimension `table` that a unique index covers; their values come in the
+    source's columns `source`, of the same names unless said. `id` is the dimension's primary key
+    unless it names another column. Keys that the dimension does not have are made, with `defaults`
+    for its other columns, unless `create` is False. Where nothing is found the id is null, or
+    `placeholder`.
+    """
+
+    column: str
+    table: str
+    key: tuple[str, ...]
+    source: tuple[str, ...] | None = None
+    id: str | None = None
+    create: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    placeholder: str | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The source's columns that the natural key stands in."""
+        return self.source or self.key
+
+    def told(self, staged: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What ``sqlkit.add_lookup()`` is told; `staged`: the source's columns, named otherwise."""
+        found = {
+            "column": self.column,
+            "dimension": self.table,
+            "keys": list(self.key),
+            "from": [(staged or {}).get(name, name) for name in self.needs],
+            "id": self.id,
+            "create": self.create,
+            "defaults": dict(self.defaults),
+            "placeholder": self.placeholder,
+        }
+        return {name: value for name, value in found.items() if value not in (None, {})}
+
+    @classmethod
+    def from_told(cls, told: Mapping[str, Any]) -> Lookup:
+        """The lookup of which `told()` tells, as the ledger keeps it."""
+        return cls(
+            told["column"],
+            told["dimension"],
+            tuple(told["keys"]),
+            tuple(told["from"]),
+            told.get("id"),
+            told["create"],
+            told.get("defaults", {}),
+            told.get("placeholder"),
+        )
 
 
 @dataclass(frozen=True)

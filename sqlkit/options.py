@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlkit.errors import UsageError
+from sqlkit.model import Lookup
 from sqlkit.transient import RETRY_FOR
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class LoadOptions:
     since_overlap: Overlap | None = None
     tune: bool = False
     warm: bool = False
+    lookups: tuple[Lookup, ...] = ()
 
     @property
     def holds_to_rules(self) -> bool:
@@ -128,6 +130,8 @@ class LoadOptions:
                 f"policy {self.policy} would take the rows of an overlap for new ones",
                 hint="Use a policy that compares, such as update, or leave --since-overlap out.",
             )
+        if self.lookups and self.raw:
+            raise UsageError("rows that land as they are have no keys to look up")
         if self.conflicts == "report" and self.dry_run:
             raise UsageError(
                 "a dry run records no conflicts",
@@ -186,6 +190,7 @@ class LoadOptions:
             "since_overlap": str(self.since_overlap) if self.since_overlap else None,
             "tune": self.tune,
             "warm": self.warm,
+            "lookups": [lookup.told() for lookup in self.lookups],
         }
         return {name: value for name, value in found.items() if value}
 
@@ -203,6 +208,7 @@ class LoadOptions:
             "map": dict(self.renamed),
             "left_out": sorted(self.left_out),
             "rest": self.rest,
+            "lookups": [lookup.told() for lookup in self.lookups],
             "format": source.format,
             "reading": dict(source.reading),
         }

@@ -193,6 +193,7 @@ def _stage(part: Part, source: Source, connection: psycopg.Connection[Any]) -> S
             if part.plan.collected:
                 names = list(part.plan.names.values())
                 calls.collect_raw(connection, stage, names, list(part.plan.staged), "jsonb")
+            calls.add_lookups(connection, stage, part.plan.lookups)
             return _copy(part, source, reader, connection, stage)
     finally:
         reader.close()

@@ -29,6 +29,7 @@ from sqlkit.compatible import check_compatible
 from sqlkit.config import Hook, Project, Rule, Table
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.model import Lookup
 from sqlkit.partitions import Partitioned, PartitionedResult, PartitionsFailedError, load_partitions
 from sqlkit.results import LoadResult, RefreshResult, TransformResult
 from sqlkit.server import find_dsn
@@ -160,9 +161,10 @@ async def run_project(
 async def find_needs(project: Project, chosen: Sequence[str]) -> Needs:
     """Which of the chosen tables each of them has to wait for.
 
-    Those that it depends on as the file says, those that its foreign keys refer to, and those
-    before it in the file that have the same target. Foreign keys that would close a circle have no
-    say, as one of them must. What stands between two chosen tables counts, chosen or not.
+    Those that it depends on as the file says, those that its foreign keys refer to or its lookups
+    ask, and those before it in the file that have the same target. Foreign keys and lookups that
+    would close a circle have no say, as one of them must. What stands between two chosen tables
+    counts, chosen or not.
     """
     needs: dict[str, set[str]] = {name: project.needs_of(name) for name in project.tables}
     for alias in dict.fromkeys(map(project.connection_of, chosen)):
@@ -187,7 +189,8 @@ async def find_needs(project: Project, chosen: Sequence[str]) -> Needs:
 async def _look(
     project: Project, alias: str | None, tables: Sequence[str]
 ) -> tuple[dict[str, str | None], list[tuple[str, str]]]:
-    """The relations that tables of one connection are, if they are there; their foreign keys."""
+    """The relations that tables of one connection are, if they are there; their foreign keys, and
+    what they look up, as pairs."""
     try:
         async with await connect_to(project, alias) as connection:
             check_compatible(*await calls.version(connection))
@@ -195,6 +198,10 @@ async def _look(
                 name: await calls.find_table(connection, project.target_of(name)) for name in tables
             }
             keys = await calls.foreign_keys(connection, [name for name in found.values() if name])
+            for name in tables:
+                for lookup in project.lookups_of(name):
+                    dimension = await calls.find_table(connection, lookup.table) or lookup.table
+                    keys.append((found[name] or project.target_of(name), dimension))
             return found, keys
     except psycopg.Error as error:
         raise from_psycopg(error) from error
@@ -313,12 +320,14 @@ async def do_rows(
     into: str | None = None,
     strategy: str | None = None,
     use_cache: bool = True,
+    creates_keys: bool = True,
 ) -> Result:
     """Load, refresh or transform what belongs to a table of the project.
 
     `into` another one than its target, by another `strategy` than the file says; `insert` is then
-    the plain reference way.
+    the plain reference way. Unless it `creates_keys`, lookups find what is there.
     """
+    lookups = project.lookups_of(name, may_create=creates_keys)
     table, target = project.tables[name], into or project.target_of(name)
     is_plain = strategy == "insert" if strategy else not table.performance.enabled
     if table.transform is not None:
@@ -331,6 +340,7 @@ async def do_rows(
             order_by=table.order_by,
             name=name,
             full_refresh=full_refresh,
+            lookups=lookups,
             retry_for=table.retry_for,
         )
     sources: Sequence[str | Source] = project.sources_of(name)
@@ -349,6 +359,7 @@ async def do_rows(
             columns=table.columns or (),
             map=table.map,
             leave_out=table.leave_out or (),
+            lookups=lookups,
             retry_for=table.retry_for,
         )
     load = partial(
@@ -359,6 +370,7 @@ async def do_rows(
         strategy=strategy,
         is_plain=is_plain,
         use_cache=use_cache,
+        lookups=lookups,
     )
     if table.partitions is not None:
         return await _do_partitions(project, name, load, again=again, into=into)
@@ -376,6 +388,7 @@ async def _load(
     strategy: str | None,
     is_plain: bool,
     use_cache: bool,
+    lookups: Sequence[Lookup],
 ) -> LoadResult:
     """Load the sources of a table of the project, or a part of them."""
     table = project.tables[name]
@@ -403,6 +416,7 @@ async def _load(
         columns=table.columns or (),
         map=table.map,
         leave_out=table.leave_out or (),
+        lookups=lookups,
         whole=table.whole,
         rest=table.rest,
         record=table.record,

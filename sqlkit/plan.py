@@ -60,6 +60,18 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class LookupPlan:
+    """A column that gets ids, and how many keys of the first rows are known, and are not."""
+
+    column: str
+    dimension: str
+    key: tuple[str, ...]
+    becomes: str  # of what is not known
+    known: int | None = None
+    unknown: int | None = None
+
+
+@dataclass(frozen=True)
 class Strategy:
     """How rows would get into a table, why so, and the lock on it that this takes."""
 
@@ -78,6 +90,7 @@ class TablePlan:
     sources: tuple[SourcePlan, ...] = ()
     strategy: Strategy | None = None
     drift: tuple[Drift, ...] = ()
+    lookups: tuple[LookupPlan, ...] = ()
     estimate: RowCounts | None = None  # of the first rows of the first source that is not loaded
     ddl: str | None = None  # of the table that would be made
     sql: str | None = None  # of a transform
@@ -284,6 +297,12 @@ class _Planning:
         columns, rows = await calls.rows_of(
             connection, render(self._project, name, stage=sample), ESTIMATED_ROWS
         )
+        ids, rows = await self._look_keys_up(columns, rows)
+        if ids:
+            there = [column.name for column in target.columns]
+            places = [at for at, column in enumerate(columns) if column in there]
+            columns = [*(columns[at] for at in places), *ids]
+            rows = [[*(row[at] for at in places), *row[-len(ids) :]] for row in rows]
         key = None if table.key is None else list(table.key)
         counts = await calls.estimate_merge(
             connection, target.name, columns, rows, table.policy, key, table.order_by
@@ -315,6 +334,7 @@ class _Planning:
             renamed={**table.map, **({} if table.whole is None else {"line": table.whole})},
             left_out=tuple(table.leave_out or ()),
             rest=table.rest,
+            lookups=self._project.lookups_of(self._plan.name),
         )
 
     async def _look_into(self, source: Source, reader: Reader, target: Target | None) -> None:
@@ -351,6 +371,7 @@ class _Planning:
             passes_through=source.passes_through,
             declares_columns=source.declares_columns,
             rest=table.rest,
+            lookups=self._project.lookups_of(self._plan.name),
         )
         self._plan = replace(self._plan, strategy=await self._strategy(source, target, plan))
         await self._estimate(source, reader, target, plan)
@@ -406,6 +427,61 @@ class _Planning:
             _WRITERS_WAIT,
         )
 
+    async def _look_keys_up(
+        self, names: Sequence[str], rows: Sequence[Sequence[str | None]]
+    ) -> tuple[list[str], list[list[str | None]]]:
+        """The columns that lookups fill, and the rows with their ids at the end.
+
+        Rows of which a key would be made have none yet, and are left out.
+        """
+        lookups = self._project.lookups_of(self._plan.name)
+        found = [list(row) for row in rows]
+        are_known = [True] * len(found)
+        plans = []
+        for lookup in lookups:
+            dimension = await calls.find_table(self._connection, lookup.table)
+            if dimension is None:
+                raise SqlkitError(f"there is no table {lookup.table}, by which to look up")
+            id_of = lookup.id
+            if id_of is None:
+                key = await calls.find_policy_key(self._connection, dimension, "update", None)
+                id_of = (key or [""])[0]
+            places = [list(names).index(name) for name in lookup.needs if name in names]
+            if len(places) < len(lookup.needs):
+                raise SqlkitError(f"there are no columns {', '.join(lookup.needs)} to look up")
+            ids = await calls.resolve_values(
+                self._connection,
+                [[row[at] for at in places] for row in rows],
+                dimension,
+                id_of,
+                list(lookup.key),
+                False,
+                {},
+            )
+            known, unknown = set(), set()
+            for at, (row, value) in enumerate(zip(rows, ids, strict=True)):
+                natural = tuple(row[place] for place in places)
+                if value is not None:
+                    known.add(natural)
+                elif None not in natural:
+                    unknown.add(natural)
+                    are_known[at] = are_known[at] and not lookup.create
+                found[at].append(lookup.placeholder if value is None else value)
+            becomes = "null" if lookup.placeholder is None else lookup.placeholder
+            plans.append(
+                LookupPlan(
+                    lookup.column,
+                    dimension,
+                    lookup.key,
+                    "made" if lookup.create else becomes,
+                    len(known),
+                    len(unknown),
+                )
+            )
+        self._plan = replace(self._plan, lookups=tuple(plans))
+        kept = [row for row, is_known in zip(found, are_known, strict=True) if is_known]
+        return [lookup.column for lookup in lookups], kept
+
     async def _estimate(
         self, source: Source, reader: Reader, target: Target, plan: ColumnPlan
     ) -> None:
@@ -416,14 +492,16 @@ class _Planning:
             for staged, wanted in zip(plan.staged, plan.wanted, strict=True)
             if staged not in plan.left_out and wanted.name in place
         }
-        rows = await run_async(partial(reader.sample, ESTIMATED_ROWS))
-        if not rows:  # its columns have types, so that it has none ready
-            rows = await run_async(partial(first_rows, reader, source.name, ESTIMATED_ROWS))
+        sample = await run_async(partial(reader.sample, ESTIMATED_ROWS))
+        if not sample:  # its columns have types, so that it has none ready
+            sample = await run_async(partial(first_rows, reader, source.name, ESTIMATED_ROWS))
+        ids, rows = await self._look_keys_up(reader.columns, sample[:ESTIMATED_ROWS])
+        places = [*columns.values(), *range(len(reader.columns), len(reader.columns) + len(ids))]
         counts = await calls.estimate_merge(
             self._connection,
             target.name,
-            list(columns),
-            [[row[at] for at in columns.values()] for row in rows[:ESTIMATED_ROWS]],
+            [*columns, *ids],
+            [[row[at] for at in places] for row in rows],
             table.policy,
             None if table.key is None else list(table.key),
             table.order_by,
@@ -462,11 +540,14 @@ def _drift(
     leaves_all = EVERYTHING in left_out
     chosen = set(table.columns or ()) if source.declares_columns else set()
     there = {column.name for column in target.columns}
+    looked_up = {name for lookup in table.lookups.values() for name in lookup.from_ or lookup.key}
     arriving = {renamed.get(name, name) for name in reader.columns}
     arriving -= {renamed.get(name, name) for name in left_out}
     found = []
     for name in reader.columns:
         if renamed.get(name, name) not in there:
+            if name in looked_up:
+                continue
             if leaves_all or name in left_out or (chosen and name not in chosen):
                 becomes = "left out"
             elif table.rest is not None:
@@ -475,7 +556,7 @@ def _drift(
                 becomes = "refused"
             found.append(Drift(name, "source", becomes))
     for column in target.columns:
-        if column.name in arriving or column.name == table.rest:
+        if column.name in arriving or column.name == table.rest or column.name in table.lookups:
             continue
         if column.is_generated:
             becomes = "computed"

@@ -270,11 +270,11 @@ class Refresher:
                 left_out=options.left_out,
                 passes_through=source.passes_through,
                 declares_columns=source.declares_columns,
+                lookups=options.lookups,
             )
         finally:
             run(reader.close)
-        columns = [column for column in plan.staged if column not in plan.left_out]
-        stage = calls.create_stage(main, target.name, columns, [], self._run_id)
+        stage = calls.create_stage(main, target.name, list(plan.merged), [], self._run_id)
         loader = Loader(self._connections, options, self._progress, self._on_wait)
         result = loader.load(sources, stage)
         return stage, result.rows.read

@@ -268,11 +268,11 @@ class AsyncRefresher:
                 left_out=options.left_out,
                 passes_through=source.passes_through,
                 declares_columns=source.declares_columns,
+                lookups=options.lookups,
             )
         finally:
             await run_async(reader.close)
-        columns = [column for column in plan.staged if column not in plan.left_out]
-        stage = await calls.create_stage(main, target.name, columns, [], self._run_id)
+        stage = await calls.create_stage(main, target.name, list(plan.merged), [], self._run_id)
         loader = AsyncLoader(self._connections, options, self._progress, self._on_wait)
         result = await loader.load(sources, stage)
         return stage, result.rows.read

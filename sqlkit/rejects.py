@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from sqlkit import calls as calls
 from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError
+from sqlkit.model import Lookup
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult
 from sqlkit.sources.base import Dialect, Source
@@ -163,6 +164,7 @@ def replay(
         rest=recorded.get("rest"),
         reject_limit=reject_limit,
         conflicts=recorded.get("conflicts"),
+        lookups=tuple(map(Lookup.from_told, recorded.get("lookups", ()))),
     )
     results = []
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from sqlkit import calls_async as calls
 from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError
+from sqlkit.model import Lookup
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult
 from sqlkit.sources.base import Dialect, Source
@@ -161,6 +162,7 @@ async def replay(
         rest=recorded.get("rest"),
         reject_limit=reject_limit,
         conflicts=recorded.get("conflicts"),
+        lookups=tuple(map(Lookup.from_told, recorded.get("lookups", ()))),
     )
     results = []
     with tempfile.TemporaryDirectory() as folder:

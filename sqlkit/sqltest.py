@@ -118,7 +118,12 @@ async def _run(
     try:
         async with connection.transaction(force_rollback=True):
             made, wanted = await calls.try_transform(
-                connection, project.target_of(name), render(project, name), given, expect
+                connection,
+                project.target_of(name),
+                render(project, name),
+                given,
+                expect,
+                [lookup.told() for lookup in project.lookups_of(name)],
             )
     except psycopg.Error as error:
         if connection.closed:

@@ -29,6 +29,7 @@ from sqlkit.connections import Connections
 from sqlkit.errors import SqlkitError
 from sqlkit.heartbeat import heartbeat
 from sqlkit.lock_watch import LockWatch
+from sqlkit.model import Lookup
 from sqlkit.results import TransformResult
 from sqlkit.retry import pause
 from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
@@ -44,6 +45,7 @@ class TransformOptions:
     name: str = ""
     full_refresh: bool = False
     retry_for: float = RETRY_FOR
+    lookups: tuple[Lookup, ...] = ()
 
 
 class Transformer:
@@ -136,6 +138,7 @@ class Transformer:
                     options.order_by,
                     options.name,
                     options.full_refresh,
+                    [lookup.told() for lookup in options.lookups],
                 )
                 calls.require_synchronous_commit(main)
                 calls.note_memory(main, self._run_id, peak_memory())
@@ -164,7 +167,12 @@ class Transformer:
         if self._run_id and calls.attach_run(main, self._run_id):
             return
         options = self._options
-        told = {"source": source, "name": options.name, "full": options.full_refresh}
+        told = {
+            "source": source,
+            "name": options.name,
+            "full": options.full_refresh,
+            "lookups": [lookup.told() for lookup in options.lookups],
+        }
         with self._transaction(main):
             self._run_id = calls.start_run(
                 main,

@@ -27,6 +27,7 @@ from sqlkit.connections_async import AsyncConnections
 from sqlkit.errors import SqlkitError
 from sqlkit.heartbeat_async import heartbeat_async
 from sqlkit.lock_watch_async import AsyncLockWatch
+from sqlkit.model import Lookup
 from sqlkit.results import TransformResult
 from sqlkit.retry_async import pause_async
 from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
@@ -42,6 +43,7 @@ class TransformOptions:
     name: str = ""
     full_refresh: bool = False
     retry_for: float = RETRY_FOR
+    lookups: tuple[Lookup, ...] = ()
 
 
 class AsyncTransformer:
@@ -134,6 +136,7 @@ class AsyncTransformer:
                     options.order_by,
                     options.name,
                     options.full_refresh,
+                    [lookup.told() for lookup in options.lookups],
                 )
                 await calls.require_synchronous_commit(main)
                 await calls.note_memory(main, self._run_id, peak_memory())
@@ -162,7 +165,12 @@ class AsyncTransformer:
         if self._run_id and await calls.attach_run(main, self._run_id):
             return
         options = self._options
-        told = {"source": source, "name": options.name, "full": options.full_refresh}
+        told = {
+            "source": source,
+            "name": options.name,
+            "full": options.full_refresh,
+            "lookups": [lookup.told() for lookup in options.lookups],
+        }
         async with self._transaction(main):
             self._run_id = await calls.start_run(
                 main,

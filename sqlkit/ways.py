@@ -635,10 +635,15 @@ class Ways:
     def _collect(
         self, connection: Connection[Any], stage: str, plan: ColumnPlan, type: str
     ) -> None:
-        """Where rows land raw, have the stage make one object of the columns of each."""
+        """What a new stage does beyond taking rows.
+
+        Where they land raw, it makes one object of the columns of each; ids are looked up when it
+        is merged.
+        """
         if plan.collected:
             names = list(plan.names.values())
             calls.collect_raw(connection, stage, names, list(plan.staged), type)
+        calls.add_lookups(connection, stage, plan.lookups)
 
     def _merge(self, main: Connection[Any], opened: KnownSource, batch: Batch) -> None:
         started = time.monotonic()

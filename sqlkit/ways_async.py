@@ -649,10 +649,15 @@ class AsyncWays:
     async def _collect(
         self, connection: AsyncConnection[Any], stage: str, plan: ColumnPlan, type: str
     ) -> None:
-        """Where rows land raw, have the stage make one object of the columns of each."""
+        """What a new stage does beyond taking rows.
+
+        Where they land raw, it makes one object of the columns of each; ids are looked up when it
+        is merged.
+        """
         if plan.collected:
             names = list(plan.names.values())
             await calls.collect_raw(connection, stage, names, list(plan.staged), type)
+        await calls.add_lookups(connection, stage, plan.lookups)
 
     async def _merge(self, main: AsyncConnection[Any], opened: KnownSource, batch: Batch) -> None:
         started = time.monotonic()

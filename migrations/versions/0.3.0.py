@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="a3bc1e65c415901149bcfbb39d29c5c9f47fc81f2b6b4d0b31cd8b260f0d6e3d",
+        sha256="e906eb6eafdfff1f7350e70546177eab11be6b6cb5619ba7c299e358915b30cd",
     )
 
 

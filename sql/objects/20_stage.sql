@@ -228,20 +228,7 @@ begin
     end if;
     select
         string_agg(
-            format(
-                '%I %s%s',
-                k.name,
-                case when a.attname is null then 'text' else format_type(a.atttypid, a.atttypmod) end,
-                case
-                    when a.attcollation is null or a.attcollation = 0 then ''
-                    else ' collate ' || (
-                        select format('%I.%I', n.nspname, l.collname)
-                        from pg_collation as l
-                        join pg_namespace as n on n.oid = l.collnamespace
-                        where l.oid = a.attcollation
-                    )
-                end
-            ),
+            format('%I %s', k.name, coalesce(sqlkit._type_definition(p_target, a.attname), 'text')),
             ', '
             order by k.position
         ),

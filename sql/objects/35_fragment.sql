@@ -14,6 +14,24 @@ comment on function sqlkit._column_list(name[], text, text) is
 'Columns, each put through format() with a template, in their order.';
 
 
+create or replace function sqlkit._type_definition(p_relation regclass, p_column name)
+returns text
+language sql
+stable
+return (
+    select
+        format_type(a.atttypid, a.atttypmod)
+        || case when a.attcollation <> 0 then format(' collate %I.%I', n.nspname, l.collname) else '' end
+    from pg_attribute as a
+    left join pg_collation as l on l.oid = a.attcollation
+    left join pg_namespace as n on n.oid = l.collnamespace
+    where a.attrelid = p_relation and a.attname = p_column and a.attnum > 0 and not a.attisdropped
+);
+
+comment on function sqlkit._type_definition(regclass, name) is
+'The type of a column with its collation, as a definition has it.';
+
+
 create or replace function sqlkit._operator(p_target regclass, p_column name, p_operator text)
 returns text
 language sql

@@ -609,6 +609,7 @@ begin
     perform set_config('sqlkit.search_path', p_search_path, true);
     -- For who wants to know: see _find_difference().
     perform set_config('sqlkit.seconds_lookup', '0', true);
+    perform sqlkit._resolve_lookups(p_stages);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
     v_counts.rows_rejected := p_rows_rejected;

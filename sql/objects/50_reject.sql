@@ -210,6 +210,12 @@ as $private_merge_text_batch$
 declare
     v_counts sqlkit.row_counts;
     v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_lookups jsonb := sqlkit._stage_lookups(p_stage);
+    v_sound text := format(
+        '(select s.* from %s as s '
+        'where not exists (select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) offset 0) as s',
+        p_stage
+    );
     v_key name[];
     v_rows bigint;
     v_batch_id bigint;
@@ -233,24 +239,34 @@ begin
             message text
         ) on commit drop;
         perform sqlkit._refuse_input(p_stage, p_target, v_columns);
+        if v_lookups is not null then
+            perform sqlkit._refuse_keys(p_stage, v_lookups);
+            perform sqlkit._create_missing((
+                select jsonb_agg(l.value || jsonb_build_object('source', v_sound))
+                from jsonb_array_elements(v_lookups) as l
+            ));
+        end if;
         v_is_passed := sqlkit._is_limit_passed(
             p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
         );
         -- Past the limit as it is: look on all the same, so that everything is told at once.
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
-            'select s.sqlkit_first_line as sqlkit_line, %s from %s as s '
-            'where not exists (select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) '
-            'order by s.sqlkit_first_line',
+            'select s.sqlkit_first_line as sqlkit_line, %s from %s%s order by s.sqlkit_first_line',
             (
                 select string_agg(
-                    format('s.%1$I::%2$s as %1$I', a.attname, format_type(a.atttypid, a.atttypmod)),
+                    format(
+                        '(%s)::%s as %I',
+                        coalesce(j.value, format('s.%I', a.attname)), format_type(a.atttypid, a.atttypmod), a.attname
+                    ),
                     ', ' order by k.position
                 )
                 from unnest(v_columns) with ordinality as k (name, position)
                 join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
+                left join sqlkit._lookup_joins(v_lookups) as j on j.column_name = k.name
             ),
-            p_stage
+            v_sound,
+            (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);

@@ -6,7 +6,8 @@ create or replace function sqlkit.stage_query(
     p_query text,
     p_run_id bigint default null,
     p_name name default null,
-    p_search_path text default current_setting('search_path')
+    p_search_path text default current_setting('search_path'),
+    p_left_out name[] default '{}'
 )
 returns regclass
 language plpgsql
@@ -27,7 +28,7 @@ begin
     from pg_attribute as a
     where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
     drop table pg_temp.sqlkit_query;
-    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_run_id => p_run_id);
+    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_left_out, p_run_id);
     v_statement := format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
     perform set_config('search_path', p_search_path, true);
     execute v_statement;
@@ -35,9 +36,10 @@ begin
 end;
 $stage_query$;
 
-comment on function sqlkit.stage_query(regclass, text, bigint, name, text) is
+comment on function sqlkit.stage_query(regclass, text, bigint, name, text, name[]) is
 'Makes a stage of the target that holds the rows of a query, whose columns are named like the target''s, and returns
-it. The query runs under p_search_path, the caller''s unless said.
+it. Columns in p_left_out are there as text, for add_lookup() say, and are not merged. The query runs under
+p_search_path, the caller''s unless said.
 Writes: sqlkit.stage. Raises: SK201 no table, SK204 unknown column, SK205 generated column, and the query''s errors.';
 
 
@@ -239,6 +241,7 @@ begin
     if p_rows is not null then
         perform sqlkit.check_stages(array[p_stage], p_rows);
     end if;
+    perform sqlkit._resolve_lookups(array[p_stage]);
     v_result := sqlkit._refresh(p_stage, v_target, p_strategy, p_key, p_scope, p_delete_share, p_delete_limit);
     perform sqlkit._record_refresh(
         p_run_id,
@@ -391,6 +394,7 @@ begin
         v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
     else
         perform sqlkit._check_stage(p_stage, p_target, p_rows);
+        perform sqlkit._resolve_lookups(array[p_stage]);
     end if;
     if p_strategy operator(pg_catalog.=) 'auto' then
         select c.* into r_chosen from sqlkit.choose_strategy(v_stage, p_scope, p_key) as c;

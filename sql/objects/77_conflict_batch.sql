@@ -319,6 +319,7 @@ begin
     perform sqlkit._check_policy(p_policy, v_target, v_columns, v_key, p_order_by);
     perform set_config('sqlkit.search_path', p_search_path, true);
     v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key, jsonb_build_object('conflicts', p_conflicts));
+    perform sqlkit._resolve_lookups(array[p_stage]);
     create temporary table sqlkit_refused (
         line bigint,
         column_name name,

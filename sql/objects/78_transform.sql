@@ -209,7 +209,8 @@ create or replace function sqlkit.apply_transform(
     p_name text default '',
     p_full boolean default false,
     p_run_id bigint default null,
-    p_search_path text default current_setting('search_path')
+    p_search_path text default current_setting('search_path'),
+    p_lookups jsonb default '[]'
 )
 returns sqlkit.transform_result
 language plpgsql
@@ -279,7 +280,11 @@ begin
             case when v_known.changes_seen is null then '' else v_known.applied_at::text end,
             true
         );
-        v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
+        v_stage := sqlkit.stage_query(
+            p_target, p_query, v_run_id,
+            p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
+        );
+        perform sqlkit._add_lookups(v_stage, p_lookups);
         v_counts := sqlkit.merge_batch(
             v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
             p_search_path => p_search_path
@@ -313,7 +318,7 @@ end;
 $apply_transform$;
 
 comment on function sqlkit.apply_transform(
-    regclass, regclass, text, text, name[], name, text, boolean, bigint, text
+    regclass, regclass, text, text, name[], name, text, boolean, bigint, text, jsonb
 ) is
 'Makes rows of raw rows and merges them into a target under a policy, as merge_stage() does. The query reads
 pg_temp.sqlkit_changed: the rows of the source that were changed since this transform (target, source and p_name) was
@@ -321,7 +326,9 @@ applied last, or all of them with p_full; where there are none it is not run. A 
 transaction was open meanwhile: it is left for the next time, as what the caller''s own transaction has written is. Of
 rows with the same key the last one counts, so let the query order them. The settings sqlkit.run_id, sqlkit.batch_rows and
 sqlkit.watermark (when it was applied last; empty at first) are there for the query, which runs under p_search_path,
-the caller''s unless said. p_run_id: a run that the caller opened and closes.
+the caller''s unless said. p_lookups: columns of the target that get ids, each an object of what add_lookup() is told
+([{"column": "product_id", "dimension": "shop.product", "keys": ["code"]}]); the query gives the natural keys then.
+p_run_id: a run that the caller opened and closes.
 Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
 on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
-merge_stage() raises, and the query''s and the target''s own errors.';
+merge_stage() and add_lookup() raise, and the query''s and the target''s own errors.';

@@ -229,6 +229,11 @@ def _planned(table: TablePlan) -> Iterator[str]:
             yield f"  lock      {table.strategy.lock}"
     for column in table.drift:
         yield f"  column    {column.column}: only in the {column.side}, {column.becomes}"
+    for lookup in table.lookups:
+        text = f"{lookup.column}: by {', '.join(lookup.key)} in {lookup.dimension}"
+        if lookup.known is not None and lookup.unknown is not None:
+            text += f": {lookup.known:,} known, {lookup.unknown:,} not: {lookup.becomes}"
+        yield f"  lookup    {text}"
     if table.estimate is not None:
         counts = ((name, getattr(table.estimate, name)) for name in _COLUMNS[1:])
         shown = ", ".join(f"{number:,} {name}" for name, number in counts if number)

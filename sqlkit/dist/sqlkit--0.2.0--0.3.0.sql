@@ -433,6 +433,14 @@ alter table sqlkit.run
 add constraint run_kind_check
 check (kind in ('load', 'merge', 'refresh', 'maintenance', 'transform', 'compare'));
 
+-- changes/0042_stage_lookups.sql
+
+-- A stage knows which of its columns are ids that are looked up when it is merged.
+
+alter table sqlkit.stage add column lookups jsonb;
+
+comment on column sqlkit.stage.lookups is 'what add_lookup() was told, in this order; null if nothing';
+
 -- changes/0050_trimmed_row.sql
 
 -- Rows that were trimmed on the way in, so that they contradict no other.
@@ -1381,20 +1389,7 @@ begin
     end if;
     select
         string_agg(
-            format(
-                '%I %s%s',
-                k.name,
-                case when a.attname is null then 'text' else format_type(a.atttypid, a.atttypmod) end,
-                case
-                    when a.attcollation is null or a.attcollation = 0 then ''
-                    else ' collate ' || (
-                        select format('%I.%I', n.nspname, l.collname)
-                        from pg_collation as l
-                        join pg_namespace as n on n.oid = l.collnamespace
-                        where l.oid = a.attcollation
-                    )
-                end
-            ),
+            format('%I %s', k.name, coalesce(sqlkit._type_definition(p_target, a.attname), 'text')),
             ', '
             order by k.position
         ),
@@ -2485,6 +2480,24 @@ comment on function sqlkit._column_list(name[], text, text) is
 'Columns, each put through format() with a template, in their order.';
 
 
+create or replace function sqlkit._type_definition(p_relation regclass, p_column name)
+returns text
+language sql
+stable
+return (
+    select
+        format_type(a.atttypid, a.atttypmod)
+        || case when a.attcollation <> 0 then format(' collate %I.%I', n.nspname, l.collname) else '' end
+    from pg_attribute as a
+    left join pg_collation as l on l.oid = a.attcollation
+    left join pg_namespace as n on n.oid = l.collnamespace
+    where a.attrelid = p_relation and a.attname = p_column and a.attnum > 0 and not a.attisdropped
+);
+
+comment on function sqlkit._type_definition(regclass, name) is
+'The type of a column with its collation, as a definition has it.';
+
+
 create or replace function sqlkit._operator(p_target regclass, p_column name, p_operator text)
 returns text
 language sql
@@ -3433,6 +3446,7 @@ begin
     perform set_config('sqlkit.search_path', p_search_path, true);
     -- For who wants to know: see _find_difference().
     perform set_config('sqlkit.seconds_lookup', '0', true);
+    perform sqlkit._resolve_lookups(p_stages);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
     v_counts.rows_rejected := p_rows_rejected;
@@ -5355,6 +5369,12 @@ as $private_merge_text_batch$
 declare
     v_counts sqlkit.row_counts;
     v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
+    v_lookups jsonb := sqlkit._stage_lookups(p_stage);
+    v_sound text := format(
+        '(select s.* from %s as s '
+        'where not exists (select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) offset 0) as s',
+        p_stage
+    );
     v_key name[];
     v_rows bigint;
     v_batch_id bigint;
@@ -5378,24 +5398,34 @@ begin
             message text
         ) on commit drop;
         perform sqlkit._refuse_input(p_stage, p_target, v_columns);
+        if v_lookups is not null then
+            perform sqlkit._refuse_keys(p_stage, v_lookups);
+            perform sqlkit._create_missing((
+                select jsonb_agg(l.value || jsonb_build_object('source', v_sound))
+                from jsonb_array_elements(v_lookups) as l
+            ));
+        end if;
         v_is_passed := sqlkit._is_limit_passed(
             p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
         );
         -- Past the limit as it is: look on all the same, so that everything is told at once.
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
-            'select s.sqlkit_first_line as sqlkit_line, %s from %s as s '
-            'where not exists (select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) '
-            'order by s.sqlkit_first_line',
+            'select s.sqlkit_first_line as sqlkit_line, %s from %s%s order by s.sqlkit_first_line',
             (
                 select string_agg(
-                    format('s.%1$I::%2$s as %1$I', a.attname, format_type(a.atttypid, a.atttypmod)),
+                    format(
+                        '(%s)::%s as %I',
+                        coalesce(j.value, format('s.%I', a.attname)), format_type(a.atttypid, a.atttypmod), a.attname
+                    ),
                     ', ' order by k.position
                 )
                 from unnest(v_columns) with ordinality as k (name, position)
                 join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
+                left join sqlkit._lookup_joins(v_lookups) as j on j.column_name = k.name
             ),
-            p_stage
+            v_sound,
+            (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
@@ -5945,7 +5975,8 @@ create or replace function sqlkit.stage_query(
     p_query text,
     p_run_id bigint default null,
     p_name name default null,
-    p_search_path text default current_setting('search_path')
+    p_search_path text default current_setting('search_path'),
+    p_left_out name[] default '{}'
 )
 returns regclass
 language plpgsql
@@ -5966,7 +5997,7 @@ begin
     from pg_attribute as a
     where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
     drop table pg_temp.sqlkit_query;
-    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_run_id => p_run_id);
+    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_left_out, p_run_id);
     v_statement := format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
     perform set_config('search_path', p_search_path, true);
     execute v_statement;
@@ -5974,9 +6005,10 @@ begin
 end;
 $stage_query$;
 
-comment on function sqlkit.stage_query(regclass, text, bigint, name, text) is
+comment on function sqlkit.stage_query(regclass, text, bigint, name, text, name[]) is
 'Makes a stage of the target that holds the rows of a query, whose columns are named like the target''s, and returns
-it. The query runs under p_search_path, the caller''s unless said.
+it. Columns in p_left_out are there as text, for add_lookup() say, and are not merged. The query runs under
+p_search_path, the caller''s unless said.
 Writes: sqlkit.stage. Raises: SK201 no table, SK204 unknown column, SK205 generated column, and the query''s errors.';
 
 
@@ -6178,6 +6210,7 @@ begin
     if p_rows is not null then
         perform sqlkit.check_stages(array[p_stage], p_rows);
     end if;
+    perform sqlkit._resolve_lookups(array[p_stage]);
     v_result := sqlkit._refresh(p_stage, v_target, p_strategy, p_key, p_scope, p_delete_share, p_delete_limit);
     perform sqlkit._record_refresh(
         p_run_id,
@@ -6330,6 +6363,7 @@ begin
         v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
     else
         perform sqlkit._check_stage(p_stage, p_target, p_rows);
+        perform sqlkit._resolve_lookups(array[p_stage]);
     end if;
     if p_strategy operator(pg_catalog.=) 'auto' then
         select c.* into r_chosen from sqlkit.choose_strategy(v_stage, p_scope, p_key) as c;
@@ -9856,6 +9890,183 @@ other columns, and returns how many. Whoever inserts the same ones at the same t
 twice. Writes: the dimension.';
 
 
+create or replace function sqlkit._create_missing(p_lookups jsonb)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $create_missing$
+declare
+    v_created bigint := 0;
+    r_keys record;
+begin
+    for r_keys in
+        select
+            l.dimension,
+            l.keys,
+            l.defaults,
+            string_agg(
+                format('select %s from %s', sqlkit._numbered_list(to_jsonb(e.expressions), '%1$s as k%2$s'), l.source),
+                ' union all '
+            ) as found
+        from jsonb_to_recordset(p_lookups) as l (
+            dimension text, keys name[], "from" name[], "create" boolean, defaults jsonb, source text
+        )
+        cross join lateral sqlkit._staged_key(l.dimension::regclass, l.keys, l."from") as e (expressions)
+        where l."create"
+        group by l.dimension, l.keys, l.defaults
+        -- All keys of a dimension at once, and dimensions in one order, so that loaders do not wait crosswise.
+        order by l.dimension::regclass::oid
+    loop
+        v_created := v_created + sqlkit._create_keys(
+            format('(%s) as s', r_keys.found),
+            array(select format('s.k%s', k.n) from generate_series(1, cardinality(r_keys.keys)) as k (n)),
+            r_keys.dimension::regclass,
+            r_keys.keys,
+            r_keys.defaults
+        );
+    end loop;
+    return v_created;
+end;
+$create_missing$;
+
+comment on function sqlkit._create_missing(jsonb) is
+'Makes the keys that lookups may make and that their dimensions do not have, and returns how many. Beside what
+add_lookup() notes, each lookup has a source: what stands after FROM, with s for its rows. Writes: the dimensions.';
+
+
+create or replace function sqlkit._staged_key(p_dimension regclass, p_keys name[], p_from name[])
+returns text[]
+language sql
+stable
+return sqlkit._key_expressions(
+    p_dimension, p_keys,
+    (
+        select array_agg(format('s.%I', f.name) order by f.n)
+        from unnest(p_from) with ordinality as f (name, n)
+    )
+);
+
+comment on function sqlkit._staged_key(regclass, name[], name[]) is
+'The natural key of a dimension, as columns of a row s, cast to the types of the dimension.';
+
+
+create or replace function sqlkit._lookup_joins(p_lookups jsonb)
+returns table (column_name name, value text, found text, joined text)
+language sql
+stable
+begin atomic
+select
+    l.value ->> 'column',
+    format('coalesce(t%s.%I, %L)', l.n, l.value ->> 'id', l.value ->> 'placeholder'),
+    format('t%s.%I is not null', l.n, l.value ->> 'id'),
+    format(
+        ' left join %s as t%s on %s',
+        sqlkit._table_name((l.value ->> 'dimension')::regclass),
+        l.n,
+        sqlkit._equal_list(
+            (l.value ->> 'dimension')::regclass,
+            l.value -> 'keys',
+            format('t%s.%%1$I', l.n),
+            null,
+            sqlkit._staged_key(
+                (l.value ->> 'dimension')::regclass,
+                array(select k.name::name from jsonb_array_elements_text(l.value -> 'keys') as k (name)),
+                array(select k.name::name from jsonb_array_elements_text(l.value -> 'from') as k (name))
+            )
+        )
+    )
+from jsonb_array_elements(p_lookups) with ordinality as l (value, n);
+end;
+
+comment on function sqlkit._lookup_joins(jsonb) is
+'How lookups are done for rows s: the column, its value, whether it was found, and what is joined.';
+
+
+create or replace function sqlkit._fill_ids(p_stage regclass, p_lookups jsonb)
+returns sqlkit.lookup_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $fill_ids$
+declare
+    v_counts sqlkit.lookup_counts := (0, 0, 0, 0);
+    v_columns text;
+    v_resolved text;
+begin
+    -- Input order is the physical order of a stage, which an update would spoil: it is filled anew.
+    select
+        string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+        string_agg(
+            format('%s as %I', coalesce(j.value, format('s.%I', a.attname)), a.attname), ', ' order by a.attnum
+        )
+    into v_columns, v_resolved
+    from pg_attribute as a
+    left join sqlkit._lookup_joins(p_lookups) as j on j.column_name = a.attname
+    where a.attrelid = p_stage and a.attnum > 0 and not a.attisdropped;
+    execute format(
+        'create temporary table sqlkit_resolved on commit drop as '
+        'select %s, %s as sqlkit_is_resolved from only %s as s%s order by s.ctid',
+        v_resolved,
+        (select string_agg(j.found, ' and ') from sqlkit._lookup_joins(p_lookups) as j),
+        p_stage,
+        (select string_agg(j.joined, '') from sqlkit._lookup_joins(p_lookups) as j)
+    );
+    select
+        count(*),
+        count(*) filter (where r.sqlkit_is_resolved)
+    into v_counts.rows_read, v_counts.rows_resolved
+    from pg_temp.sqlkit_resolved as r;
+    v_counts.rows_unresolved := v_counts.rows_read - v_counts.rows_resolved;
+    execute format('truncate table %s', p_stage);
+    execute format('insert into %s (%s) select %2$s from pg_temp.sqlkit_resolved', p_stage, v_columns);
+    drop table pg_temp.sqlkit_resolved;
+    return v_counts;
+end;
+$fill_ids$;
+
+comment on function sqlkit._fill_ids(regclass, jsonb) is
+'Fills the columns of a stage that lookups are for, with the ids that are there. Writes: the stage. Locks: ACCESS
+EXCLUSIVE on it.';
+
+
+create or replace function sqlkit._lookup(
+    p_stage regclass,
+    p_column name,
+    p_dimension regclass,
+    p_id name,
+    p_keys name[],
+    p_from name[],
+    p_create boolean,
+    p_defaults jsonb,
+    p_placeholder text
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $lookup$
+begin
+    perform sqlkit.find_key(p_dimension, p_keys);
+    perform sqlkit._refuse_columns(p_stage, coalesce(p_from, p_keys));
+    perform sqlkit._refuse_columns(
+        p_dimension, p_id || array(select d.key::name from jsonb_each(p_defaults) as d)
+    );
+    return jsonb_build_object(
+        'column', p_column,
+        'dimension', sqlkit._table_name(p_dimension),
+        'id', p_id,
+        'keys', p_keys,
+        'from', coalesce(p_from, p_keys),
+        'create', p_create,
+        'defaults', p_defaults,
+        'placeholder', p_placeholder
+    );
+end;
+$lookup$;
+
+comment on function sqlkit._lookup(regclass, name, regclass, name, name[], name[], boolean, jsonb, text) is
+'A lookup, as sqlkit.stage keeps it. Raises: SK203 if no unique index covers the natural key, SK204 no such column.';
+
+
 create or replace function sqlkit.resolve_keys(
     p_stage regclass,
     p_column name,
@@ -9875,73 +10086,22 @@ set jit = off
 set work_mem = '64MB'
 as $resolve_keys$
 declare
-    v_counts sqlkit.lookup_counts := (0, 0, 0, 0);
-    v_from name[] := coalesce(p_from, p_keys);
-    v_expressions text[];
-    v_columns text;
-    v_resolved text;
+    v_counts sqlkit.lookup_counts;
+    v_created bigint;
+    v_lookup jsonb;
 begin
-    perform sqlkit.find_key(p_dimension, p_keys);
-    if not exists (
-        select
-        from sqlkit.stage as s
-        join pg_class as c on c.relname = s.name and c.relnamespace = 'sqlkit_stage'::regnamespace
-        where c.oid = p_stage
-    ) then
-        raise exception using
-            errcode = 'SK208',
-            message = 'there is no such stage',
-            detail = format('Relation: %s.', p_stage),
-            hint = 'Make one with sqlkit.create_stage().';
-    end if;
-    perform sqlkit._refuse_columns(p_stage, v_from || p_column);
-    perform sqlkit._refuse_columns(
-        p_dimension, p_id || array(select d.key::name from jsonb_each(p_defaults) as d)
+    perform sqlkit._stage_target(p_stage);
+    perform sqlkit._refuse_columns(p_stage, array[p_column]);
+    v_lookup := sqlkit._lookup(
+        p_stage, p_column, p_dimension, p_id, p_keys, p_from, p_create, p_defaults, p_placeholder
     );
     perform set_config('sqlkit.search_path', p_search_path, true);
     perform set_config('work_mem', sqlkit._memory_for_load('work_mem'), true);
-    v_expressions := sqlkit._key_expressions(
-        p_dimension, p_keys,
-        array(select format('s.%I', f.name) from unnest(v_from) with ordinality as f (name, n) order by f.n)
+    v_created := sqlkit._create_missing(
+        jsonb_build_array(v_lookup || jsonb_build_object('source', format('only %s as s', p_stage)))
     );
-    if p_create then
-        v_counts.keys_created := sqlkit._create_keys(
-            format('only %s as s', p_stage), v_expressions, p_dimension, p_keys, p_defaults
-        );
-    end if;
-
-    -- Input order is the physical order of a stage, which an update would spoil: it is filled anew.
-    select
-        string_agg(quote_ident(a.attname), ', ' order by a.attnum),
-        string_agg(
-            case
-                when a.attname = p_column
-                    then format('coalesce(t.%I, %L) as %I', p_id, p_placeholder, p_column)
-                else format('s.%I', a.attname)
-            end,
-            ', ' order by a.attnum
-        )
-    into v_columns, v_resolved
-    from pg_attribute as a
-    where a.attrelid = p_stage and a.attnum > 0 and not a.attisdropped;
-    execute format(
-        'create temporary table sqlkit_resolved on commit drop as '
-        'select %s, t.%I is not null as sqlkit_is_resolved from only %s as s left join %s as t on %s order by s.ctid',
-        v_resolved,
-        p_id,
-        p_stage,
-        p_dimension,
-        sqlkit._equal_list(p_dimension, to_jsonb(p_keys), 't.%1$I', null, v_expressions)
-    );
-    select
-        count(*),
-        count(*) filter (where r.sqlkit_is_resolved)
-    into v_counts.rows_read, v_counts.rows_resolved
-    from pg_temp.sqlkit_resolved as r;
-    v_counts.rows_unresolved := v_counts.rows_read - v_counts.rows_resolved;
-    execute format('truncate table %s', p_stage);
-    execute format('insert into %s (%s) select %2$s from pg_temp.sqlkit_resolved', p_stage, v_columns);
-    drop table pg_temp.sqlkit_resolved;
+    v_counts := sqlkit._fill_ids(p_stage, jsonb_build_array(v_lookup));
+    v_counts.keys_created := v_created;
     return v_counts;
 end;
 $resolve_keys$;
@@ -9957,6 +10117,201 @@ comes later. Where nothing is found (a null in the key; not to be made) the colu
 dimension''s triggers run under p_search_path, the caller''s unless said.
 Writes: the dimension, the stage. Locks: ACCESS EXCLUSIVE on the stage. Raises: SK203 if no unique index covers the
 natural key, SK204 no such column, SK208 no stage, 22P02 and its like for a key that is not of the column''s type.';
+
+
+create or replace function sqlkit.add_lookup(
+    p_stage regclass,
+    p_column name,
+    p_dimension regclass,
+    p_keys name[],
+    p_from name[] default null,
+    p_id name default null,
+    p_create boolean default true,
+    p_defaults jsonb default '{}',
+    p_placeholder text default null
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $add_lookup$
+declare
+    v_target regclass := sqlkit._stage_target(p_stage);
+    v_id name := p_id;
+    v_key name[];
+    v_lookup jsonb;
+begin
+    perform sqlkit._refuse_columns(v_target, array[p_column]);
+    if v_id is null then
+        v_key := sqlkit.find_key(p_dimension);
+        if cardinality(v_key) > 1 then
+            raise exception using
+                errcode = 'SK204',
+                message = 'the id of the dimension is not one column',
+                detail = format('Dimension: %s; its primary key: %s.', p_dimension, array_to_string(v_key, ', ')),
+                hint = 'Name the column of the id.';
+        end if;
+        v_id := v_key[1];
+    end if;
+    v_lookup := sqlkit._lookup(
+        p_stage, p_column, p_dimension, v_id, p_keys, p_from, p_create, p_defaults, p_placeholder
+    );
+    execute format('select %L::%s', p_placeholder, sqlkit._type_definition(v_target, p_column));
+    if sqlkit._type_of(p_stage, p_column) is null then
+        execute format(
+            'alter table %s add column %I %s',
+            p_stage,
+            p_column,
+            -- A stage of text takes everything as text.
+            case
+                when sqlkit._type_of(p_stage, 'sqlkit_first_line') is null
+                    then sqlkit._type_definition(v_target, p_column)
+                else 'text'
+            end
+        );
+    end if;
+    update sqlkit.stage as s
+    set lookups = coalesce(s.lookups, '[]') || v_lookup
+    from pg_class as c
+    where c.oid = p_stage and s.name = c.relname;
+end;
+$add_lookup$;
+
+comment on function sqlkit.add_lookup(
+    regclass, name, regclass, name[], name[], name, boolean, jsonb, text
+) is
+'Has a column of a stage filled with surrogate ids when it is merged, as resolve_keys() would, in the transaction that
+merges it: what comes of a merge that fails is no key either. The column is added to the stage if it is not there. The
+natural key p_keys of the dimension stands in the columns p_from of the stage, of the same names unless said; the id is
+the dimension''s primary key unless p_id says another column. Several lookups are done in one pass. Of rows with an
+error a stage of text makes no keys, and a key that is not of the dimension''s type is such an error.
+Writes: sqlkit.stage. Locks: ACCESS EXCLUSIVE on the stage. Raises: SK202 if the dimension has no primary key and
+p_id is not said, SK203 if no unique index covers the natural key, SK204 no such column, or a primary key of several,
+SK208 no stage, 22P02 and its like for a placeholder that is not of the column''s type.';
+
+
+create or replace function sqlkit._add_lookups(p_stage regclass, p_lookups jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $add_lookups$
+begin
+    perform sqlkit.add_lookup(
+        p_stage, l."column", l.dimension::regclass, l.keys, l."from", l.id,
+        coalesce(l."create", true), coalesce(l.defaults, '{}'), l.placeholder
+    )
+    from jsonb_to_recordset(p_lookups) as l (
+        "column" name, dimension text, keys name[], "from" name[], id name, "create" boolean, defaults jsonb,
+        placeholder text
+    );
+end;
+$add_lookups$;
+
+comment on function sqlkit._add_lookups(regclass, jsonb) is
+'add_lookup() for each of some objects, whose keys are its parameters without p_.';
+
+
+create or replace function sqlkit._only_looked_up(p_target regclass, p_lookups jsonb)
+returns name[]
+language sql
+stable
+return array(
+    select distinct k.name::name
+    from jsonb_array_elements(p_lookups) as l
+    cross join jsonb_array_elements_text(coalesce(l.value -> 'from', l.value -> 'keys')) as k (name)
+    where sqlkit._type_of(p_target, k.name::name) is null
+);
+
+comment on function sqlkit._only_looked_up(regclass, jsonb) is
+'The columns that lookups need and that a target does not have.';
+
+
+create or replace function sqlkit._stage_lookups(p_stage regclass)
+returns jsonb
+language sql
+stable
+return (
+    select s.lookups
+    from pg_class as c
+    join sqlkit.stage as s on s.name = c.relname
+    where c.oid = p_stage and c.relnamespace = 'sqlkit_stage'::regnamespace
+);
+
+comment on function sqlkit._stage_lookups(regclass) is 'The lookups of a stage; null if there are none.';
+
+
+create or replace function sqlkit._resolve_lookups(p_stages regclass[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+set work_mem = '64MB'
+as $resolve_lookups$
+declare
+    v_lookups jsonb;
+begin
+    select jsonb_agg(l.value || jsonb_build_object('source', format('only %s as s', k.stage)))
+    into v_lookups
+    from unnest(p_stages) as k (stage)
+    cross join jsonb_array_elements(sqlkit._stage_lookups(k.stage)) as l;
+    if v_lookups is null then
+        return;
+    end if;
+    perform set_config('work_mem', sqlkit._memory_for_load('work_mem'), true);
+    perform sqlkit._create_missing(v_lookups);
+    perform sqlkit._fill_ids(k.stage, sqlkit._stage_lookups(k.stage))
+    from unnest(p_stages) as k (stage)
+    where sqlkit._stage_lookups(k.stage) is not null;
+end;
+$resolve_lookups$;
+
+comment on function sqlkit._resolve_lookups(regclass[]) is
+'Does the lookups of the stages of a batch: see add_lookup(). Writes: the dimensions, the stages. Locks: ACCESS
+EXCLUSIVE on the stages.';
+
+
+create or replace function sqlkit._refuse_keys(p_stage regclass, p_lookups jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_keys$
+declare
+    r_lookup record;
+begin
+    for r_lookup in
+        select
+            l.dimension::regclass as dimension,
+            l.keys,
+            (
+                select jsonb_object_agg(k.name, k.staged)
+                from unnest(l.keys, l."from") as k (name, staged)
+            ) as columns,
+            (
+                select string_agg(format('s.%I as %I', k.staged, k.name), ', ')
+                from unnest(l.keys, l."from") as k (name, staged)
+            ) as staged
+        from jsonb_to_recordset(p_lookups) as l (dimension text, keys name[], "from" name[])
+    loop
+        execute 'insert into pg_temp.sqlkit_refused (line, column_name, sqlstate, message) '
+            'select e.line, ($1 ->> e.column_name)::name, e.sqlstate, e.message from ('
+            || sqlkit._input_errors(
+                format(
+                    '(select s.sqlkit_first_line, null::text as sqlkit_sqlstate, null::text as sqlkit_message, %s '
+                    'from %s as s where not exists ('
+                    'select from pg_temp.sqlkit_refused as r where r.line = s.sqlkit_first_line) offset 0)',
+                    r_lookup.staged,
+                    p_stage
+                ),
+                r_lookup.dimension,
+                r_lookup.keys
+            )
+            || ') as e (line, column_name, sqlstate, message)'
+        using r_lookup.columns;
+    end loop;
+end;
+$refuse_keys$;
+
+comment on function sqlkit._refuse_keys(regclass, jsonb) is
+'Notes in pg_temp.sqlkit_refused the rows of a text stage whose natural keys are not of the types of their dimensions.';
 
 
 create or replace function sqlkit.resolve_values(
@@ -10566,6 +10921,7 @@ begin
     perform sqlkit._check_policy(p_policy, v_target, v_columns, v_key, p_order_by);
     perform set_config('sqlkit.search_path', p_search_path, true);
     v_run_id := sqlkit.start_run('merge', v_target, p_policy, p_key, jsonb_build_object('conflicts', p_conflicts));
+    perform sqlkit._resolve_lookups(array[p_stage]);
     create temporary table sqlkit_refused (
         line bigint,
         column_name name,
@@ -11061,7 +11417,8 @@ create or replace function sqlkit.apply_transform(
     p_name text default '',
     p_full boolean default false,
     p_run_id bigint default null,
-    p_search_path text default current_setting('search_path')
+    p_search_path text default current_setting('search_path'),
+    p_lookups jsonb default '[]'
 )
 returns sqlkit.transform_result
 language plpgsql
@@ -11131,7 +11488,11 @@ begin
             case when v_known.changes_seen is null then '' else v_known.applied_at::text end,
             true
         );
-        v_stage := sqlkit.stage_query(p_target, p_query, v_run_id, p_search_path => p_search_path);
+        v_stage := sqlkit.stage_query(
+            p_target, p_query, v_run_id,
+            p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
+        );
+        perform sqlkit._add_lookups(v_stage, p_lookups);
         v_counts := sqlkit.merge_batch(
             v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
             p_search_path => p_search_path
@@ -11165,7 +11526,7 @@ end;
 $apply_transform$;
 
 comment on function sqlkit.apply_transform(
-    regclass, regclass, text, text, name[], name, text, boolean, bigint, text
+    regclass, regclass, text, text, name[], name, text, boolean, bigint, text, jsonb
 ) is
 'Makes rows of raw rows and merges them into a target under a policy, as merge_stage() does. The query reads
 pg_temp.sqlkit_changed: the rows of the source that were changed since this transform (target, source and p_name) was
@@ -11173,10 +11534,12 @@ applied last, or all of them with p_full; where there are none it is not run. A 
 transaction was open meanwhile: it is left for the next time, as what the caller''s own transaction has written is. Of
 rows with the same key the last one counts, so let the query order them. The settings sqlkit.run_id, sqlkit.batch_rows and
 sqlkit.watermark (when it was applied last; empty at first) are there for the query, which runs under p_search_path,
-the caller''s unless said. p_run_id: a run that the caller opened and closes.
+the caller''s unless said. p_lookups: columns of the target that get ids, each an object of what add_lookup() is told
+([{"column": "product_id", "dimension": "shop.product", "keys": ["code"]}]); the query gives the natural keys then.
+p_run_id: a run that the caller opened and closes.
 Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
 on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
-merge_stage() raises, and the query''s and the target''s own errors.';
+merge_stage() and add_lookup() raise, and the query''s and the target''s own errors.';
 
 -- objects/79_bloat_pages.sql
 
@@ -14959,6 +15322,7 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'delete', 'table', 'watermark'),
             ('sqlkit_loader', 'delete', 'table', 'tuned_table'),
+            ('sqlkit_loader', 'execute', 'routine', '_add_lookups'),
             ('sqlkit_loader', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
@@ -14987,6 +15351,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_count_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_create_copy'),
             ('sqlkit_loader', 'execute', 'routine', '_create_keys'),
+            ('sqlkit_loader', 'execute', 'routine', '_create_missing'),
             ('sqlkit_loader', 'execute', 'routine', '_cron_setting'),
             ('sqlkit_loader', 'execute', 'routine', '_define_rule'),
             ('sqlkit_loader', 'execute', 'routine', '_delete_repeated'),
@@ -15002,6 +15367,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_exchange'),
             ('sqlkit_loader', 'execute', 'routine', '_exchange_statements'),
             ('sqlkit_loader', 'execute', 'routine', '_fill_copy'),
+            ('sqlkit_loader', 'execute', 'routine', '_fill_ids'),
             ('sqlkit_loader', 'execute', 'routine', '_find_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_find_incoming'),
             ('sqlkit_loader', 'execute', 'routine', '_find_met'),
@@ -15038,6 +15404,8 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_key_or_none'),
             ('sqlkit_loader', 'execute', 'routine', '_known_elsewhere'),
             ('sqlkit_loader', 'execute', 'routine', '_lock_alone'),
+            ('sqlkit_loader', 'execute', 'routine', '_lookup'),
+            ('sqlkit_loader', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_loader', 'execute', 'routine', '_map_user'),
             ('sqlkit_loader', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
@@ -15053,6 +15421,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_note_choice'),
             ('sqlkit_loader', 'execute', 'routine', '_note_index_decision'),
             ('sqlkit_loader', 'execute', 'routine', '_numbered_list'),
+            ('sqlkit_loader', 'execute', 'routine', '_only_looked_up'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
             ('sqlkit_loader', 'execute', 'routine', '_privileges'),
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
@@ -15069,12 +15438,14 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_existing'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_history'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_strategy'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_loader', 'execute', 'routine', '_requested_checkpoints'),
             ('sqlkit_loader', 'execute', 'routine', '_require_cron'),
+            ('sqlkit_loader', 'execute', 'routine', '_resolve_lookups'),
             ('sqlkit_loader', 'execute', 'routine', '_rows_there'),
             ('sqlkit_loader', 'execute', 'routine', '_rule_key'),
             ('sqlkit_loader', 'execute', 'routine', '_saved_indexes'),
@@ -15087,8 +15458,10 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_source_query'),
+            ('sqlkit_loader', 'execute', 'routine', '_stage_lookups'),
             ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
+            ('sqlkit_loader', 'execute', 'routine', '_staged_key'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
@@ -15103,6 +15476,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_truncate'),
             ('sqlkit_loader', 'execute', 'routine', '_truncate_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_tunable_tables'),
+            ('sqlkit_loader', 'execute', 'routine', '_type_definition'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
             ('sqlkit_loader', 'execute', 'routine', '_typed_list'),
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
@@ -15114,6 +15488,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_write_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_yield_to_met'),
+            ('sqlkit_loader', 'execute', 'routine', 'add_lookup'),
             ('sqlkit_loader', 'execute', 'routine', 'advise_fillfactor'),
             ('sqlkit_loader', 'execute', 'routine', 'advise_settings'),
             ('sqlkit_loader', 'execute', 'routine', 'apply_transform'),
@@ -15301,6 +15676,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'delete', 'table', 'watermark'),
             ('sqlkit_admin', 'delete', 'table', 'tuned_table'),
+            ('sqlkit_admin', 'execute', 'routine', '_add_lookups'),
             ('sqlkit_admin', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
             ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
@@ -15329,6 +15705,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_count_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_create_copy'),
             ('sqlkit_admin', 'execute', 'routine', '_create_keys'),
+            ('sqlkit_admin', 'execute', 'routine', '_create_missing'),
             ('sqlkit_admin', 'execute', 'routine', '_cron_setting'),
             ('sqlkit_admin', 'execute', 'routine', '_define_rule'),
             ('sqlkit_admin', 'execute', 'routine', '_delete_repeated'),
@@ -15344,6 +15721,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_exchange'),
             ('sqlkit_admin', 'execute', 'routine', '_exchange_statements'),
             ('sqlkit_admin', 'execute', 'routine', '_fill_copy'),
+            ('sqlkit_admin', 'execute', 'routine', '_fill_ids'),
             ('sqlkit_admin', 'execute', 'routine', '_find_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_find_incoming'),
             ('sqlkit_admin', 'execute', 'routine', '_find_met'),
@@ -15380,6 +15758,8 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_key_or_none'),
             ('sqlkit_admin', 'execute', 'routine', '_known_elsewhere'),
             ('sqlkit_admin', 'execute', 'routine', '_lock_alone'),
+            ('sqlkit_admin', 'execute', 'routine', '_lookup'),
+            ('sqlkit_admin', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_admin', 'execute', 'routine', '_map_user'),
             ('sqlkit_admin', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
@@ -15395,6 +15775,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_note_choice'),
             ('sqlkit_admin', 'execute', 'routine', '_note_index_decision'),
             ('sqlkit_admin', 'execute', 'routine', '_numbered_list'),
+            ('sqlkit_admin', 'execute', 'routine', '_only_looked_up'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
             ('sqlkit_admin', 'execute', 'routine', '_privileges'),
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
@@ -15411,12 +15792,14 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_existing'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_history'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_strategy'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_admin', 'execute', 'routine', '_requested_checkpoints'),
             ('sqlkit_admin', 'execute', 'routine', '_require_cron'),
+            ('sqlkit_admin', 'execute', 'routine', '_resolve_lookups'),
             ('sqlkit_admin', 'execute', 'routine', '_rows_there'),
             ('sqlkit_admin', 'execute', 'routine', '_rule_key'),
             ('sqlkit_admin', 'execute', 'routine', '_saved_indexes'),
@@ -15429,8 +15812,10 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_source_query'),
+            ('sqlkit_admin', 'execute', 'routine', '_stage_lookups'),
             ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
+            ('sqlkit_admin', 'execute', 'routine', '_staged_key'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
@@ -15445,6 +15830,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_truncate'),
             ('sqlkit_admin', 'execute', 'routine', '_truncate_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_tunable_tables'),
+            ('sqlkit_admin', 'execute', 'routine', '_type_definition'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
             ('sqlkit_admin', 'execute', 'routine', '_typed_list'),
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
@@ -15456,6 +15842,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_write_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_yield_to_met'),
+            ('sqlkit_admin', 'execute', 'routine', 'add_lookup'),
             ('sqlkit_admin', 'execute', 'routine', 'advise_fillfactor'),
             ('sqlkit_admin', 'execute', 'routine', 'advise_settings'),
             ('sqlkit_admin', 'execute', 'routine', 'apply_transform'),

@@ -72,6 +72,7 @@ COMPOSING = {
     "_define_rule",
     "_find_difference",
     "_read_constraint",
+    "add_lookup",
     "check_constraint",
     "check_server",
     "compare_tables",
@@ -79,6 +80,7 @@ COMPOSING = {
     "_create_copy",
     "_exchange",
     "_fill_copy",
+    "_fill_ids",
     "_find_unmet",
     "_find_versions",
     "_find_touched",
@@ -89,6 +91,7 @@ COMPOSING = {
     "_build_index",
     "_refuse_existing",
     "_refuse_input",
+    "_refuse_keys",
     "_refuse_where",
     "_switch_autovacuum_back",
     "_write",
@@ -100,7 +103,6 @@ COMPOSING = {
     "finish_first_load",
     "mark_detection",
     "stage_query",
-    "resolve_keys",
     "resolve_values",
 }
 """Functions that execute fragments which format() built from quoted names: plpgsql_check cannot

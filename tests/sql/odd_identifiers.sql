@@ -252,6 +252,10 @@ begin
     v_stage := sqlkit.create_stage(pg_catalog.format('%I.%I', p_name, left('t' || p_name, 62))::regclass, p_name => v_id);
     execute pg_catalog.format('insert into %s values (%L, null), (%2$L, null), (%3$L, null)', v_stage, p_name, p_name || 'y');
     perform sqlkit.follow_keys(v_dimension, v_id, array[p_name]);
+    perform sqlkit.add_lookup(
+        v_stage, v_id, v_dimension, array[p_name], array[p_name],
+        p_defaults => pg_catalog.jsonb_build_object(left('d' || p_name, 62), p_name)
+    );
     return concat_ws(
         ' ',
         sqlkit.resolve_keys(
@@ -264,12 +268,13 @@ begin
                 jsonb_build_array(jsonb_build_array(p_name)), v_dimension, v_id, array[p_name]
             ) as v
         ),
-        sqlkit.lookup_version(v_dimension)
+        sqlkit.lookup_version(v_dimension),
+        sqlkit_test.shown(sqlkit.merge_stage(v_stage, 'append'))
     );
 end;
 $look_up$;
 
-select is(pg_temp.look_up(n.name), '(3,3,0,2) 1 1', n.name || ': lookups')
+select is(pg_temp.look_up(n.name), '(3,3,0,2) 1 1 3 read, 3 inserted', n.name || ': lookups')
 from sqlkit_test.odd_identifiers() as n (name);
 
 create function pg_temp.transform(p_name name)
