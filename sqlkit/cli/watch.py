@@ -23,7 +23,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
     dsn: Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")] = None,
 ) -> None:
-    """Show running loads, rows per minute, locks, rejects and the largest tables, live.
+    """Show loads that run and that ended, rows per minute, locks, rejects and tables, live.
 
     Ends with Ctrl-C. Where the output is no terminal, it is shown once.
     """
@@ -50,18 +50,33 @@ def page(client: Client) -> Group:
 
     parts: list[Any] = [_running(client.monitor("run_progress")), _minutes(client)]
     for title, view, columns in _LISTS:
-        rows = client.monitor(view, 6)
+        rows = [row for row in client.monitor(view, 6) if row.get(_WORTH.get(view, ""), 1)]
         if rows:
             parts.append(_table(title, columns, rows))
     parts.append(Text(time.strftime("%H:%M:%S"), style="dim"))
     return Group(*parts)
 
 
+_WORTH = {"dead_rows": "dead_rows", "bloat": "bloat_bytes"}
+"""Where there is none of it, a row is left out."""
+
 _LISTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "waiting for locks",
         "waiting_lock",
         {"pid": "pid", "waits_for": "waits for", "seconds": "for", "blocked_by": "blocked by"},
+    ),
+    (
+        "latest runs",
+        "run_speed",
+        {
+            "run_id": "run",
+            "target": "target",
+            "rows_read": "rows",
+            "rows_per_second": "rows/s",
+            "seconds_total": "took",
+            "speed_ratio": "baseline",
+        },
     ),
     ("open rejects", "open_reject", {"run_id": "run", "target": "target", "rejects": "rejects"}),
     (
@@ -81,9 +96,26 @@ _LISTS: tuple[tuple[str, str, dict[str, str]], ...] = (
         },
     ),
     (
+        "most dead rows",
+        "dead_rows",
+        {
+            "table_name": "table",
+            "live_rows": "live",
+            "dead_rows": "dead",
+            "dead_share": "share",
+            "vacuumed_at": "vacuumed",
+        },
+    ),
+    (
         "most bloat",
         "bloat",
-        {"relation": "relation", "bloat_bytes": "bloat", "bloat_ratio": "share"},
+        {
+            "table_name": "table",
+            "kind": "of its",
+            "relation": "relation",
+            "bloat_bytes": "bloat",
+            "bloat_ratio": "share",
+        },
     ),
 )
 
@@ -144,10 +176,14 @@ def _shown(name: str, value: Any) -> str:
         return ""
     if name.endswith("_bytes"):
         return human_bytes(value)
-    if name == "seconds":
+    if name in ("seconds", "seconds_total"):
         return human_seconds(value)
-    if name in ("share_done", "bloat_ratio"):
+    if name in ("share_done", "bloat_ratio", "dead_share"):
         return f"{value:.0%}"
+    if name == "speed_ratio":
+        return f"{value:.2f} x"
+    if name.endswith("_at"):
+        return str(value)[:16].replace("T", " ")
     if isinstance(value, int | float) and name not in ("pid", "run_id"):
         return f"{value:,.0f}"
     return str(value)

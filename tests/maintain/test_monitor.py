@@ -77,9 +77,13 @@ def test_metrics_are_served_on_loopback_only(loaded: str) -> None:
 def test_watch_shows_what_goes_on(
     loaded: str, sqlkit: RunSqlkit, database: Database, connection: psycopg.Connection
 ) -> None:
+    connection.execute('delete from "a <b> [c] ""d""" where id < 100')
+    connection.execute("select pg_stat_force_next_flush()")
     done = sqlkit("watch", "--dsn", loaded, env={"COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
     assert "nothing runs" in done.stdout
+    assert re.search(r"\b1 .* 500 .* 1\.00 x", done.stdout), "the baseline among the latest runs"
+    assert re.search(r"1,400 +100 +7%", done.stdout), "dead rows"
     assert "█" in done.stdout
     assert 'a <b> [c] ""d""' in done.stdout
     connection.execute("select sqlkit.start_run('load', '\"a <b> [c] \"\"d\"\"\"', 'update')")
