@@ -129,7 +129,7 @@ def _run(
         message = error.diag.message_primary or str(error)
         calls.finish_maintenance(connection, run_id, error.sqlstate or "SK000", message)
         is_late = error.sqlstate == _QUERY_CANCELED and left is not None
-        if step.action == "reindex":
+        if step.statement.startswith("reindex"):
             _clean_up(connection, options, step)
         return MaintenanceOutcome(
             step,

@@ -131,7 +131,7 @@ async def _run_async(
         message = error.diag.message_primary or str(error)
         await calls.finish_maintenance(connection, run_id, error.sqlstate or "SK000", message)
         is_late = error.sqlstate == _QUERY_CANCELED and left is not None
-        if step.action == "reindex":
+        if step.statement.startswith("reindex"):
             await _clean_up_async(connection, options, step)
         return MaintenanceOutcome(
             step,

@@ -207,7 +207,8 @@ def bars(found: Sequence[Bar], line: float | None = None) -> str | None:
         ticks=ticks,
         slot=slot,
         drawn=drawn,
-        # A label gets the room of its bar, and where that is too little only some bars have one.
+        # A label gets the room of its bar, in which its end tells most, and where that is too
+        # little only some bars have one.
         letters=max(5, int(slot / 6.5)),
         shown_every=max(1, math.ceil(5 * 6.5 / slot)),
         line=None if line is None else base - line * scale,
@@ -237,7 +238,8 @@ _PLOT = _ENVIRONMENT.from_string(
 </g>
 {% if loop.index0 % shown_every == 0 %}
 <text x="{{ (x + slot / 2)|round(1) }}" y="{{ base + 15 }}"\
- text-anchor="middle">{{ bar.label|truncate(letters, true, "…", 0) }}</text>
+ text-anchor="middle">\
+{{ bar.label if bar.label|length <= letters else "…" ~ bar.label[1 - letters:] }}</text>
 {% endif %}
 {% endfor %}
 {% if line is not none %}

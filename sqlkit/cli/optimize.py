@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,7 @@ def optimize(
     chosen = {"vacuum": vacuum, "analyze": analyze, "reindex": reindex, "rewrite": rewrite}
     actions = [name for name, wanted in chosen.items() if wanted]
     options = MaintenanceOptions(
-        tables=tuple(name.strip() for name in tables.split(",")) if tables else (),
+        tables=_names(tables or ""),
         actions=("clean", *(actions or ("vacuum", "analyze", "reindex"))),
         budget=None if budget is None else parse_seconds(budget),
         max_load=max_load,
@@ -110,6 +111,11 @@ def optimize(
         raise typer.Exit(1)
     if states - {"done"}:
         raise typer.Exit(LEFT)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names of a list; a comma within double quotes belongs to a name."""
+    return tuple(name.strip() for name in re.findall(r'(?:"[^"]*"|[^",])+', text) if name.strip())
 
 
 def _tell(as_json: bool, name: str, value: int | bool) -> None:

@@ -54,6 +54,10 @@ def test_what_is_planned_is_done_and_kept_in_the_ledger(
     assert "reindex index concurrently public.price_amount" in shown.stdout
     assert "gains" in shown.stdout
     assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+    connection.execute('create table "a, b" (id int)')
+    connection.execute('insert into "a, b" values (1)')
+    other = sqlkit("optimize", "--tables", 'public."a, b",public.price', "--plan", "--dsn", dsn)
+    assert 'analyze public."a, b"' in other.stdout, other.stderr
     done = sqlkit(*arguments, "--json", "--dsn", dsn)
     assert done.returncode == 0, done.stdout + done.stderr
     outcomes = json.loads(done.stdout)["done"]
@@ -224,6 +228,21 @@ def test_waiting_for_a_lock_ends_and_leaves_no_invalid_index(
         "select array_agg(relname::text order by relname) from pg_class where relname ~ '^price'"
     )
     assert one(connection, names) == ["price", "price_amount", "price_pkey"]
+
+
+def test_an_index_that_cannot_be_built_leaves_no_other(
+    connection: psycopg.Connection, dsn: str
+) -> None:
+    fill(connection)
+    connection.execute("insert into price select id + 1, 10 from price limit 2")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute("create unique index concurrently price_once on price (amount)")
+    with package.connect(dsn) as client:
+        outcomes = client.optimize(replace(OPTIONS, actions=("clean",)))
+    assert [(outcome.step.relation, outcome.state) for outcome in outcomes] == [
+        ("public.price_once", "failed")
+    ]
+    assert one(connection, INVALID) == 1
 
 
 def test_what_a_killed_process_left_is_cleaned_up(

@@ -21,9 +21,9 @@ create sequence of_domain owned by item.c;
 create sequence falling_too increment -1;
 create sequence from_below minvalue -2147483648 start -2147483648 maxvalue 2147483647;
 create sequence fresh maxvalue 2;
-alter table item alter b set default nextval('turning_late');
-alter table item alter e set default nextval('of_default');
-alter table item alter f set default nextval('falling_too');
+alter table item alter b set default pg_catalog.nextval('public.turning_late');
+alter table item alter e set default pg_catalog.nextval('public.of_default');
+alter table item alter f set default pg_catalog.nextval('public.falling_too');
 select setval(s.name::regclass, s.value)
 from (
     values
@@ -75,7 +75,7 @@ begin
     end loop;
 end $$;
 select is_empty('select from found', 'each remedy helps');
-insert into item (c) values (nextval('of_domain'));
+insert into item (c) values (pg_catalog.nextval('public.of_domain'));
 select results_eq(
     'select a, b, c, e, f from item',
     'values (2000000001::bigint, 32001::bigint, 32001::bigint, 2000000001::bigint, -2000000001::bigint)',
