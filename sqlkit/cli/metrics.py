@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import SqlkitError, UsageError
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -33,7 +33,11 @@ def metrics(
     if serve is None:
         print(read_metrics(dsn), end="")
         return
-    with make_server(serve, dsn) as server:
+    try:
+        made = make_server(serve, dsn)
+    except OSError as error:
+        raise UsageError(f"port {serve} of 127.0.0.1 cannot be had: {error.strerror}") from None
+    with made as server:
         print(f"http://127.0.0.1:{server.server_address[1]}/metrics", flush=True)
         server.serve_forever()
 

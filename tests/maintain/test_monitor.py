@@ -57,7 +57,7 @@ def test_metrics_are_prometheus_text(loaded: str, sqlkit: RunSqlkit) -> None:
     assert as_text([]) == "\n"
 
 
-def test_metrics_are_served_on_loopback_only(loaded: str) -> None:
+def test_metrics_are_served_on_loopback_only(loaded: str, sqlkit: RunSqlkit) -> None:
     with make_server(0, loaded) as server:
         assert server.server_address[0] == "127.0.0.1"
         thread = threading.Thread(target=server.serve_forever)
@@ -67,6 +67,8 @@ def test_metrics_are_served_on_loopback_only(loaded: str) -> None:
             with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
                 assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
                 assert b"# TYPE sqlkit_runs_total counter" in answer.read()
+            taken = sqlkit("metrics", "--serve", address.rpartition(":")[2], "--dsn", loaded)
+            assert (taken.returncode, "cannot be had" in taken.stderr) == (2, True)
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(f"{address}/other", timeout=30)
         finally:
