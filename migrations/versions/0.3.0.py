@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e906eb6eafdfff1f7350e70546177eab11be6b6cb5619ba7c299e358915b30cd",
+        sha256="396ff4eef835c387d8a037947b1cb121ee1e50caf5ef3618b76e908c1abdcca9",
     )
 
 

@@ -14565,6 +14565,22 @@ until commit. Raises: nothing.';
 -- Monitoring: what goes on, what went on, how the tables stand. All of it is views, for psql and for tools; members
 -- of sqlkit_reader see them. Of other roles' sessions PostgreSQL shows details to pg_read_all_stats only.
 
+create or replace function sqlkit._relation(p_name text)
+returns oid
+language sql
+stable
+begin atomic
+select c.oid
+from pg_class as c
+join pg_namespace as n on n.oid = c.relnamespace
+cross join lateral parse_ident(p_name) as i (parts)
+where n.nspname = i.parts[1] and c.relname = i.parts[2];
+end;
+
+comment on function sqlkit._relation(text) is
+'The relation that _table_name() names so, null if it is gone. Unlike to_regclass() it asks for no rights in its schema.';
+
+
 create or replace view sqlkit.run_progress as
 select
     r.run_id,
@@ -14604,9 +14620,9 @@ left join lateral (
         sum(p.bytes_processed)::bigint as bytes_copied
     from pg_stat_progress_copy as p
     where
-        p.relid = to_regclass(r.target)
+        p.relid = sqlkit._relation(r.target)
         or p.relid in (
-            select to_regclass(format('sqlkit_stage.%I', s.name))
+            select sqlkit._relation(format('sqlkit_stage.%I', s.name))
             from sqlkit.stage as s
             where s.run_id = r.run_id
         )
@@ -14926,13 +14942,13 @@ begin
         'sqlkit_dead_rows', 'gauge', 'Dead rows of targets.',
         jsonb_build_object('target', t.target), d.dead_rows::double precision
     from (select distinct r.target from sqlkit.run as r) as t
-    join sqlkit.dead_rows as d on d.table_name = to_regclass(t.target)
+    join sqlkit.dead_rows as d on d.table_name = sqlkit._relation(t.target)
     union all
     select
         'sqlkit_storage_bytes', 'gauge', 'What targets take on disk.',
         jsonb_build_object('target', t.target, 'part', p.part), p.bytes::double precision
     from (select distinct r.target from sqlkit.run as r) as t
-    join sqlkit.storage as s on s.table_name = to_regclass(t.target)
+    join sqlkit.storage as s on s.table_name = sqlkit._relation(t.target)
     cross join lateral (
         values ('heap', s.heap_bytes), ('index', s.index_bytes), ('toast', s.toast_bytes)
     ) as p (part, bytes)
@@ -14941,7 +14957,7 @@ begin
         'sqlkit_bloat_bytes', 'gauge', 'Estimated bloat of targets.',
         jsonb_build_object('target', t.target, 'part', b.kind), sum(b.bloat_bytes)::double precision
     from (select distinct r.target from sqlkit.run as r) as t
-    join sqlkit.bloat as b on b.table_name = to_regclass(t.target)
+    join sqlkit.bloat as b on b.table_name = sqlkit._relation(t.target)
     where b.bloat_bytes is not null
     group by t.target, b.kind;
 end;
@@ -15222,6 +15238,7 @@ begin
             ('sqlkit_reader', 'execute', 'routine', '_maintainer'),
             ('sqlkit_reader', 'execute', 'routine', '_expected_seconds'),
             ('sqlkit_reader', 'execute', 'routine', '_sequence_ends'),
+            ('sqlkit_reader', 'execute', 'routine', '_relation'),
             ('sqlkit_reader', 'execute', 'routine', '_table_name'),
             ('sqlkit_reader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit'),
@@ -15276,6 +15293,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_maintainer'),
             ('sqlkit_loader', 'execute', 'routine', '_expected_seconds'),
             ('sqlkit_loader', 'execute', 'routine', '_sequence_ends'),
+            ('sqlkit_loader', 'execute', 'routine', '_relation'),
             ('sqlkit_loader', 'execute', 'routine', '_table_name'),
             ('sqlkit_loader', 'execute', 'routine', '_is_alive'),
             ('sqlkit_loader', 'usage', 'schema', 'sqlkit_stage'),
@@ -15630,6 +15648,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_maintainer'),
             ('sqlkit_admin', 'execute', 'routine', '_expected_seconds'),
             ('sqlkit_admin', 'execute', 'routine', '_sequence_ends'),
+            ('sqlkit_admin', 'execute', 'routine', '_relation'),
             ('sqlkit_admin', 'execute', 'routine', '_table_name'),
             ('sqlkit_admin', 'execute', 'routine', '_is_alive'),
             ('sqlkit_admin', 'usage', 'schema', 'sqlkit_stage'),
