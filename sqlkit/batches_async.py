@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -17,6 +17,9 @@ from sqlkit.sources.repertoire import Repertoire
 from sqlkit.sources.screen import Screening
 
 REJECTS_IN_MEMORY = 1 << 20
+
+BEGINNING = ResumePoint(0, 1, 0, "")
+"""Of a source of which nothing was loaded."""
 
 Refused = list[Any]
 """A refused row: first and last line, raw text, column, SQLSTATE, message."""
@@ -122,6 +125,97 @@ class Taken:
     screening: Screening | None
 
 
+@dataclass(frozen=True)
+class WholeSource:
+    """A small source, read to its end."""
+
+    known: KnownSource
+    pieces: tuple[Piece, ...]
+
+
+@dataclass
+class SharedBatch:
+    """A batch that several small sources share, each with all its rows."""
+
+    number: int
+    limit: int  # decoded bytes after which it takes no more sources
+    bytes: int = 0
+    seconds_copy: float = 0.0
+    stages: list[str] = field(default_factory=list)
+    pieces: list[dict[str, int]] = field(default_factory=list)
+    sources: list[WholeSource] = field(default_factory=list)
+    rows: dict[int, int] = field(default_factory=dict)
+    """Rows that COPY has written of each source, by its place in the batch."""
+    failed: int | None = None  # the first of them that COPY has refused
+
+    @property
+    def rows_copied(self) -> int:
+        """Those of all sources."""
+        return sum(self.rows.values())
+
+    @property
+    def seconds_decode(self) -> float:
+        """Spent reading and decoding the sources."""
+        return sum(piece.seconds for source in self.sources for piece in source.pieces)
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The sources as the ledger describes them."""
+        return [
+            {
+                "source_id": whole.known.source_id,
+                "rows_read": self.rows.get(place, 0),
+                **asdict(_whole_range(whole.pieces)),
+            }
+            for place, whole in enumerate(self.sources)
+        ]
+
+
+def _whole_range(pieces: Sequence[Piece]) -> SourceRange:
+    batch = Batch(0, 0, BEGINNING, last=pieces[-1] if pieces else None, is_last=True)
+    return batch.range
+
+
+class AsyncSharedFeed:
+    """Deals small sources out to the streams of a batch, each as a whole."""
+
+    def __init__(self, sources: Prefetch[WholeSource]) -> None:
+        self._sources = sources
+        self._lock = AsyncLock()
+        self._held: tuple[WholeSource, bool] | None = None
+        self._failed = False
+        self.exhausted = False
+
+    async def first(self) -> WholeSource | None:
+        """The first of several, which is not taken yet; None if there are not as many."""
+        self._held = await run_async(self._sources.take)
+        return None if self._held is None or self._held[1] else self._held[0]
+
+    async def take(self, batch: SharedBatch) -> tuple[int, WholeSource] | None:
+        """The next source of a batch and its place in it; None where the batch is complete."""
+        async with self._lock:
+            is_complete = len(batch.sources) > 1 and batch.bytes >= batch.limit
+            if self._failed or self.exhausted or is_complete:
+                return None
+            found = self._held or await run_async(self._sources.take)
+            self._held = None
+            if found is None:
+                self.exhausted = True
+                return None
+            whole, self.exhausted = found
+            batch.bytes += sum(len(piece.data) for piece in whole.pieces)
+            batch.sources.append(replace(whole, pieces=_without_data(whole.pieces)))
+            return len(batch.sources) - 1, whole
+
+    def fail(self) -> None:
+        """No stream gets any source from now on."""
+        self._failed = True
+
+
+def _without_data(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    return tuple(replace(piece, data=b"") for piece in pieces)
+
+
 class AsyncFeed:
     """Deals the pieces of a source out, batch by batch; several streams may ask at once."""
 
@@ -190,6 +284,11 @@ class KnownSource:
     source_id: int
     reader: Reader
     plan: ColumnPlan
+
+    @property
+    def copy_format(self) -> CopyFormat:
+        """How COPY reads the pieces."""
+        return self.reader.copy_format
 
 
 @dataclass

@@ -61,6 +61,14 @@ class ColumnPlan:
         """True if COPY may write the source's columns straight into the target."""
         return not (self.left_out or self.lookups)
 
+    def fits_stage_of(self, other: ColumnPlan) -> bool:
+        """True if a stage that is made for the other takes the rows of this, too."""
+        return (
+            set(self.staged) == set(other.staged)
+            and set(self.left_out) == set(other.left_out)
+            and not (self.collected or other.collected)
+        )
+
 
 def plan_columns(
     source: str,

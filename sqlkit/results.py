@@ -55,12 +55,17 @@ class Seconds:
 
 @dataclass(frozen=True)
 class SourceResult:
-    """One source: `state` is loaded, or skipped where the ledger had it as loaded before."""
+    """One source: `state` is loaded, or skipped where the ledger had it as loaded before.
+
+    `shared`: a small one, whose batch others share. What became of rows is counted for the batch as
+    a whole, and is part of the result's `rows`; of this source `rows.read` alone is told.
+    """
 
     name: str
     state: str
     batches: int
     rows: RowCounts
+    shared: bool = False
 
 
 @dataclass(frozen=True)

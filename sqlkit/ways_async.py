@@ -27,7 +27,16 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import AsyncEvent, AsyncLock, AsyncTask
-from sqlkit.batches_async import Batch, KnownSource, OpenSource, Screen, Taken
+from sqlkit.batches_async import (
+    AsyncSharedFeed,
+    Batch,
+    KnownSource,
+    OpenSource,
+    Screen,
+    SharedBatch,
+    Taken,
+    WholeSource,
+)
 from sqlkit.care import LIMIT_PASSED, may_be_rows
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy
@@ -62,6 +71,9 @@ LONGEST_LEAST = 2.0
 """Where decoding is what takes the time, batches are merged meanwhile: each lasts as long as the
 merge of the one before, but at least this share of the time so far, and no more of it than seconds.
 So a load of a second is three batches, and one of an hour has not a million of them."""
+
+SMALL_SOURCE = 1 << 20
+"""Stored bytes of the largest source that shares a batch with others."""
 
 LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
@@ -265,7 +277,7 @@ class AsyncWays:
                 await calls.set_local(main, "sqlkit.indexes", indexes)
             yield
 
-    def _is_append(self, opened: OpenSource) -> bool:
+    def _is_append(self, opened: KnownSource) -> bool:
         """True if COPY may write to the target itself and the server's count of rows is ours."""
         target = self._target
         return (
@@ -344,7 +356,7 @@ class AsyncWays:
             rows = 0
             if taken is not None:
                 piece = await self._screened(connection, opened, batch, taken)
-                rows = await self._copy_piece(connection, opened, self._target.name, piece)
+                rows = await self._copy_pieces(connection, opened, self._target.name, [piece])
                 self._teller.tell(opened.source, opened.reader, piece, "copy")
             batch.seconds_copy = time.monotonic() - started
             await turn.wait()
@@ -551,7 +563,7 @@ class AsyncWays:
             if taken is None:
                 return
             connection = await self._connections.stream(number)
-            async with self._stage(connection, opened.plan, batch, number) as stage:
+            async with self._stage(connection, opened.plan, batch.number, number) as stage:
                 # Other streams add theirs meanwhile: where it stands is known afterwards.
                 batch.stages.append(stage)
                 position = batch.stages.index(stage)
@@ -560,8 +572,8 @@ class AsyncWays:
                     piece, left_out = await screen_async(
                         connection, opened, batch, taken, to_stage=True
                     )
-                    rows = await self._copy_piece(
-                        connection, opened, stage, piece, freeze=not self._connections.is_single
+                    rows = await self._copy_pieces(
+                        connection, opened, stage, [piece], freeze=not self._connections.is_single
                     )
                     broken, ends = await screen_stage_async(
                         connection, opened, batch, taken, left_out, stage, ends
@@ -595,30 +607,32 @@ class AsyncWays:
             _, _, code, message = broken[0]
             raise SqlkitError(message, code=code)
 
-    async def _copy_piece(
+    async def _copy_pieces(
         self,
         connection: AsyncConnection[Any],
-        opened: OpenSource,
-        stage: str,
-        piece: Piece,
+        opened: KnownSource,
+        relation: str,
+        pieces: Sequence[Piece],
         *,
         freeze: bool = False,
     ) -> int:
+        """COPY pieces that follow one another, in one go; the number of rows."""
         format = opened.copy_format
-        statement = copy_statement(stage, opened.plan.staged, format, freeze=freeze)
+        statement = copy_statement(relation, opened.plan.staged, format, freeze=freeze)
         cursor = connection.cursor()
+        data = pieces[0].data if len(pieces) == 1 else b"".join(piece.data for piece in pieces)
         try:
             if not self._options.may_copy:
-                return await insert_async(cursor, stage, opened.plan.staged, format, piece.data)
+                return await insert_async(cursor, relation, opened.plan.staged, format, data)
             async with copying_async(cursor, statement) as copy:
-                await write_async(copy, format.head + piece.data + format.tail)
+                await write_async(copy, format.head + data + format.tail)
         except psycopg.Error as error:
-            raise self._located(error, opened, stage, piece.first_line) from error
+            raise self._located(error, opened, relation, pieces[0].first_line) from error
         return cursor.rowcount
 
     @asynccontextmanager
     async def _stage(
-        self, connection: AsyncConnection[Any], plan: ColumnPlan, batch: Batch, number: int
+        self, connection: AsyncConnection[Any], plan: ColumnPlan, batch: int, number: int
     ) -> AsyncIterator[str]:
         """The stage of a stream, empty, in a transaction that fills it.
 
@@ -626,7 +640,7 @@ class AsyncWays:
         stage that was emptied stays locked, so that each batch of an atomic load has its own.
         """
         is_reused = not (self._options.atomic or self._options.dry_run)
-        slot = batch.number % 2 if is_reused else batch.number
+        slot = batch % 2 if is_reused else batch
         place = (slot, number, plan.staged, plan.left_out)
         stage = self._stages.get(place)
         async with self._batch_transaction(connection):
@@ -662,7 +676,7 @@ class AsyncWays:
     async def _merge(self, main: AsyncConnection[Any], opened: KnownSource, batch: Batch) -> None:
         started = time.monotonic()
         if batch.is_empty:
-            async with self._stage(main, opened.plan, batch, 0) as stage:
+            async with self._stage(main, opened.plan, batch.number, 0) as stage:
                 batch.stages.append(stage)
         async with self._batch_transaction(main, opened):
             if not self._connections.is_direct:
@@ -690,6 +704,170 @@ class AsyncWays:
         self._forget(opened, batch)
         if batch.last is not None:
             self._teller.tell(opened.source, opened.reader, batch.last, "merge")
+
+    # Shared by small sources -----------------------------------------------------------------
+
+    def may_share(self, source: Source) -> bool:
+        """True if a source may share a batch with others.
+
+        Not where a batch has to know whose rows they are: raw rows tell their origin, rules refuse
+        them by their lines, versions without a time of their own begin when they are merged, and a
+        watermark is that of one source.
+        """
+        options = self._options
+        most = min(SMALL_SOURCE, options.batch_bytes or SMALL_SOURCE)
+        return (
+            (source.size is not None and source.size <= most)
+            and (source.repeatable and source.can_reopen and not source.is_live)
+            and not (options.raw or options.holds_to_rules or options.since is not None)
+            and not (options.policy == "history" and options.order_by is None)
+        )
+
+    def begin_shared(self) -> SharedBatch:
+        """A batch for small sources."""
+        options = self._options
+        batch = SharedBatch(self._batch_number, options.batch_bytes or SMALLEST_BATCH)
+        self._batch_number += 1
+        return batch
+
+    async def load_shared(
+        self,
+        main: AsyncConnection[Any],
+        feed: AsyncSharedFeed,
+        batch: SharedBatch,
+        claims: list[dict[str, Any]],
+    ) -> bool:
+        """Load sources as one batch; False, and nothing is done, where there are not several.
+
+        `claims` say where those stand that may be among them.
+        """
+        first = await feed.first()
+        if first is None:
+            return False
+        if self._is_append(first.known):
+            await self._append_shared(main, feed, batch, claims)
+        else:
+            await self._copy_shared(feed, batch)
+            await self._merge_shared(main, batch)
+        return True
+
+    async def _append_shared(
+        self,
+        main: AsyncConnection[Any],
+        feed: AsyncSharedFeed,
+        batch: SharedBatch,
+        claims: list[dict[str, Any]],
+    ) -> None:
+        started = time.monotonic()
+        async with self._batch_transaction(main):
+            await calls.claim_parts(main, claims)
+            wal = await calls.wal_position(main)
+            while (taken := await feed.take(batch)) is not None:
+                await self._copy_whole(main, batch, *taken, self._target.name)
+            batch.seconds_copy = time.monotonic() - started
+            rows = batch.rows_copied
+            counts = RowCounts(read=rows, inserted=rows)
+            await calls.record_shared_batch(
+                main,
+                self._run_id,
+                batch.parts,
+                counts,
+                batch.seconds_decode,
+                batch.seconds_copy,
+                0.0,
+                await calls.wal_position(main) - wal,
+            )
+        self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, 0.0)
+
+    async def _copy_shared(self, feed: AsyncSharedFeed, batch: SharedBatch) -> None:
+        """COPY sources into stages, one for each stream."""
+        started = time.monotonic()
+        tasks = [
+            AsyncTask(partial(self._shared_stream, feed, batch, number))
+            for number in range(1, self._streams)
+        ]
+        try:
+            await self._shared_stream(feed, batch, 0)
+        finally:
+            errors = await _settle(tasks, feed.fail)
+        for error in errors:
+            if error is not None:
+                raise error
+        batch.seconds_copy = time.monotonic() - started
+
+    async def _shared_stream(self, feed: AsyncSharedFeed, batch: SharedBatch, number: int) -> None:
+        """COPY the sources that one stream gets into its stage: see `_stream`."""
+        try:
+            taken = await feed.take(batch)
+            if taken is None:
+                return
+            plan = taken[1].known.plan
+            connection = await self._connections.stream(number)
+            async with self._stage(connection, plan, batch.number, number) as stage:
+                batch.stages.append(stage)
+                position = batch.stages.index(stage)
+                while taken is not None:
+                    await self._copy_whole(
+                        connection, batch, *taken, stage, freeze=not self._connections.is_single
+                    )
+                    place = taken[0]
+                    batch.pieces.append(
+                        {"stage": position, "piece": place, "rows": batch.rows[place]}
+                    )
+                    taken = await feed.take(batch)
+        except BaseException:
+            feed.fail()
+            raise
+
+    async def _copy_whole(
+        self,
+        connection: AsyncConnection[Any],
+        batch: SharedBatch,
+        place: int,
+        whole: WholeSource,
+        relation: str,
+        *,
+        freeze: bool = False,
+    ) -> None:
+        """COPY one of the sources of a batch."""
+        known, pieces = whole.known, whole.pieces
+        batch.rows[place] = 0
+        if not pieces:
+            return
+        try:
+            batch.rows[place] = await self._copy_pieces(
+                connection, known, relation, pieces, freeze=freeze
+            )
+        except (psycopg.Error, SqlkitError):
+            batch.failed = place if batch.failed is None else min(place, batch.failed)
+            raise
+        for piece in pieces:
+            self._teller.tell(known.source, known.reader, piece, "copy")
+
+    async def _merge_shared(self, main: AsyncConnection[Any], batch: SharedBatch) -> None:
+        started = time.monotonic()
+        async with self._batch_transaction(main):
+            if not self._connections.is_direct:
+                await calls.check_stages(main, batch.stages, batch.rows_copied)
+            counts, lookup = await calls.merge_shared_batch(
+                main,
+                self._run_id,
+                batch.parts,
+                batch.stages,
+                self._target.name,
+                self._options.policy,
+                self._key,
+                self._options.order_by,
+                batch.pieces,
+                batch.seconds_decode,
+                batch.seconds_copy,
+            )
+        self._tally.seconds_lookup += lookup
+        took = time.monotonic() - started
+        self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, took)
+        last = batch.sources[-1]
+        if last.pieces:
+            self._teller.tell(last.known.source, last.known.reader, last.pieces[-1], "merge")
 
     # Staged by others ------------------------------------------------------------------------
 
@@ -822,7 +1000,7 @@ class AsyncWays:
                 await calls.drop_stage(main, self._useless_stages.pop())
 
     def _located(
-        self, error: psycopg.Error, opened: OpenSource, relation: str, first_line: int
+        self, error: psycopg.Error, opened: KnownSource, relation: str, first_line: int
     ) -> Exception:
         return from_copy(
             error,

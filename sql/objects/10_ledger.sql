@@ -224,6 +224,46 @@ comment on function sqlkit.open_source(regclass, text, text, bigint, text, boole
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 
+create or replace function sqlkit.open_sources(p_target regclass, p_sources jsonb)
+returns setof sqlkit.source
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_sources$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    r_source record;
+begin
+    -- All that open_source() will ask for, always in the same order, so that nobody waits for somebody who waits for
+    -- him.
+    perform pg_advisory_xact_lock('sqlkit.source'::regclass::oid::integer, l.key)
+    from (
+        select distinct hashtext(v_target || coalesce(s.fingerprint, '')) as key
+        from jsonb_to_recordset(p_sources) as s (fingerprint text)
+        order by key
+    ) as l;
+    for r_source in
+        select s.*
+        from rows from (
+            jsonb_to_recordset(p_sources) as (
+                name text, format text, size_bytes bigint, fingerprint text, again boolean, manner jsonb
+            )
+        ) with ordinality as s (name, format, size_bytes, fingerprint, again, manner, position)
+        order by s.position
+    loop
+        return next sqlkit.open_source(
+            p_target, r_source.name, r_source.format, r_source.size_bytes, r_source.fingerprint,
+            coalesce(r_source.again, false), r_source.manner
+        );
+    end loop;
+end;
+$open_sources$;
+
+comment on function sqlkit.open_sources(regclass, jsonb) is
+'The same for many sources at once, one row for each, in their order: p_sources is a list of {"name", "format",
+"size_bytes", "fingerprint", "again", "manner"}. Writes: sqlkit.source. Locks: advisory, on target and fingerprints,
+until commit. Raises: SK410 if part of one was loaded in another manner, unless it is to be loaded again.';
+
+
 create or replace function sqlkit.find_version(p_target regclass, p_version text)
 returns text
 language sql
@@ -327,6 +367,44 @@ comment on function sqlkit.claim_batch(bigint, bigint) is
 Locks: the source''s row until commit. Raises: SK402, with the offset where it stands as the detail.';
 
 
+create or replace function sqlkit.claim_parts(p_parts jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $claim_parts$
+declare
+    v_loaded bigint;
+begin
+    -- Always in the same order, so that nobody waits for somebody who waits for him.
+    perform
+    from sqlkit.source as s
+    where s.source_id in (
+        select p.source_id
+        from jsonb_to_recordset(p_parts) as p (source_id bigint)
+    )
+    order by s.source_id
+    for update;
+    select count(*)
+    into v_loaded
+    from jsonb_to_recordset(p_parts) as p (source_id bigint, start_offset bigint)
+    left join sqlkit.source as s on s.source_id = p.source_id
+    where s.next_offset is distinct from p.start_offset or s.state = 'loaded';
+    if v_loaded > 0 then
+        raise exception using
+            errcode = 'SK402',
+            message = 'another process has loaded this part of the source',
+            detail = format('So it is with %s of %s sources.', v_loaded, jsonb_array_length(p_parts)),
+            hint = 'Ask where each of them stands, and go on from there.';
+    end if;
+end;
+$claim_parts$;
+
+comment on function sqlkit.claim_parts(jsonb) is
+'Makes sure that each of several sources stands at an offset, and keeps them there until the transaction ends: a list
+of {"source_id": id, "start_offset": offset}. Locks: the sources'' rows until commit, in the order of their ids.
+Raises: SK402 if one of them stands elsewhere.';
+
+
 create or replace function sqlkit.record_batch(
     p_run_id bigint,
     p_source_id bigint,
@@ -387,6 +465,60 @@ its watermark (see note_watermark). Rows that were staged by hand have no source
 sqlkit.watermark. Locks: the rows of source and watermark until commit.
 Raises: SK402 if the source does not stand where the range starts (another process loaded this part), SK411 if its
 watermark was moved by another load, 23514 if the counts do not add up.';
+
+
+create or replace function sqlkit.record_shared_batch(
+    p_run_id bigint,
+    p_parts jsonb,
+    p_counts sqlkit.row_counts,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_seconds_merge double precision default 0,
+    p_wal_bytes bigint default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $record_shared_batch$
+declare
+    v_batch_id bigint;
+begin
+    perform sqlkit.claim_parts(p_parts);
+    v_batch_id := sqlkit.record_batch(
+        p_run_id, null, null, p_counts, p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes
+    );
+    with part as (
+        insert into sqlkit.batch_part (
+            batch_id, source_id, first_line, last_line, start_offset, end_offset, rows_read
+        )
+        select v_batch_id, p.source_id, p.first_line, p.last_line, p.start_offset, p.end_offset, p.rows_read
+        from jsonb_populate_recordset(null::sqlkit.batch_part, p_parts) as p
+    )
+    update sqlkit.source as s
+    set
+        next_offset = p.end_offset,
+        next_line = p.last_line + 1,
+        stored_offset = p.stored_offset,
+        stored_sha256 = p.stored_sha256,
+        state = 'loaded',
+        loaded_at = clock_timestamp()
+    from jsonb_to_recordset(p_parts) as p (
+        source_id bigint, end_offset bigint, last_line bigint, stored_offset bigint, stored_sha256 text
+    )
+    where s.source_id = p.source_id;
+    return v_batch_id;
+end;
+$record_shared_batch$;
+
+comment on function sqlkit.record_shared_batch(
+    bigint, jsonb, sqlkit.row_counts, double precision, double precision, double precision, bigint
+) is
+'Records a batch that several sources share, each of which ends in it, in the transaction that wrote the batch''s rows.
+p_parts is a list with an object for each source, in their order: source_id, and as in sqlkit.source_range start_offset,
+end_offset, first_line, last_line, stored_offset and stored_sha256; rows_read are its rows. Writes: sqlkit.batch,
+sqlkit.batch_part, sqlkit.source. Locks: the sources'' rows until commit. Raises: SK402 if one of them does not stand
+where its part starts (another process loaded it), 23505 for a source that is named twice, 23514 if the counts do not
+add up.';
 
 
 create or replace view sqlkit.run_summary as

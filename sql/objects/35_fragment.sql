@@ -247,7 +247,7 @@ stable
 return (
     -- Without p_pieces: the rows, in any order. With it: also sqlkit_position, which follows the source.
     -- A stage was filled by one stream, piece after piece, so that the n-th row of the stage belongs to the
-    -- piece whose range of rows holds n.
+    -- last piece whose first row comes no later.
     select string_agg(
         case
             when p_pieces is null
@@ -256,17 +256,14 @@ return (
                     sqlkit._column_list(p_columns, 's.%I'), sqlkit._table_name(k.stage), p_filter
                 )
             else format(
-                'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
+                'select %1$s, ((%3$L::bigint[])[pg_catalog.width_bucket(s.sqlkit_row, %4$L::bigint[])] << 40) '
+                || '+ s.sqlkit_row as sqlkit_position '
                 || 'from (select %1$s, pg_catalog.row_number() over (order by s.ctid) as sqlkit_row '
-                || 'from only %2$s as s where %5$s) as s '
-                || 'join (select p.piece, pg_catalog.sum(p.rows) over (order by p.piece) - p.rows as before, p.rows '
-                || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
-                || 'where p.stage = %4$s and p.rows > 0) as p '
-                || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
+                || 'from only %2$s as s where %5$s) as s',
                 sqlkit._column_list(p_columns, 's.%I'),
                 sqlkit._table_name(k.stage),
-                p_pieces,
-                k.position - 1,
+                p.pieces,
+                p.firsts,
                 p_filter
             )
         end,
@@ -274,6 +271,18 @@ return (
         order by k.position
     )
     from unnest(p_stages) with ordinality as k (stage, position)
+    left join lateral (
+        select
+            array_agg(w.piece order by w.piece) as pieces,
+            array_agg(w.first_row order by w.piece) as firsts
+        from (
+            select
+                r.piece,
+                sum(r.rows) over (order by r.piece) - r.rows + 1 as first_row
+            from jsonb_to_recordset(p_pieces) as r (stage integer, piece bigint, rows bigint)
+            where r.stage = k.position - 1 and r.rows > 0
+        ) as w
+    ) as p on true
 );
 
 comment on function sqlkit._staged_rows(regclass[], name[], jsonb, text) is

@@ -686,6 +686,57 @@ target (not for append), until commit. Raises: SK402 if another process loaded t
 SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';
 
 
+create or replace function sqlkit.merge_shared_batch(
+    p_run_id bigint,
+    p_parts jsonb,
+    p_stages regclass[],
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_pieces jsonb default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_shared_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    -- First of all, since whoever else loads one of these sources must wait here and not redo the work.
+    perform sqlkit.claim_parts(p_parts);
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    -- For who wants to know: see _find_difference().
+    perform set_config('sqlkit.seconds_lookup', '0', true);
+    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
+    perform sqlkit.record_shared_batch(
+        p_run_id,
+        p_parts,
+        v_counts,
+        p_seconds_decode,
+        p_seconds_copy,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_counts;
+end;
+$merge_shared_batch$;
+
+comment on function sqlkit.merge_shared_batch(
+    bigint, jsonb, regclass[], regclass, text, name[], name, jsonb, double precision, double precision, text
+) is
+'Merges the stages of a batch that several sources share, like merge_batch(); p_parts are as in
+record_shared_batch(), and the pieces of p_pieces are in the order of the sources.
+Writes: the target, sqlkit.batch, sqlkit.batch_part, sqlkit.source. Locks: the sources'' rows, then as merge_batch().
+Raises: SK402 if another process loaded one of the sources, and what merge_batch() raises.';
+
+
 create or replace function sqlkit.merge_stage(
     p_stage regclass,
     p_policy text default 'update',

@@ -399,7 +399,8 @@ def test_several_sources_come_in_order(dsn: str, item: str, write: Write, fetch:
         one = write("one.csv", HEADER, "1,one,1")
         two = write("two.csv", HEADER, "1,two,1")
         result = client.load([two, one], into=item)
-    assert [s.rows for s in result.sources] == [RowCounts(read=1, updated=1)] * 2
+    assert [(s.rows.read, s.shared) for s in result.sources] == [(1, True)] * 2
+    assert result.rows == RowCounts(read=2, updated=1, duplicates=1)
     assert fetch("select name from item where id = 1") == [("one",)]
 
 

@@ -130,10 +130,16 @@ def test_it_ends_like_a_load_without(
         with Counting() as threads:
             together = client.load(files, into="public.item", policy=policy, executor=threads)
         assert connection.execute(f"select * from item {order}".encode()).fetchall() == expected
-        assert [source.rows for source in together.sources] == [
-            source.rows for source in alone.sources
+        assert [source.rows.read for source in together.sources] == [
+            source.rows.read for source in alone.sources
         ]
-        assert (together.rows, len(threads.given)) == (alone.rows, 4 + 7)
+        for result in (alone, together):
+            # Small files share a batch, in which what was updated is a duplicate.
+            assert (result.rows.read, result.rows.inserted) == (
+                alone.rows.read,
+                alone.rows.inserted,
+            )
+        assert len(threads.given) == 4 + 7
         assert value(connection, "select count(*) from sqlkit.stage") == 0
         # They are known now, and nobody is asked.
         with Counting() as threads:

@@ -104,6 +104,8 @@ def measure_work(
     }
     if isinstance(work.input, data.Prices):
         environment["ROWS"] = str(work.input.count)
+    elif isinstance(work.input, data.SmallFiles):
+        environment["ROWS"] = str(work.input.prices.count)
     elif isinstance(work.input, data.Events):
         environment["ROWS"] = str(work.input.rows)
     taken: dict[str, list[Sample]] = {reference.script: [] for reference in work.references}

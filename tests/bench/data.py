@@ -6,6 +6,7 @@ shortened) agrees with the others row by row, and nothing has to be kept in memo
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import math
@@ -13,6 +14,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 STORES = 40
@@ -72,6 +74,14 @@ class ParquetPrices:
     """A Parquet file of the rows of a price file."""
 
     prices: Prices
+
+
+@dataclass(frozen=True)
+class SmallFiles:
+    """The rows of a price file in so many files."""
+
+    prices: Prices
+    number: int
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,7 @@ def parquet_file(cache: Path, spec: Prices) -> Path:
     return path
 
 
-Input = Prices | Events | BigPrices | ParquetPrices
+Input = Prices | Events | BigPrices | ParquetPrices | SmallFiles
 
 
 def make(cache: Path, spec: Input) -> Path:
@@ -223,12 +233,25 @@ def make(cache: Path, spec: Input) -> Path:
         return event_file(cache, spec.rows)
     if isinstance(spec, ParquetPrices):
         return parquet_file(cache, spec.prices)
+    if isinstance(spec, SmallFiles):
+        return small_files(cache, spec)
     return big_price_file(cache, spec.decoded_bytes)
 
 
 def price_file(cache: Path, spec: Prices) -> Path:
     """The gzip CSV file for `spec`, with a header."""
     return _write(cache / spec.name, PRICE_HEADER, lambda: _with_bad_rows(spec))
+
+
+def small_files(cache: Path, spec: SmallFiles) -> Path:
+    """What matches the files for `spec`, each with a header, in a folder of their own."""
+    folder = cache / f"{spec.prices.name.removesuffix('.csv.gz')}-in-{spec.number}"
+    lines = price_lines(spec.prices)
+    rows = -(-spec.prices.count // spec.number)
+    for number in range(spec.number):
+        part = functools.partial(iter, list(islice(lines, rows)))
+        _write(folder / f"{number:04}.csv.gz", PRICE_HEADER, part)
+    return folder / "*.csv.gz"
 
 
 def _with_bad_rows(spec: Prices) -> Iterator[str]:

@@ -151,6 +151,16 @@ def works(rows: int, json_rows: int) -> list[Work]:
             update, (Reference("append.sh", Bar(1, 0.7)),), data.Prices(1000),
         ),
         Work(
+            "small-files", "500 files of 200 rows, 10% changed", "bench_loaded", PRICE,
+            update,
+            (
+                Reference("sqlkit_each.py", Bar(1 / 10), once=True),
+                Reference("merge_whole.sh", Bar(1, 2)),
+            ),
+            data.SmallFiles(data.Prices(100_000, changed=0.1), 500),
+            reference_input=data.Prices(100_000, changed=0.1),
+        ),
+        Work(
             "rows", "200,000 dicts of Python, half of them new", "bench_loaded", PRICE,
             (),
             (

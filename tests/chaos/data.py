@@ -33,6 +33,7 @@ def make_all(folder: Path, share: float = 1.0) -> list[Work]:
         _wide_events,
         _first_load,
         _repeated,
+        _small,
         _atomic,
         _dirty,
     ]
@@ -143,6 +144,33 @@ def _repeated(folder: Path, share: float) -> Work:
         tuple(files),
         {"policy": "newer", "order_by": "version", "batch_bytes": 300_000},
         counts_are_fixed=False,
+    )
+
+
+def _small(folder: Path, share: float) -> Work:
+    """Many small files, which share batches of some dozens; a few hold a row that is refused."""
+    files = tuple(
+        _write(
+            folder / f"small-{part:03}.csv",
+            "part,number,pieces",
+            [
+                f"{part},{row},{-1 if part % 37 == 36 and row == 40 else row}"
+                for row in range(int(400 * share))
+            ],
+        )
+        for part in range(150)
+    )
+    return Work(
+        "small files",
+        "create table chaos.target (part integer, number integer,"
+        " pieces integer check (pieces >= 0), unique (part, number));",
+        files,
+        {
+            "policy": "error",
+            "key": ["part", "number"],
+            "reject_limit": None,
+            "batch_bytes": 100_000,
+        },
     )
 
 
