@@ -9,10 +9,11 @@ create function pg_temp.sources(p_manner jsonb, p_again boolean)
 returns jsonb
 language sql
 return (
-    select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-        'name', f.name, 'format', 'csv', 'size_bytes', 10, 'fingerprint', 'hash ' || f.name, 'again', p_again,
-        'manner', p_manner
-    ) order by f.position)
+    select
+        pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+            'name', f.name, 'format', 'csv', 'size_bytes', 10, 'fingerprint', 'hash ' || f.name, 'again', p_again,
+            'manner', p_manner
+        ) order by f.position)
     from pg_catalog.unnest('{c,a,b}'::text[]) with ordinality as f (name, position)
 );
 

@@ -9,10 +9,11 @@ select sqlkit.create_stage('"Odd."."It""em"', p_name => 'Right') as right_stage 
 insert into sqlkit_stage."Left" values (1, 'file 0'), (2, 'file 0'), (1, 'file 3');
 insert into sqlkit_stage."Right" values (1, 'file 1'), (2, 'file 2');
 select sqlkit.start_run('load', '"Odd."."It""em"') as run \gset
-select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-    'source_id', s.source_id, 'start_offset', 0, 'end_offset', 10, 'first_line', 1, 'last_line', 2,
-    'stored_offset', 10, 'rows_read', case f.number when 0 then 2 else 1 end
-)) as parts
+select
+    pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+        'source_id', s.source_id, 'start_offset', 0, 'end_offset', 10, 'first_line', 1, 'last_line', 2,
+        'stored_offset', 10, 'rows_read', case f.number when 0 then 2 else 1 end
+    )) as parts
 from pg_catalog.generate_series(0, 3) as f (number)
 cross join lateral sqlkit.open_source(
     '"Odd."."It""em"', 'file ' || f.number, 'csv', 10, 'hash ' || f.number
@@ -44,7 +45,10 @@ select results_eq(
     'the rows of each source'
 );
 select is(
-    (select count(*) from sqlkit.source where state = 'loaded'), 4::bigint, 'all are loaded'
+    (
+        select count(*) from sqlkit.source
+        where state = 'loaded'
+    ), 4::bigint, 'all are loaded'
 );
 select throws_ok(
     pg_catalog.format('select pg_temp.merge(%s, %L, %L)', :run, :'parts', 'update'),
