@@ -7,6 +7,8 @@ workers are under way at a time, over the bounds of sources; as each comes back 
 stage is merged and the batch recorded, in one transaction. So the ledger, the order of rows and the
 result are those of a load without workers, and a part that is done twice is merged once.
 
+Small sources, each of which is one part, share batches as they do without workers (`together`).
+
 A source that only this process can read, and one whose rows are found to be bad, is loaded in the
 ordinary way, when it is its turn.
 """
@@ -26,7 +28,7 @@ from psycopg import Connection
 from sqlkit import calls as calls
 from sqlkit._acompat import Returned, outcome, run
 from sqlkit._release import VERSION
-from sqlkit.batches import Batch, KnownSource
+from sqlkit.batches import Batch, KnownSource, SharedBatch, WholeSource
 from sqlkit.care import may_be_rows
 from sqlkit.columns import ColumnPlan
 from sqlkit.crew import Crew
@@ -51,6 +53,10 @@ BATCH_TAKEN = "SK402"
 
 UNDER_WAY = 2
 """Parts that are under way for each worker: one is staged while the other is merged, or waits."""
+
+
+MOST_SHARING = 64
+"""Sources of one batch: each has a stage of its own, of which the merge reads all."""
 
 
 @dataclass
@@ -110,6 +116,9 @@ class Apart:
         self._next = 0  # the source that is looked at next
         self._waiting: deque[_Job] = deque()
         self._sent: deque[_Job] = deque()
+        # Small sources whose stages wait until there are enough of them.
+        self._shared: SharedBatch | None = None
+        self._sharing: list[_Opened] = []
 
     def load(self) -> None:
         """Load all sources. Raises as a load without workers does."""
@@ -119,11 +128,16 @@ class Apart:
                 if not self._sent:
                     break
                 job = self._sent.popleft()
+                if job.opened is not None and self._may_share(job, job.opened):
+                    self._share(job, job.opened)
+                    continue
+                self._merge_shared()
                 if job.opened is None:
                     self._alone(job.position, self._sources[job.position])
                 elif not self._take(job, job.opened):
                     self._drop(job.position)
                     self._alone(job.position, self._sources[job.position])
+            self._merge_shared()
         finally:
             for job in self._sent:
                 if job.future is not None:
@@ -264,6 +278,79 @@ class Apart:
         if job.is_last:
             self._let_go(opened.state.source_id, opened.source)
         return True
+
+    # Sharing --------------------------------------------------------------------------------
+
+    def _may_share(self, job: _Job, opened: _Opened) -> bool:
+        return (
+            job.part is not None
+            and job.part.is_whole
+            and not opened.batch.begins.offset
+            and self._ways.may_share(opened.source)
+        )
+
+    def _share(self, job: _Job, opened: _Opened) -> None:
+        """Wait for a small source, which is merged with those before and after it."""
+        staged = self._staged(job)
+        if staged.error is not None and not self._is_for_us(staged.error):
+            self._merge_shared()
+            self._alone(job.position, opened.source)
+            return
+        if any(
+            opened.state.source_id == other.state.source_id
+            or not opened.plan.fits_stage_of(other.plan)
+            for other in self._sharing
+        ):
+            self._merge_shared()  # then the same content is known as loaded
+        batch = self._shared = self._shared or self._ways.begin_shared()
+        place = len(batch.sources)
+        progress = opened.reader.progress
+        progress.decoded_bytes += staged.bytes
+        progress.stored_bytes += staged.bytes_stored
+        known = KnownSource(opened.source, opened.state.source_id, opened.reader, opened.plan)
+        pieces: tuple[Piece, ...] = ()
+        if staged.ends is not None:
+            last = staged.ends
+            pieces = (
+                Piece(
+                    b"",
+                    staged.first_line,
+                    last.line - 1,
+                    0,
+                    last.offset,
+                    last,
+                    staged.seconds_decode,
+                ),
+            )
+            self._ways.tell_copied(known, pieces[0])
+        batch.bytes += staged.bytes
+        batch.seconds_copy += staged.seconds_copy
+        batch.rows[place] = staged.rows
+        batch.pieces.append({"stage": place, "piece": place, "rows": staged.rows})
+        batch.stages.append(staged.stage)
+        batch.sources.append(WholeSource(known, pieces))
+        self._sharing.append(opened)
+        if batch.bytes >= batch.limit or place + 1 == MOST_SHARING:
+            self._merge_shared()
+
+    def _merge_shared(self) -> None:
+        """Merge the small sources that wait for it; one by one, and here, where that fails."""
+        batch, self._shared = self._shared, None
+        sharing, self._sharing = self._sharing, []
+        if batch is None:
+            return
+        try:
+            self._ways.merge_shared_staged(self._main, batch)
+        except (psycopg.Error, SqlkitError) as error:
+            code = error.sqlstate if isinstance(error, psycopg.Error) else error.code
+            if code != BATCH_TAKEN and not self._ways.may_be_rows(code):
+                raise
+            for opened in sharing:
+                self._alone(opened.position, opened.source)
+            return
+        self._crew.progressed()
+        for opened in sharing:
+            self._let_go(opened.state.source_id, opened.source)
 
     def _staged(self, job: _Job) -> Staged:
         """What became of a part. Where workers died, what they had in hand is sent again."""

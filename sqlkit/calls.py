@@ -302,6 +302,19 @@ def open_source(
     return SourceState(*row)
 
 
+def open_sources(
+    connection: Connection[Any], target: str, sources: list[dict[str, Any]]
+) -> list[SourceState]:
+    """The ledger's rows of some sources, in their order. Raises SK410."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select source_id, state, next_offset, next_line, stored_offset, stored_sha256 "
+        b"from sqlkit.open_sources(%s::regclass, %s::jsonb)",
+        (target, json.dumps(sources, ensure_ascii=False)),
+    )
+    return [SourceState(*row) for row in cursor.fetchall()]
+
+
 def find_version(connection: Connection[Any], target: str, version: str) -> str | None:
     """The fingerprint of what was loaded into a target under a version; None if nothing was."""
     return _value(connection, "select sqlkit.find_version(%s::regclass, %s)", target, version)  # type: ignore[no-any-return]
@@ -448,6 +461,39 @@ def merge_batch(
         reject_share,
     )
     *counts, lookup = row
+    return RowCounts(*counts), float(lookup)
+
+
+def merge_shared_batch(
+    connection: Connection[Any],
+    run_id: int,
+    parts: list[dict[str, Any]],
+    stages: list[str],
+    target: str,
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+    pieces: list[dict[str, int]],
+    seconds_decode: float,
+    seconds_copy: float,
+) -> tuple[RowCounts, float]:
+    """Merges the stages of a batch that several sources share; tells what `merge_batch` does."""
+    *counts, lookup = _row(
+        connection,
+        "select m.*, pg_catalog.current_setting('sqlkit.seconds_lookup') "
+        "from sqlkit.merge_shared_batch(%s, %s::jsonb, %s::regclass[], %s::regclass, "
+        "%s, %s::name[], %s::name, %s::jsonb, %s, %s) as m",
+        run_id,
+        json.dumps(parts),
+        stages,
+        target,
+        policy,
+        key,
+        order_by,
+        json.dumps(pieces),
+        seconds_decode,
+        seconds_copy,
+    )
     return RowCounts(*counts), float(lookup)
 
 
@@ -924,6 +970,35 @@ def record_batch(
         run_id,
         source_id,
         *astuple(piece),
+        *astuple(counts),
+        seconds_decode,
+        seconds_copy,
+        seconds_merge,
+        wal_bytes,
+    )
+
+
+def claim_parts(connection: Connection[Any], parts: list[dict[str, Any]]) -> None:
+    """Makes sure that sources stand where the parts begin, and keeps them there. Raises SK402."""
+    _value(connection, "select sqlkit.claim_parts(%s::jsonb)", json.dumps(parts))
+
+
+def record_shared_batch(
+    connection: Connection[Any],
+    run_id: int,
+    parts: list[dict[str, Any]],
+    counts: RowCounts,
+    seconds_decode: float,
+    seconds_copy: float,
+    seconds_merge: float,
+    wal_bytes: int,
+) -> None:
+    """Records a batch of several sources that COPY wrote into the target itself. Raises SK402."""
+    _value(
+        connection,
+        f"select sqlkit.record_shared_batch(%s, %s::jsonb, {_COUNTS}, %s, %s, %s, %s)",
+        run_id,
+        json.dumps(parts),
         *astuple(counts),
         seconds_decode,
         seconds_copy,
@@ -1791,8 +1866,9 @@ def check_loaded(connection: Connection[Any], source_ids: list[int]) -> None:
     _value(connection, "select sqlkit.check_loaded(%s::bigint[])", source_ids)
 
 
-def counts_of(connection: Connection[Any], run_id: int) -> dict[int, tuple[int, RowCounts]]:
-    """Batches and counters of a run, for each source that it loaded anything of."""
+def counts_of(connection: Connection[Any], run_id: int) -> dict[int | None, tuple[int, RowCounts]]:
+    """Batches and counters of a run, for each source that has batches of its own; under None those
+    of the batches that sources share."""
     cursor = connection.cursor(row_factory=tuple_row)
     cursor.execute(
         b"select source_id, pg_catalog.count(*), "
@@ -1804,6 +1880,18 @@ def counts_of(connection: Connection[Any], run_id: int) -> dict[int, tuple[int, 
         (run_id,),
     )
     return {row[0]: (row[1], RowCounts(*row[2:])) for row in cursor.fetchall()}
+
+
+def shared_rows_of(connection: Connection[Any], run_id: int) -> dict[int, int]:
+    """The rows that a run read of each source in batches that they share."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select p.source_id, pg_catalog.sum(p.rows_read)::bigint from sqlkit.batch as b "
+        b"join sqlkit.batch_part as p on p.batch_id = b.batch_id "
+        b"where b.run_id = %s group by p.source_id",
+        (run_id,),
+    )
+    return dict(cursor.fetchall())
 
 
 def setting(connection: Connection[Any], name: str) -> str:
@@ -1864,8 +1952,16 @@ def batches_of(connection: Connection[Any], run_id: int) -> list[dict[str, Any]]
         connection,
         "select coalesce("
         "pg_catalog.json_agg(pg_catalog.to_json(b) order by b.batch_id), '[]')::text "
-        "from (select b.*, s.name as source, s.fingerprint, s.size_bytes from sqlkit.batch as b "
-        "left join sqlkit.source as s using (source_id) where b.run_id = %s) as b",
+        "from (select b.*, coalesce(s.name, p.source) as source, p.sources, s.fingerprint, "
+        "coalesce(s.size_bytes, p.size_bytes) as size_bytes from sqlkit.batch as b "
+        "left join sqlkit.source as s using (source_id) "
+        "left join lateral (select pg_catalog.count(*) as sources, "
+        "pg_catalog.sum(s.size_bytes)::bigint as size_bytes, "
+        "pg_catalog.format('%%s sources, %%s the first', pg_catalog.count(*), "
+        "(pg_catalog.array_agg(s.name order by p.source_id))[1]) as source "
+        "from sqlkit.batch_part as p join sqlkit.source as s on s.source_id = p.source_id "
+        "where p.batch_id = b.batch_id having pg_catalog.count(*) > 0) as p on true "
+        "where b.run_id = %s) as b",
         run_id,
     )
     found: list[dict[str, Any]] = json.loads(rows)

@@ -69,6 +69,7 @@ from sqlkit.sources.newer import NewerSource, mark_of
 from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import Tally, Teller
+from sqlkit.together import Together
 from sqlkit.transient import (
     REASONS,
     Patience,
@@ -427,13 +428,18 @@ class Loader:
             calls.repair_runs(main, self._target.name)
         rejects = calls.rejects_of(main, self._run_id, limit=TOLD) if options.dry_run else []
         counted = calls.counts_of(main, self._run_id)
+        shared = calls.shared_rows_of(main, self._run_id)
+        batches = sum(found[0] for found in counted.values())
+        rows = sum((found[1] for found in counted.values()), RowCounts())
         results: list[SourceResult] = []
-        batches, rows = 0, RowCounts()
         for position, source in enumerate(sources):
-            found = counted.pop(self._source_ids[position], (0, RowCounts()))
+            source_id = self._source_ids[position]
+            found = counted.pop(source_id, (0, RowCounts()))
+            read = shared.pop(source_id, None)
+            if read is not None:
+                found = (1, RowCounts(read=read))
             state = "loaded" if found[0] else "skipped"
-            results.append(SourceResult(source.name, state, *found))
-            batches, rows = batches + found[0], rows + found[1]
+            results.append(SourceResult(source.name, state, *found, shared=read is not None))
         result = LoadResult(
             run_id=None if options.dry_run else self._run_id,
             target=self._target.name,
@@ -461,8 +467,19 @@ class Loader:
 
     def _load_sources(self, main: Connection[Any], ways: Ways, sources: Sequence[Source]) -> None:
         if self._crew is None:
-            for position, source in enumerate(sources):
-                self._load_source(main, ways, position, source)
+            together = Together(
+                main,
+                ways,
+                sources,
+                self._tally,
+                encoding=self._encoding,
+                fingerprint_of=partial(self._fingerprint_of, main),
+                states_of=partial(self._states_of, main, sources),
+                plan_of=self._checked_plan,
+                alone=partial(self._load_source, main, ways),
+                let_go=partial(self._let_go, main),
+            )
+            together.load()
             return
         apart = Apart(
             main,
@@ -608,8 +625,7 @@ class Loader:
 
     def _state_of(self, main: Connection[Any], position: int, source: Source) -> SourceState:
         """How far a source has come, which is made known to the ledger."""
-        if position not in self._fingerprints:
-            self._fingerprints[position] = self._fingerprint(main, position, source)
+        fingerprint = self._fingerprint_of(main, position, source)
         # What this load has begun is to be continued, and not begun once more.
         again = self._options.again and position not in self._source_ids
         # Without a fingerprint there is no other way to know what was begun.
@@ -623,12 +639,41 @@ class Loader:
             source.name,
             source.format,
             source.size,
-            self._fingerprints[position],
+            fingerprint,
             again,
             self._options.manner(source),
         )
         self._source_ids[position] = state.source_id
         return state
+
+    def _states_of(
+        self, main: Connection[Any], sources: Sequence[Source], positions: Sequence[int]
+    ) -> list[SourceState]:
+        """The same for many whose fingerprints are known."""
+        states = calls.open_sources(
+            main,
+            self._target.name,
+            [
+                {
+                    "name": sources[position].name,
+                    "format": sources[position].format,
+                    "size_bytes": sources[position].size,
+                    "fingerprint": self._fingerprints[position],
+                    "again": self._options.again and position not in self._source_ids,
+                    "manner": self._options.manner(sources[position]),
+                }
+                for position in positions
+            ],
+        )
+        for position, state in zip(positions, states, strict=True):
+            self._source_ids[position] = state.source_id
+        return states
+
+    def _fingerprint_of(self, main: Connection[Any], position: int, source: Source) -> str | None:
+        """The same, asked for once."""
+        if position not in self._fingerprints:
+            self._fingerprints[position] = self._fingerprint(main, position, source)
+        return self._fingerprints[position]
 
     def _fingerprint(self, main: Connection[Any], position: int, source: Source) -> str | None:
         """What the ledger knows a source by; it is read for that unless its version is known."""

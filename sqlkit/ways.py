@@ -29,7 +29,16 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import Event, Lock, Task
-from sqlkit.batches import Batch, KnownSource, OpenSource, Screen, Taken
+from sqlkit.batches import (
+    Batch,
+    KnownSource,
+    OpenSource,
+    Screen,
+    SharedBatch,
+    SharedFeed,
+    Taken,
+    WholeSource,
+)
 from sqlkit.care import LIMIT_PASSED, may_be_rows
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy
@@ -64,6 +73,9 @@ LONGEST_LEAST = 2.0
 """Where decoding is what takes the time, batches are merged meanwhile: each lasts as long as the
 merge of the one before, but at least this share of the time so far, and no more of it than seconds.
 So a load of a second is three batches, and one of an hour has not a million of them."""
+
+SMALL_SOURCE = 1 << 20
+"""Stored bytes of the largest source that shares a batch with others."""
 
 LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
@@ -261,7 +273,7 @@ class Ways:
                 calls.set_local(main, "sqlkit.indexes", indexes)
             yield
 
-    def _is_append(self, opened: OpenSource) -> bool:
+    def _is_append(self, opened: KnownSource) -> bool:
         """True if COPY may write to the target itself and the server's count of rows is ours."""
         target = self._target
         return (
@@ -340,7 +352,7 @@ class Ways:
             rows = 0
             if taken is not None:
                 piece = self._screened(connection, opened, batch, taken)
-                rows = self._copy_piece(connection, opened, self._target.name, piece)
+                rows = self._copy_pieces(connection, opened, self._target.name, [piece])
                 self._teller.tell(opened.source, opened.reader, piece, "copy")
             batch.seconds_copy = time.monotonic() - started
             turn.wait()
@@ -539,15 +551,15 @@ class Ways:
             if taken is None:
                 return
             connection = self._connections.stream(number)
-            with self._stage(connection, opened.plan, batch, number) as stage:
+            with self._stage(connection, opened.plan, batch.number, number) as stage:
                 # Other streams add theirs meanwhile: where it stands is known afterwards.
                 batch.stages.append(stage)
                 position = batch.stages.index(stage)
                 ends: str | None = None  # the stage, as far as it is screened
                 while taken is not None:
                     piece, left_out = screen(connection, opened, batch, taken, to_stage=True)
-                    rows = self._copy_piece(
-                        connection, opened, stage, piece, freeze=not self._connections.is_single
+                    rows = self._copy_pieces(
+                        connection, opened, stage, [piece], freeze=not self._connections.is_single
                     )
                     broken, ends = screen_stage(
                         connection, opened, batch, taken, left_out, stage, ends
@@ -581,30 +593,32 @@ class Ways:
             _, _, code, message = broken[0]
             raise SqlkitError(message, code=code)
 
-    def _copy_piece(
+    def _copy_pieces(
         self,
         connection: Connection[Any],
-        opened: OpenSource,
-        stage: str,
-        piece: Piece,
+        opened: KnownSource,
+        relation: str,
+        pieces: Sequence[Piece],
         *,
         freeze: bool = False,
     ) -> int:
+        """COPY pieces that follow one another, in one go; the number of rows."""
         format = opened.copy_format
-        statement = copy_statement(stage, opened.plan.staged, format, freeze=freeze)
+        statement = copy_statement(relation, opened.plan.staged, format, freeze=freeze)
         cursor = connection.cursor()
+        data = pieces[0].data if len(pieces) == 1 else b"".join(piece.data for piece in pieces)
         try:
             if not self._options.may_copy:
-                return insert(cursor, stage, opened.plan.staged, format, piece.data)
+                return insert(cursor, relation, opened.plan.staged, format, data)
             with copying(cursor, statement) as copy:
-                write(copy, format.head + piece.data + format.tail)
+                write(copy, format.head + data + format.tail)
         except psycopg.Error as error:
-            raise self._located(error, opened, stage, piece.first_line) from error
+            raise self._located(error, opened, relation, pieces[0].first_line) from error
         return cursor.rowcount
 
     @contextmanager
     def _stage(
-        self, connection: Connection[Any], plan: ColumnPlan, batch: Batch, number: int
+        self, connection: Connection[Any], plan: ColumnPlan, batch: int, number: int
     ) -> Iterator[str]:
         """The stage of a stream, empty, in a transaction that fills it.
 
@@ -612,7 +626,7 @@ class Ways:
         stage that was emptied stays locked, so that each batch of an atomic load has its own.
         """
         is_reused = not (self._options.atomic or self._options.dry_run)
-        slot = batch.number % 2 if is_reused else batch.number
+        slot = batch % 2 if is_reused else batch
         place = (slot, number, plan.staged, plan.left_out)
         stage = self._stages.get(place)
         with self._batch_transaction(connection):
@@ -648,7 +662,7 @@ class Ways:
     def _merge(self, main: Connection[Any], opened: KnownSource, batch: Batch) -> None:
         started = time.monotonic()
         if batch.is_empty:
-            with self._stage(main, opened.plan, batch, 0) as stage:
+            with self._stage(main, opened.plan, batch.number, 0) as stage:
                 batch.stages.append(stage)
         with self._batch_transaction(main, opened):
             if not self._connections.is_direct:
@@ -677,6 +691,170 @@ class Ways:
         if batch.last is not None:
             self._teller.tell(opened.source, opened.reader, batch.last, "merge")
 
+    # Shared by small sources -----------------------------------------------------------------
+
+    def may_share(self, source: Source) -> bool:
+        """True if a source may share a batch with others.
+
+        Not where a batch has to know whose rows they are: raw rows tell their origin, rules refuse
+        them by their lines, versions without a time of their own begin when they are merged, and a
+        watermark is that of one source.
+        """
+        options = self._options
+        most = min(SMALL_SOURCE, options.batch_bytes or SMALL_SOURCE)
+        return (
+            (source.size is not None and source.size <= most)
+            and (source.repeatable and source.can_reopen and not source.is_live)
+            and not (options.raw or options.holds_to_rules or options.since is not None)
+            and not (options.policy == "history" and options.order_by is None)
+        )
+
+    def begin_shared(self) -> SharedBatch:
+        """A batch for small sources."""
+        options = self._options
+        batch = SharedBatch(self._batch_number, options.batch_bytes or SMALLEST_BATCH)
+        self._batch_number += 1
+        return batch
+
+    def load_shared(
+        self,
+        main: Connection[Any],
+        feed: SharedFeed,
+        batch: SharedBatch,
+        claims: list[dict[str, Any]],
+    ) -> bool:
+        """Load sources as one batch; False, and nothing is done, where there are not several.
+
+        `claims` say where those stand that may be among them.
+        """
+        first = feed.first()
+        if first is None:
+            return False
+        if self._is_append(first.known):
+            self._append_shared(main, feed, batch, claims)
+        else:
+            self._copy_shared(feed, batch)
+            self._merge_shared(main, batch)
+        return True
+
+    def _append_shared(
+        self,
+        main: Connection[Any],
+        feed: SharedFeed,
+        batch: SharedBatch,
+        claims: list[dict[str, Any]],
+    ) -> None:
+        started = time.monotonic()
+        with self._batch_transaction(main):
+            calls.claim_parts(main, claims)
+            wal = calls.wal_position(main)
+            while (taken := feed.take(batch)) is not None:
+                self._copy_whole(main, batch, *taken, self._target.name)
+            batch.seconds_copy = time.monotonic() - started
+            rows = batch.rows_copied
+            counts = RowCounts(read=rows, inserted=rows)
+            calls.record_shared_batch(
+                main,
+                self._run_id,
+                batch.parts,
+                counts,
+                batch.seconds_decode,
+                batch.seconds_copy,
+                0.0,
+                calls.wal_position(main) - wal,
+            )
+        self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, 0.0)
+
+    def _copy_shared(self, feed: SharedFeed, batch: SharedBatch) -> None:
+        """COPY sources into stages, one for each stream."""
+        started = time.monotonic()
+        tasks = [
+            Task(partial(self._shared_stream, feed, batch, number))
+            for number in range(1, self._streams)
+        ]
+        try:
+            self._shared_stream(feed, batch, 0)
+        finally:
+            errors = _settle(tasks, feed.fail)
+        for error in errors:
+            if error is not None:
+                raise error
+        batch.seconds_copy = time.monotonic() - started
+
+    def _shared_stream(self, feed: SharedFeed, batch: SharedBatch, number: int) -> None:
+        """COPY the sources that one stream gets into its stage: see `_stream`."""
+        try:
+            taken = feed.take(batch)
+            if taken is None:
+                return
+            plan = taken[1].known.plan
+            connection = self._connections.stream(number)
+            with self._stage(connection, plan, batch.number, number) as stage:
+                batch.stages.append(stage)
+                position = batch.stages.index(stage)
+                while taken is not None:
+                    self._copy_whole(
+                        connection, batch, *taken, stage, freeze=not self._connections.is_single
+                    )
+                    place = taken[0]
+                    batch.pieces.append(
+                        {"stage": position, "piece": place, "rows": batch.rows[place]}
+                    )
+                    taken = feed.take(batch)
+        except BaseException:
+            feed.fail()
+            raise
+
+    def _copy_whole(
+        self,
+        connection: Connection[Any],
+        batch: SharedBatch,
+        place: int,
+        whole: WholeSource,
+        relation: str,
+        *,
+        freeze: bool = False,
+    ) -> None:
+        """COPY one of the sources of a batch."""
+        known, pieces = whole.known, whole.pieces
+        batch.rows[place] = 0
+        if not pieces:
+            return
+        try:
+            batch.rows[place] = self._copy_pieces(
+                connection, known, relation, pieces, freeze=freeze
+            )
+        except (psycopg.Error, SqlkitError):
+            batch.failed = place if batch.failed is None else min(place, batch.failed)
+            raise
+        for piece in pieces:
+            self._teller.tell(known.source, known.reader, piece, "copy")
+
+    def _merge_shared(self, main: Connection[Any], batch: SharedBatch) -> None:
+        started = time.monotonic()
+        with self._batch_transaction(main):
+            if not self._connections.is_direct:
+                calls.check_stages(main, batch.stages, batch.rows_copied)
+            counts, lookup = calls.merge_shared_batch(
+                main,
+                self._run_id,
+                batch.parts,
+                batch.stages,
+                self._target.name,
+                self._options.policy,
+                self._key,
+                self._options.order_by,
+                batch.pieces,
+                batch.seconds_decode,
+                batch.seconds_copy,
+            )
+        self._tally.seconds_lookup += lookup
+        took = time.monotonic() - started
+        self._tally.add(counts, batch.seconds_decode, batch.seconds_copy, took)
+        last = batch.sources[-1]
+        if last.pieces:
+            self._teller.tell(last.known.source, last.known.reader, last.pieces[-1], "merge")
+
     # Staged by others ------------------------------------------------------------------------
 
     def begin_batch(self, source: Source, begins: ResumePoint) -> Batch:
@@ -693,6 +871,12 @@ class Ways:
         """Merge what workers have staged, and record it; their stages are dropped."""
         self._useless_stages += batch.stages
         self._merge(main, opened, batch)
+        self.drop_stages(main)
+
+    def merge_shared_staged(self, main: Connection[Any], batch: SharedBatch) -> None:
+        """The same for a batch that small sources share."""
+        self._useless_stages += batch.stages
+        self._merge_shared(main, batch)
         self.drop_stages(main)
 
     def load_singly(self, main: Connection[Any], opened: OpenSource, begins: ResumePoint) -> bool:
@@ -802,7 +986,7 @@ class Ways:
                 calls.drop_stage(main, self._useless_stages.pop())
 
     def _located(
-        self, error: psycopg.Error, opened: OpenSource, relation: str, first_line: int
+        self, error: psycopg.Error, opened: KnownSource, relation: str, first_line: int
     ) -> Exception:
         return from_copy(
             error,

@@ -889,6 +889,12 @@ class AsyncWays:
         await self._merge(main, opened, batch)
         await self.drop_stages(main)
 
+    async def merge_shared_staged(self, main: AsyncConnection[Any], batch: SharedBatch) -> None:
+        """The same for a batch that small sources share."""
+        self._useless_stages += batch.stages
+        await self._merge_shared(main, batch)
+        await self.drop_stages(main)
+
     async def load_singly(
         self, main: AsyncConnection[Any], opened: OpenSource, begins: ResumePoint
     ) -> bool:

@@ -16,6 +16,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -48,6 +49,10 @@ _PLAIN: dict[type, Callable[[Any], str]] = {
     uuid.UUID: str,
 }
 """Types whose text needs no escape."""
+
+_AS_JSON = (int, dt.date, dt.datetime, uuid.UUID)
+"""Those of them that JSON writes in the same way, where a datetime is in UTC or in no zone."""
+_IN_UTC = {id(None), id(dt.UTC)}
 
 
 class BadValue(SqlkitError):  # noqa: N818  (made a SourceError where the row is known)
@@ -88,6 +93,9 @@ def _column(values: Sequence[Any], column: WantedColumn) -> Sequence[str]:
             (kind,) = types
             if kind is str:
                 return _escaped(values, column)
+            if kind in _AS_JSON and (kind is not dt.datetime or _are_in_utc(values)):
+                text = _json_lines(values).replace('"', "").replace("Z", "+00:00")
+                return text.split("\n")[:-1]
             if plain := _PLAIN.get(kind):
                 return list(map(plain, values))
         return _escaped([_text(value, column) for value in values], column)
@@ -95,6 +103,10 @@ def _column(values: Sequence[Any], column: WantedColumn) -> Sequence[str]:
         raise
     except Exception as error:  # whatever a value's own methods raise
         raise BadValue(f"column {column.name}: {error}") from error
+
+
+def _are_in_utc(values: Sequence[dt.datetime]) -> bool:
+    return _IN_UTC.issuperset(map(id, map(attrgetter("tzinfo"), values)))
 
 
 def _escaped(values: Sequence[str], column: WantedColumn) -> Sequence[str]:
@@ -127,7 +139,7 @@ def _json(values: Sequence[Any], types: set[type]) -> Sequence[str]:
             else to_json(value)
             for value in values
         ]
-    return _json_lines(values)
+    return _json_lines(values).split("\n")[:-1]
 
 
 def _unknown_to_json(value: Any) -> Any:
@@ -151,8 +163,8 @@ def to_json(value: Any) -> str:
     return _encoder.encode(value).decode()
 
 
-def _json_lines(values: Sequence[Any]) -> Sequence[str]:
-    return _encoder.encode_lines(values).decode().split("\n")[:-1]
+def _json_lines(values: Sequence[Any]) -> str:
+    return _encoder.encode_lines(values).decode()
 
 
 def _text(value: Any, column: WantedColumn) -> str:

@@ -98,6 +98,35 @@ def content(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
     return connection.execute("select * from item order by id").fetchall()
 
 
+def test_small_files_share_batches(
+    dsn: str, tmp_path: Path, connection: psycopg.Connection
+) -> None:
+    """Two hold no row and are one content, one has a row that is bad, one breaks a constraint."""
+    connection.execute(
+        "create table small (id integer primary key, amount integer check (amount > 0))"
+    )
+    for n in range(150):
+        rows = "" if n in (7, 20) else f"{n},1\n{n + 1000},{-1 if n == 120 else 1}\n"
+        rows += "x,1\n" if n == 30 else ""
+        (tmp_path / f"{n:03}.csv").write_text(f"id,amount\n{rows}")
+    with api.connect(dsn) as client, Counting() as threads:
+        how: dict[str, Any] = {"into": "public.small", "executor": threads}
+        result = client.load(f"{tmp_path}/*.csv", reject_limit=2, **how)
+        assert len(threads.given) == 150
+        assert (result.rows.inserted, result.rows.rejected) == (2 * 148 - 1, 2)
+        # All but the 64 with one that the target refuses, and the one that is no row.
+        assert result.batches <= 64 + 4
+        assert {source.state for source in result.sources} <= {"loaded", "skipped"}
+        assert client.load(f"{tmp_path}/*.csv", **how).rows.read == 0
+    assert value(connection, "select count(*) from sqlkit.source where state <> 'loaded'") == 0
+    assert value(connection, "select count(*) from sqlkit.stage") == 0
+    assert value(connection, "select sum(rows_read)::integer from sqlkit.batch_part") > 150
+    lines = "select array_agg(right(s.name, 7) || ':' || r.first_line order by s.name)"
+    assert value(
+        connection, f"{lines} from sqlkit.reject as r join sqlkit.source as s using (source_id)"
+    ) == ["030.csv:4", "120.csv:3"]
+
+
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Any]:
     """A cluster of Dask with two processes; its client."""
@@ -329,6 +358,8 @@ def test_dask(
         lambda: os.kill(next(iter(pids.values())), signal.SIGKILL),
         again=True,
     )
-    assert [result.rows.unchanged + result.rows.updated for result in results] == [19300]
+    assert [
+        result.rows.unchanged + result.rows.updated + result.rows.duplicates for result in results
+    ] == [19300]
     assert content(connection) == expected
     assert value(connection, "select count(*) from sqlkit.stage") == 0

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import attrs
 import msgspec
@@ -222,6 +223,26 @@ def test_any_text_survives(rows: list[tuple[str | None, str | None]]) -> None:
     data = encode_columns(list(zip(*rows, strict=True)), [WantedColumn("a"), WantedColumn("b")])
     assert [tuple(row) for row in rows_of(ROWS, data)] == rows
     assert [tuple(fields_of(row)) for row in data.split(b"\n")[:-1]] == rows
+
+
+@given(
+    st.integers(-(10**30), 10**30),
+    st.dates(),
+    st.uuids(),
+    st.datetimes(),
+    st.datetimes(timezones=st.sampled_from([dt.UTC, ZoneInfo("Asia/Jerusalem")])),
+)
+def test_text_of_a_column_is_that_of_each_value(
+    number: int, date: dt.date, one: uuid.UUID, plain: dt.datetime, zoned: dt.datetime
+) -> None:
+    """Of a zone, also with an offset of seconds, and of years that have less than four digits."""
+    values = (number, date, one, plain, zoned)
+    wanted = [WantedColumn(str(position)) for position in range(len(values))]
+    data = encode_columns([[value] * 2 for value in values], wanted)
+    first, second = data.decode().splitlines()
+    assert first == second
+    texts = [str(number), str(date), str(one), plain.isoformat(), zoned.isoformat()]
+    assert fields_of(first.encode()) == texts
 
 
 def test_keys_may_come_late_or_be_absent(
