@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="396ff4eef835c387d8a037947b1cb121ee1e50caf5ef3618b76e908c1abdcca9",
+        sha256="dc6ec66a605c8a69b6e1f3ad6e53c60eb8b78d71a46f35311ae4c268cdac39b3",
     )
 
 

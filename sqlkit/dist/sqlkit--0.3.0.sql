@@ -602,6 +602,31 @@ comment on table sqlkit.source_version is
 comment on column sqlkit.source_version.version is
 'a digest of the address, the size, and what the store calls the version; tells nothing of them';
 
+-- changes/0026_batch_part.sql
+
+-- Small sources share a batch: what each of them gave to it.
+
+create table sqlkit.batch_part (
+    batch_id bigint not null,
+    source_id bigint not null,
+    first_line bigint not null,
+    last_line bigint not null,
+    start_offset bigint not null,
+    end_offset bigint not null,
+    rows_read bigint not null,
+    constraint batch_part_pkey primary key (batch_id, source_id),
+    constraint batch_part_source_id_start_offset_key unique (source_id, start_offset),
+    constraint batch_part_batch_id_fkey foreign key (batch_id) references sqlkit.batch (batch_id) on delete cascade,
+    constraint batch_part_source_id_fkey foreign key (source_id) references sqlkit.source (source_id),
+    constraint batch_part_range_check check (start_offset <= end_offset)
+);
+
+comment on table sqlkit.batch_part is
+'What each source gave to a batch that several share. What became of the rows is counted for the batch as a whole.';
+comment on column sqlkit.batch_part.first_line is 'physical line of the source where the part begins, from 1';
+comment on column sqlkit.batch.source_id is
+'null where the rows were staged by hand, and where several sources share the batch: sqlkit.batch_part has them';
+
 -- changes/0030_history.sql
 
 -- History: how a table keeps versions of its rows.
@@ -1091,6 +1116,46 @@ comment on function sqlkit.open_source(regclass, text, text, bigint, text, boole
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit.';
 
 
+create or replace function sqlkit.open_sources(p_target regclass, p_sources jsonb)
+returns setof sqlkit.source
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_sources$
+declare
+    v_target text := sqlkit._table_name(p_target);
+    r_source record;
+begin
+    -- All that open_source() will ask for, always in the same order, so that nobody waits for somebody who waits for
+    -- him.
+    perform pg_advisory_xact_lock('sqlkit.source'::regclass::oid::integer, l.key)
+    from (
+        select distinct hashtext(v_target || coalesce(s.fingerprint, '')) as key
+        from jsonb_to_recordset(p_sources) as s (fingerprint text)
+        order by key
+    ) as l;
+    for r_source in
+        select s.*
+        from rows from (
+            jsonb_to_recordset(p_sources) as (
+                name text, format text, size_bytes bigint, fingerprint text, again boolean, manner jsonb
+            )
+        ) with ordinality as s (name, format, size_bytes, fingerprint, again, manner, position)
+        order by s.position
+    loop
+        return next sqlkit.open_source(
+            p_target, r_source.name, r_source.format, r_source.size_bytes, r_source.fingerprint,
+            coalesce(r_source.again, false), r_source.manner
+        );
+    end loop;
+end;
+$open_sources$;
+
+comment on function sqlkit.open_sources(regclass, jsonb) is
+'The same for many sources at once, one row for each, in their order: p_sources is a list of {"name", "format",
+"size_bytes", "fingerprint", "again", "manner"}. Writes: sqlkit.source. Locks: advisory, on target and fingerprints,
+until commit. Raises: SK410 if part of one was loaded in another manner, unless it is to be loaded again.';
+
+
 create or replace function sqlkit.find_version(p_target regclass, p_version text)
 returns text
 language sql
@@ -1194,6 +1259,44 @@ comment on function sqlkit.claim_batch(bigint, bigint) is
 Locks: the source''s row until commit. Raises: SK402, with the offset where it stands as the detail.';
 
 
+create or replace function sqlkit.claim_parts(p_parts jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $claim_parts$
+declare
+    v_loaded bigint;
+begin
+    -- Always in the same order, so that nobody waits for somebody who waits for him.
+    perform
+    from sqlkit.source as s
+    where s.source_id in (
+        select p.source_id
+        from jsonb_to_recordset(p_parts) as p (source_id bigint)
+    )
+    order by s.source_id
+    for update;
+    select count(*)
+    into v_loaded
+    from jsonb_to_recordset(p_parts) as p (source_id bigint, start_offset bigint)
+    left join sqlkit.source as s on s.source_id = p.source_id
+    where s.next_offset is distinct from p.start_offset or s.state = 'loaded';
+    if v_loaded > 0 then
+        raise exception using
+            errcode = 'SK402',
+            message = 'another process has loaded this part of the source',
+            detail = format('So it is with %s of %s sources.', v_loaded, jsonb_array_length(p_parts)),
+            hint = 'Ask where each of them stands, and go on from there.';
+    end if;
+end;
+$claim_parts$;
+
+comment on function sqlkit.claim_parts(jsonb) is
+'Makes sure that each of several sources stands at an offset, and keeps them there until the transaction ends: a list
+of {"source_id": id, "start_offset": offset}. Locks: the sources'' rows until commit, in the order of their ids.
+Raises: SK402 if one of them stands elsewhere.';
+
+
 create or replace function sqlkit.record_batch(
     p_run_id bigint,
     p_source_id bigint,
@@ -1254,6 +1357,60 @@ its watermark (see note_watermark). Rows that were staged by hand have no source
 sqlkit.watermark. Locks: the rows of source and watermark until commit.
 Raises: SK402 if the source does not stand where the range starts (another process loaded this part), SK411 if its
 watermark was moved by another load, 23514 if the counts do not add up.';
+
+
+create or replace function sqlkit.record_shared_batch(
+    p_run_id bigint,
+    p_parts jsonb,
+    p_counts sqlkit.row_counts,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    p_seconds_merge double precision default 0,
+    p_wal_bytes bigint default null
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $record_shared_batch$
+declare
+    v_batch_id bigint;
+begin
+    perform sqlkit.claim_parts(p_parts);
+    v_batch_id := sqlkit.record_batch(
+        p_run_id, null, null, p_counts, p_seconds_decode, p_seconds_copy, p_seconds_merge, p_wal_bytes
+    );
+    with part as (
+        insert into sqlkit.batch_part (
+            batch_id, source_id, first_line, last_line, start_offset, end_offset, rows_read
+        )
+        select v_batch_id, p.source_id, p.first_line, p.last_line, p.start_offset, p.end_offset, p.rows_read
+        from jsonb_populate_recordset(null::sqlkit.batch_part, p_parts) as p
+    )
+    update sqlkit.source as s
+    set
+        next_offset = p.end_offset,
+        next_line = p.last_line + 1,
+        stored_offset = p.stored_offset,
+        stored_sha256 = p.stored_sha256,
+        state = 'loaded',
+        loaded_at = clock_timestamp()
+    from jsonb_to_recordset(p_parts) as p (
+        source_id bigint, end_offset bigint, last_line bigint, stored_offset bigint, stored_sha256 text
+    )
+    where s.source_id = p.source_id;
+    return v_batch_id;
+end;
+$record_shared_batch$;
+
+comment on function sqlkit.record_shared_batch(
+    bigint, jsonb, sqlkit.row_counts, double precision, double precision, double precision, bigint
+) is
+'Records a batch that several sources share, each of which ends in it, in the transaction that wrote the batch''s rows.
+p_parts is a list with an object for each source, in their order: source_id, and as in sqlkit.source_range start_offset,
+end_offset, first_line, last_line, stored_offset and stored_sha256; rows_read are its rows. Writes: sqlkit.batch,
+sqlkit.batch_part, sqlkit.source. Locks: the sources'' rows until commit. Raises: SK402 if one of them does not stand
+where its part starts (another process loaded it), 23505 for a source that is named twice, 23514 if the counts do not
+add up.';
 
 
 create or replace view sqlkit.run_summary as
@@ -2998,7 +3155,7 @@ stable
 return (
     -- Without p_pieces: the rows, in any order. With it: also sqlkit_position, which follows the source.
     -- A stage was filled by one stream, piece after piece, so that the n-th row of the stage belongs to the
-    -- piece whose range of rows holds n.
+    -- last piece whose first row comes no later.
     select string_agg(
         case
             when p_pieces is null
@@ -3007,17 +3164,14 @@ return (
                     sqlkit._column_list(p_columns, 's.%I'), sqlkit._table_name(k.stage), p_filter
                 )
             else format(
-                'select %1$s, (p.piece << 40) + s.sqlkit_row as sqlkit_position '
+                'select %1$s, ((%3$L::bigint[])[pg_catalog.width_bucket(s.sqlkit_row, %4$L::bigint[])] << 40) '
+                || '+ s.sqlkit_row as sqlkit_position '
                 || 'from (select %1$s, pg_catalog.row_number() over (order by s.ctid) as sqlkit_row '
-                || 'from only %2$s as s where %5$s) as s '
-                || 'join (select p.piece, pg_catalog.sum(p.rows) over (order by p.piece) - p.rows as before, p.rows '
-                || 'from pg_catalog.jsonb_to_recordset(%3$L) as p (stage integer, piece bigint, rows bigint) '
-                || 'where p.stage = %4$s and p.rows > 0) as p '
-                || 'on s.sqlkit_row > p.before and s.sqlkit_row <= p.before + p.rows',
+                || 'from only %2$s as s where %5$s) as s',
                 sqlkit._column_list(p_columns, 's.%I'),
                 sqlkit._table_name(k.stage),
-                p_pieces,
-                k.position - 1,
+                p.pieces,
+                p.firsts,
                 p_filter
             )
         end,
@@ -3025,6 +3179,18 @@ return (
         order by k.position
     )
     from unnest(p_stages) with ordinality as k (stage, position)
+    left join lateral (
+        select
+            array_agg(w.piece order by w.piece) as pieces,
+            array_agg(w.first_row order by w.piece) as firsts
+        from (
+            select
+                r.piece,
+                sum(r.rows) over (order by r.piece) - r.rows + 1 as first_row
+            from jsonb_to_recordset(p_pieces) as r (stage integer, piece bigint, rows bigint)
+            where r.stage = k.position - 1 and r.rows > 0
+        ) as w
+    ) as p on true
 );
 
 comment on function sqlkit._staged_rows(regclass[], name[], jsonb, text) is
@@ -3806,6 +3972,57 @@ p_pieces tells which rows came first where several stages were filled by turns: 
 Writes: the target, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW EXCLUSIVE on the
 target (not for append), until commit. Raises: SK402 if another process loaded this part, SK201 to SK204,
 SK206, SK207, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';
+
+
+create or replace function sqlkit.merge_shared_batch(
+    p_run_id bigint,
+    p_parts jsonb,
+    p_stages regclass[],
+    p_target regclass,
+    p_policy text,
+    p_key name[] default null,
+    p_order_by name default null,
+    p_pieces jsonb default null,
+    p_seconds_decode double precision default 0,
+    p_seconds_copy double precision default 0,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
+)
+returns sqlkit.row_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $merge_shared_batch$
+declare
+    v_counts sqlkit.row_counts;
+    v_start timestamptz := clock_timestamp();
+    v_lsn pg_lsn := pg_current_wal_insert_lsn();
+begin
+    -- First of all, since whoever else loads one of these sources must wait here and not redo the work.
+    perform sqlkit.claim_parts(p_parts);
+    perform set_config('sqlkit.search_path', p_search_path, true);
+    -- For who wants to know: see _find_difference().
+    perform set_config('sqlkit.seconds_lookup', '0', true);
+    v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
+    perform sqlkit.record_shared_batch(
+        p_run_id,
+        p_parts,
+        v_counts,
+        p_seconds_decode,
+        p_seconds_copy,
+        extract(epoch from clock_timestamp() - v_start),
+        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
+    );
+    return v_counts;
+end;
+$merge_shared_batch$;
+
+comment on function sqlkit.merge_shared_batch(
+    bigint, jsonb, regclass[], regclass, text, name[], name, jsonb, double precision, double precision, text
+) is
+'Merges the stages of a batch that several sources share, like merge_batch(); p_parts are as in
+record_shared_batch(), and the pieces of p_pieces are in the order of the sources.
+Writes: the target, sqlkit.batch, sqlkit.batch_part, sqlkit.source. Locks: the sources'' rows, then as merge_batch().
+Raises: SK402 if another process loaded one of the sources, and what merge_batch() raises.';
 
 
 create or replace function sqlkit.merge_stage(
@@ -15483,6 +15700,7 @@ begin
             ('sqlkit_reader', 'select', 'table', 'watermark'),
             ('sqlkit_reader', 'select', 'table', 'source_watermark'),
             ('sqlkit_reader', 'select', 'table', 'batch'),
+            ('sqlkit_reader', 'select', 'table', 'batch_part'),
             ('sqlkit_reader', 'select', 'table', 'stage'),
             ('sqlkit_reader', 'select', 'table', 'run_summary'),
             ('sqlkit_reader', 'select', 'table', 'conflict_rule'),
@@ -15538,6 +15756,7 @@ begin
             ('sqlkit_loader', 'select', 'table', 'watermark'),
             ('sqlkit_loader', 'select', 'table', 'source_watermark'),
             ('sqlkit_loader', 'select', 'table', 'batch'),
+            ('sqlkit_loader', 'select', 'table', 'batch_part'),
             ('sqlkit_loader', 'select', 'table', 'stage'),
             ('sqlkit_loader', 'select', 'table', 'run_summary'),
             ('sqlkit_loader', 'select', 'table', 'conflict_rule'),
@@ -15598,6 +15817,7 @@ begin
             ('sqlkit_loader', 'insert', 'table', 'watermark'),
             ('sqlkit_loader', 'insert', 'table', 'source_watermark'),
             ('sqlkit_loader', 'insert', 'table', 'batch'),
+            ('sqlkit_loader', 'insert', 'table', 'batch_part'),
             ('sqlkit_loader', 'insert', 'table', 'stage'),
             ('sqlkit_loader', 'insert', 'table', 'reject'),
             ('sqlkit_loader', 'insert', 'table', 'baseline'),
@@ -15808,6 +16028,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'check_stages'),
             ('sqlkit_loader', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_loader', 'execute', 'routine', 'claim_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'claim_parts'),
             ('sqlkit_loader', 'execute', 'routine', 'compare_tables'),
             ('sqlkit_loader', 'execute', 'routine', 'copy_table'),
             ('sqlkit_loader', 'execute', 'routine', 'create_raw_table'),
@@ -15852,6 +16073,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'merge_checked_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_checked_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_screened_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'merge_shared_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_source'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_loader', 'execute', 'routine', 'merge_text_batch'),
@@ -15859,8 +16081,10 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'note_version'),
             ('sqlkit_loader', 'execute', 'routine', 'note_watermark'),
             ('sqlkit_loader', 'execute', 'routine', 'open_source'),
+            ('sqlkit_loader', 'execute', 'routine', 'open_sources'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_loader', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_loader', 'execute', 'routine', 'record_shared_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_loader', 'execute', 'routine', 'refresh_stage'),
@@ -15893,6 +16117,7 @@ begin
             ('sqlkit_admin', 'select', 'table', 'watermark'),
             ('sqlkit_admin', 'select', 'table', 'source_watermark'),
             ('sqlkit_admin', 'select', 'table', 'batch'),
+            ('sqlkit_admin', 'select', 'table', 'batch_part'),
             ('sqlkit_admin', 'select', 'table', 'stage'),
             ('sqlkit_admin', 'select', 'table', 'run_summary'),
             ('sqlkit_admin', 'select', 'table', 'conflict_rule'),
@@ -15953,6 +16178,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'watermark'),
             ('sqlkit_admin', 'insert', 'table', 'source_watermark'),
             ('sqlkit_admin', 'insert', 'table', 'batch'),
+            ('sqlkit_admin', 'insert', 'table', 'batch_part'),
             ('sqlkit_admin', 'insert', 'table', 'stage'),
             ('sqlkit_admin', 'insert', 'table', 'reject'),
             ('sqlkit_admin', 'insert', 'table', 'baseline'),
@@ -16163,6 +16389,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'check_stages'),
             ('sqlkit_admin', 'execute', 'routine', 'choose_strategy'),
             ('sqlkit_admin', 'execute', 'routine', 'claim_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'claim_parts'),
             ('sqlkit_admin', 'execute', 'routine', 'compare_tables'),
             ('sqlkit_admin', 'execute', 'routine', 'copy_table'),
             ('sqlkit_admin', 'execute', 'routine', 'create_raw_table'),
@@ -16207,6 +16434,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'merge_checked_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_checked_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_screened_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'merge_shared_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_source'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_stage'),
             ('sqlkit_admin', 'execute', 'routine', 'merge_text_batch'),
@@ -16214,8 +16442,10 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'note_version'),
             ('sqlkit_admin', 'execute', 'routine', 'note_watermark'),
             ('sqlkit_admin', 'execute', 'routine', 'open_source'),
+            ('sqlkit_admin', 'execute', 'routine', 'open_sources'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_screen'),
             ('sqlkit_admin', 'execute', 'routine', 'record_batch'),
+            ('sqlkit_admin', 'execute', 'routine', 'record_shared_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_batch'),
             ('sqlkit_admin', 'execute', 'routine', 'refresh_stage'),
@@ -16257,6 +16487,7 @@ begin
             ('sqlkit_admin', 'insert', 'table', 'storage'),
             ('sqlkit_admin', 'insert', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'update', 'table', 'batch'),
+            ('sqlkit_admin', 'update', 'table', 'batch_part'),
             ('sqlkit_admin', 'update', 'table', 'bloat'),
             ('sqlkit_admin', 'update', 'table', 'conflict_event'),
             ('sqlkit_admin', 'update', 'table', 'conflict_summary'),
@@ -16278,6 +16509,7 @@ begin
             ('sqlkit_admin', 'update', 'table', 'waiting_lock'),
             ('sqlkit_admin', 'delete', 'table', 'baseline'),
             ('sqlkit_admin', 'delete', 'table', 'batch'),
+            ('sqlkit_admin', 'delete', 'table', 'batch_part'),
             ('sqlkit_admin', 'delete', 'table', 'bloat'),
             ('sqlkit_admin', 'delete', 'table', 'conflict'),
             ('sqlkit_admin', 'delete', 'table', 'conflict_event'),
