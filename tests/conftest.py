@@ -24,7 +24,6 @@ import importlib.util
 import itertools
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from psycopg.conninfo import make_conninfo
 
 from sqlkit.server import SUPERUSER
 from tests import loader_role, servers
+from tests.forking import Forker
 from tests.servers import MAJORS, MariaServer, Missing, Server, Session
 
 SESSION_VARIABLE = "SQLKIT_TEST_SESSION"
@@ -364,8 +364,16 @@ def environment() -> dict[str, str]:
 RunSqlkit = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """What starts sqlkit's processes quickly."""
+    opened = Forker(environment())
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def sqlkit(tmp_path: Path) -> RunSqlkit:
+def sqlkit(tmp_path: Path, forker: Forker) -> RunSqlkit:
     """``sqlkit("load", "f.csv", env={...}, input="...")`` runs the command in `tmp_path`."""
 
     def run(
@@ -375,15 +383,12 @@ def sqlkit(tmp_path: Path) -> RunSqlkit:
         input: str | bytes | None = None,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "sqlkit.cli.app", *map(str, arguments)],
+        done = forker.run(
+            [*map(str, arguments)],
             cwd=cwd,
             env=environment() | dict(env or {}),
             input=input.encode() if isinstance(input, str) else input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
             timeout=timeout,
-            check=False,
         )
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
