@@ -162,12 +162,18 @@ begin
         when p_type in (
             'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
         )
-            then format('(date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60', p_from, p_to)
+            -- One infinity less another is no number.
+            then format(
+                'case when %2$s = %1$s then 0 else (date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60 end',
+                p_from, p_to
+            )
         when p_type in (
             'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'real'::regtype,
             'double precision'::regtype
         )
-            then format('(%2$s)::double precision - (%1$s)::double precision', p_from, p_to)
+            then format(
+                'case when %2$s = %1$s then 0 else (%2$s)::double precision - (%1$s)::double precision end', p_from, p_to
+            )
     end;
 end;
 $minutes$;

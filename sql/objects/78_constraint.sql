@@ -32,8 +32,9 @@ begin
         ),
         'has_period', coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false),
         'is_full_match', c.confmatchtype = 'f',
+        -- A CHECK may look at no column.
         'columns', (
-            select jsonb_agg(
+            select coalesce(jsonb_agg(
                 case
                     when c.contype in ('p', 'u', 'x') then pg_get_indexdef(c.conindid, k.position::integer, false)
                     else (
@@ -43,7 +44,7 @@ begin
                     )
                 end
                 order by k.position
-            )
+            ), '[]')
             from unnest(c.conkey) with ordinality as k (attnum, position)
         ),
         'types', (

@@ -1,7 +1,7 @@
 -- Before a constraint is added: the rows that stand in its way; and where there are none, it can be added.
 -- needs: btree_gist
 begin;
-select plan(18);
+select plan(20);
 
 create function pg_temp.broken(p_target regclass, p_definition text)
 returns text
@@ -32,6 +32,10 @@ insert into visit values
 (5, 'b', null, '[3,4)', 2), (5, 'c', 'y', 'empty', 2), (null, null, null, '(,)', 2);
 
 select is(pg_temp.broken('visit', 'check (price > 0.0)'), 'check 2', 'check: what is not true, and is not null');
+select is(pg_temp.broken('visit', 'check (true)'), null, 'check: one that looks at no column');
+select is(
+    (select count(*) from sqlkit.check_constraint('visit', 'check (false)')), 7::bigint, 'and one that nothing meets'
+);
 select is(pg_temp.broken('visit', 'unique (id)'), 'unique 5 5', 'unique');
 select is(pg_temp.broken('visit', 'unique (room, wing)'), 'unique 1 2, unique 1 3', 'each further row with the first');
 select is(pg_temp.broken('visit', 'unique (wing)'), 'unique 1 2, unique 1 3, unique 1 4', 'nulls are distinct');
