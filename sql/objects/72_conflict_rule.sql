@@ -269,11 +269,19 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $define_duplicate$
+declare
+    -- One that is compared normalised is not compared as it is, too.
+    v_columns name[] := array(
+        select c.name
+        from unnest(p_columns) with ordinality as c (name, position)
+        where c.name <> all (p_normalised)
+        order by c.position
+    ) || p_normalised;
 begin
-    perform sqlkit._refuse_columns(p_target, p_columns || p_normalised);
+    perform sqlkit._refuse_columns(p_target, v_columns);
     return sqlkit._define_rule(
         p_name, 'duplicate', p_target, null, p_key,
-        jsonb_build_object('resource', p_columns || p_normalised, 'normalised', p_normalised),
+        jsonb_build_object('resource', v_columns, 'normalised', p_normalised),
         p_changed_by
     );
 end;

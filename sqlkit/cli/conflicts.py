@@ -52,7 +52,8 @@ def list_conflicts(
 def _line(conflict: dict[str, Any]) -> str:
     first, second = _shown(conflict["first_key"]), _shown(conflict["second_key"])
     keys = first if first == second else f"{first} and {second}"
-    measure = "" if conflict["measure"] is None else f" by {conflict['measure']:g}"
+    measure = "" if conflict["measure"] is None else f" by {float(conflict['measure']):g}"
+    measure = " without end" if measure == " by inf" else measure
     note = f" ({conflict['note']})" if conflict["note"] else ""
     state = "gone" if conflict["gone_at"] else conflict["state"]
     return (

@@ -417,6 +417,9 @@ def test_from_the_shell(visits: psycopg.Connection, dsn: str, sqlkit: RunSqlkit)
     assert (failed.returncode, "--workers many" in failed.stderr) == (2, True)
     assert run("detect", "--full", "--workers", "2") == "r: 0 open; 0 new, 0 changed, 0 gone\n"
     assert "(as agreed)" in run("history", str(first["conflict_id"]))
+    visits.execute("update visit set at = int4range(lower(at), null) where id in (1805, 1905)")
+    assert run("detect", code=3) == "r: 1 open; 1 new, 0 changed, 0 gone\n"
+    assert run().endswith("id=1805 and id=1905 of carer=5: overlap without end, open\n")
     failed = sqlkit("conflicts", "detect", "no", "--json", env={"SQLKIT_DSN": dsn})
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["error"]["code"] == "SK802"

@@ -1,6 +1,6 @@
 -- Each further row is a duplicate of the first one: as many pairs as there are rows too many.
 begin;
-select plan(2);
+select plan(3);
 
 create table person (id integer primary key, name text, born date);
 insert into person values
@@ -19,6 +19,14 @@ select results_eq(
     ('1', '3', '[{"name": "Ada  Lovelace"}, {"name": "ADA LOVELACE "}]')$$,
     'with what the rows say'
 );
+
+-- A column that is named in both lists is normalised.
+select sqlkit.define_duplicate('both', 'person', array['born', 'name'], array['name']);
+select sqlkit.detect_conflicts('both');
+update person
+set born = '1815-12-10'
+where id = 4;
+select is((sqlkit.detect_conflicts('both')).pairs_opened, 1::bigint, 'what was touched is looked at');
 
 select * from finish();
 rollback;
