@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="dc6ec66a605c8a69b6e1f3ad6e53c60eb8b78d71a46f35311ae4c268cdac39b3",
+        sha256="dc7234b9dee90714e752eac8eaf3543b7065585ce782ef55d2efbd397a5acb4c",
     )
 
 

@@ -8344,12 +8344,18 @@ begin
         when p_type in (
             'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
         )
-            then format('(date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60', p_from, p_to)
+            -- One infinity less another is no number.
+            then format(
+                'case when %2$s = %1$s then 0 else (date_part(''epoch'', %2$s) - date_part(''epoch'', %1$s)) / 60 end',
+                p_from, p_to
+            )
         when p_type in (
             'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'real'::regtype,
             'double precision'::regtype
         )
-            then format('(%2$s)::double precision - (%1$s)::double precision', p_from, p_to)
+            then format(
+                'case when %2$s = %1$s then 0 else (%2$s)::double precision - (%1$s)::double precision end', p_from, p_to
+            )
     end;
 end;
 $minutes$;
@@ -9071,11 +9077,19 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $define_duplicate$
+declare
+    -- One that is compared normalised is not compared as it is, too.
+    v_columns name[] := array(
+        select c.name
+        from unnest(p_columns) with ordinality as c (name, position)
+        where c.name <> all (p_normalised)
+        order by c.position
+    ) || p_normalised;
 begin
-    perform sqlkit._refuse_columns(p_target, p_columns || p_normalised);
+    perform sqlkit._refuse_columns(p_target, v_columns);
     return sqlkit._define_rule(
         p_name, 'duplicate', p_target, null, p_key,
-        jsonb_build_object('resource', p_columns || p_normalised, 'normalised', p_normalised),
+        jsonb_build_object('resource', v_columns, 'normalised', p_normalised),
         p_changed_by
     );
 end;
@@ -11227,8 +11241,9 @@ begin
         ),
         'has_period', coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false),
         'is_full_match', c.confmatchtype = 'f',
+        -- A CHECK may look at no column.
         'columns', (
-            select jsonb_agg(
+            select coalesce(jsonb_agg(
                 case
                     when c.contype in ('p', 'u', 'x') then pg_get_indexdef(c.conindid, k.position::integer, false)
                     else (
@@ -11238,7 +11253,7 @@ begin
                     )
                 end
                 order by k.position
-            )
+            ), '[]')
             from unnest(c.conkey) with ordinality as k (attnum, position)
         ),
         'types', (
