@@ -755,14 +755,39 @@ async def try_transform(
     return made, wanted
 
 
-async def collect_raw(
-    connection: AsyncConnection[Any], stage: str, names: list[str], columns: list[str], type: str
+async def add_columns(
+    connection: AsyncConnection[Any],
+    target: str,
+    columns: list[str],
+    types: list[str],
+    run_id: int,
 ) -> None:
-    """Has a stage put columns of text together as one object, raw_data."""
+    """Adds the columns that a table does not have yet, and notes them in the run."""
     await _value(
         connection,
-        "select sqlkit._collect_raw(%s::regclass, %s::text[], %s::name[], %s::regtype)::text",
+        "select sqlkit.add_columns(%s::regclass, %s::name[], %s::text[], %s)",
+        target,
+        columns,
+        types,
+        run_id,
+    )
+
+
+async def collect_columns(
+    connection: AsyncConnection[Any],
+    stage: str,
+    into: str,
+    names: list[str],
+    columns: list[str],
+    type: str,
+) -> None:
+    """Has a stage put columns of text together as one object, in the column `into`."""
+    await _value(
+        connection,
+        "select sqlkit._collect_columns(%s::regclass, %s::name, %s::text[], %s::name[], "
+        "%s::regtype)::text",
         stage,
+        into,
         names,
         columns,
         type,
@@ -1065,6 +1090,23 @@ async def note_reason(connection: AsyncConnection[Any], run_id: int, reason: str
         "update sqlkit.run set reasons = pg_catalog.array_append(reasons, %s) where run_id = %s",
         (reason, run_id),
     )
+
+
+async def index_decision(
+    connection: AsyncConnection[Any], target: str, rows: int | None, bytes_: int | None
+) -> tuple[list[str], str | None]:
+    """The indexes that may be built after so many rows, and why they would not be, if so."""
+    found = await _row(
+        connection,
+        "select array(select s.value ->> 'name' from pg_catalog.jsonb_array_elements("
+        "sqlkit._secondary_indexes(%s::regclass)) as s), "
+        "sqlkit._rebuild_objection(%s::regclass, %s::bigint, %s::bigint)",
+        target,
+        target,
+        rows,
+        bytes_,
+    )
+    return found[0], found[1]
 
 
 async def begin_rebuild(

@@ -83,6 +83,8 @@ class Client:
         lookups: Sequence[Lookup] = (),
         whole: str | None = None,
         rest: str | None = None,
+        schema: str | None = None,
+        discard: str | None = None,
         record: str | None = None,
         feed: str | None = None,
         query: str | None = None,
@@ -129,7 +131,11 @@ class Client:
         load of one that has a header; `map` renames columns of the source; `leave_out` those of
         either side that have no partner ('*': all). `whole` is the json(b) column that takes each
         line of JSON lines whole. Of JSON, `map` may name a path ('buyer.address.city'), and `rest`
-        names the json(b) column that takes all keys that have no column of their own. Of XML,
+        names the json(b) column that takes all keys that have no column of their own. Columns that
+        the table has not are an error, unless `schema` is evolve, which adds them with the types
+        that `create` would choose (what the source has not is null then), or `discard` names the
+        json(b) column that takes them as one object; with freeze they are an error before anything
+        of any source is written. Of XML,
         `record` names the element that is a row, or `feed` one of the mappings that sqlkit knows
         (prices, promos, stores), and `map` may name paths and attributes (Club/@id, ../StoreId).
         Of another database, `null_invalid` makes null what PostgreSQL has no value for (zero dates,
@@ -208,6 +214,8 @@ class Client:
             renamed={**(map or {}), **({} if whole is None else {"line": whole})},
             left_out=tuple(leave_out),
             rest=rest,
+            schema=schema,
+            discard=discard,
             raw=raw,
             create=create,
             workers=workers,

@@ -40,7 +40,8 @@ class ColumnPlan:
     left_out: tuple[str, ...]
     wanted: tuple[WantedColumn, ...]
     ignored: frozenset[str] | None
-    collected: bool = False  # into one object, by the stage
+    collected: tuple[str, ...] = ()  # of those left out: put together as one object, by the stage
+    collected_in: str = RAW
     lookups: tuple[dict[str, Any], ...] = ()  # as `sqlkit.add_lookup()` is told
 
     @property
@@ -83,6 +84,7 @@ def plan_columns(
     declares_columns: bool,
     rest: str | None = None,
     lookups: Sequence[Lookup] = (),
+    discard: str | None = None,
 ) -> ColumnPlan:
     """Match the columns of a source with those of a target by name.
 
@@ -93,7 +95,8 @@ def plan_columns(
 
     Unless the source declares its columns, a name in `renamed` may be a path into an object
     (``a.b``), and `rest` names the json(b) column of the target that takes, as one object, what has
-    no column of its own.
+    no column of its own. Where all columns are declared, `discard` names one for columns that the
+    target has not.
 
     The columns that `lookups` are for come from the dimension; those of the source that hold
     natural keys are staged, as text where the target has none of the name.
@@ -115,6 +118,16 @@ def plan_columns(
         del by_name[rest]
         target_columns = [column for column in target_columns if column.name != rest]
         source_columns = [name for name in source_columns if renamed.get(name, name) in by_name]
+    if discard is not None:
+        if discard not in by_name or not by_name[discard].is_json:
+            raise UsageError(
+                f"{target} has no column {discard} of type json or jsonb",
+                hint="Name the column that takes columns which the table has not.",
+            )
+        if discard in source_columns:
+            raise UsageError(f"{source} has a column {discard}, which is to take others")
+        target_columns = [column for column in target_columns if column.name != discard]
+    collected: list[str] = []
     if not declares_columns:
         source_columns = chosen or _with_later_columns(source_columns, target_columns, renamed)
         source_columns = [*source_columns, *sorted(keys.difference(source_columns))]
@@ -150,6 +163,12 @@ def plan_columns(
             place = name if is_free else f"looked up {position}"
             staged.append(place)
             dropped.append(place)
+            wanted.append(WantedColumn(name, type="text"))
+            continue
+        if not is_dropped and column is None and discard is not None:
+            collected.append(f"collected {position}")
+            staged.append(collected[-1])
+            dropped.append(collected[-1])
             wanted.append(WantedColumn(name, type="text"))
             continue
         if not is_dropped and column is None and not leave_all and name not in roots:
@@ -222,7 +241,46 @@ def plan_columns(
         tuple(dropped),
         tuple(wanted),
         may_ignore,
+        tuple(collected),
+        discard or "",
         lookups=tuple(lookup.told(places) for lookup in lookups),
+    )
+
+
+def new_columns(
+    source_columns: Sequence[str],
+    target_columns: Sequence[Column],
+    *,
+    renamed: Mapping[str, str],
+    chosen: Sequence[str],
+    left_out: Sequence[str],
+    lookups: Sequence[Lookup] = (),
+) -> dict[str, str]:
+    """The columns of a source, by the names that they would have in a target that has them not."""
+    there = {column.name for column in target_columns}
+    left_out = [*left_out, *(name for lookup in lookups for name in lookup.needs)]
+    return {
+        name: renamed.get(name, name)
+        for name in source_columns
+        if renamed.get(name, name) not in there
+        and name not in left_out
+        and (not chosen or name in chosen)
+    }
+
+
+def absent_columns(
+    source_columns: Sequence[str],
+    target_columns: Sequence[Column],
+    renamed: Mapping[str, str],
+    lookups: Sequence[Lookup] = (),
+) -> tuple[str, ...]:
+    """The columns of a target that a source has not, and that may be null."""
+    arriving = {renamed.get(name, name) for name in source_columns}
+    arriving |= {lookup.column for lookup in lookups}
+    return tuple(
+        column.name
+        for column in target_columns
+        if column.name not in arriving and not column.not_null
     )
 
 
@@ -252,7 +310,7 @@ def plan_raw(
         return ColumnPlan((RAW,), (), (whole,), None)
     staged = tuple(f"raw {position}" for position in range(1, len(source_columns) + 1))
     wanted = tuple(WantedColumn(name, type="text") for name in source_columns)
-    return ColumnPlan(staged, staged, wanted, frozenset(), collected=True)
+    return ColumnPlan(staged, staged, wanted, frozenset(), collected=staged)
 
 
 def _check_lookups(lookups: Sequence[Lookup], target: str, columns: Mapping[str, Column]) -> None:

@@ -212,7 +212,7 @@ async def _delivered(
         await run_async(reader.close)
         if hasattr(source_, "close"):
             await run_async(source_.close)
-    names |= {table.rest} if table.rest is not None else set()
+    names |= {column for column in (table.rest, table.discard) if column is not None}
     names |= set(table.lookups)
     is_all = source_.declares_columns or bool(table.columns) or EVERYTHING in left_out
     return names - left_out, is_all

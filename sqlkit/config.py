@@ -475,6 +475,15 @@ class _Reading:
         ):
             why = f"is not for policy {table['policy']}"
             self._add((*path, "watermark", "overlap"), why, at_key=True)
+        if (schema := table.get("schema")) is not None:
+            said = schema if isinstance(schema, dict) else {"policy": schema}
+            if (said.get("policy") == "discard") != ("into" in said):
+                self._add((*path, "schema"), "needs into, with discard, and only then", at_key=True)
+            elif said.get("policy") == "discard" and "rest" in table:
+                self._add((*path, "rest"), "has no meaning with schema discard", at_key=True)
+            elif said.get("policy") != "discard" and "*" in (listed(table.get("leave_out")) or ()):
+                why = "leaves nothing for schema to decide"
+                self._add((*path, "leave_out"), why, at_key=True)
         if "cache" in table and not is_address:
             self._add((*path, "cache"), "is for sources that are databases", at_key=True)
         if isinstance(parts := table.get("partitions"), dict):
@@ -530,6 +539,7 @@ _NO_SECRET = (
 )
 
 _TAKES_ROWS = (
+    "schema",
     "create",
     "reject_limit",
     "whole",
@@ -561,7 +571,9 @@ _WITHOUT = {
     ),
     "watermark": ("cache",),
     "partitions": ("watermark", "executor", "atomic"),
-    "raw": ("policy", "key", "order_by", "map", "leave_out", "lookups", "whole", "rest"),
+    "raw": (
+        *("policy", "key", "order_by", "map", "leave_out", "lookups", "whole", "rest", "schema"),
+    ),
     "transform": (
         *_TAKES_ROWS,
         *("atomic", "raw", "refresh", "format", "dialect", "columns", "map", "leave_out"),

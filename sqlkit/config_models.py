@@ -278,6 +278,20 @@ class KeptExtracts(_Model):
     at_most: ByteCount = Field(default=1 << 30, description="So many bytes of them in the folder.")
 
 
+SCHEMAS = ("evolve", "freeze", "discard")
+
+
+class SchemaPolicy(_Model):
+    """What becomes of columns that the source has and the table has not."""
+
+    policy: Annotated[str, *_one_of(SCHEMAS)]
+    into: str | None = Field(default=None, description="With discard: the json(b) column.")
+
+
+def _schema_policy(value: Any) -> Any:
+    return {"policy": value} if isinstance(value, str) else value
+
+
 def _kept(value: Any) -> Any:
     return {"for": value} if isinstance(value, str | int) else value
 
@@ -366,6 +380,12 @@ class Table(_Model):
     )
     whole: str | None = None
     rest: str | None = None
+    schema_: Annotated[SchemaPolicy, BeforeValidator(_schema_policy)] | None = Field(
+        default=None,
+        alias="schema",
+        description="Of columns that the table has not: evolve adds them, freeze refuses them "
+        "before anything is written, discard puts them into one jsonb column.",
+    )
     record: str | None = None
     feed: Annotated[str, *_one_of(tuple(FEEDS))] | None = None
     policy: Annotated[str, *_one_of(POLICIES)] = "update"
@@ -390,6 +410,16 @@ class Table(_Model):
     refresh: Refresh | None = None
     before: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
     after: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
+
+    @property
+    def discard(self) -> str | None:
+        """The column that takes columns which the table has not."""
+        return None if self.schema_ is None else self.schema_.into
+
+    @property
+    def schema_policy(self) -> str | None:
+        """What else becomes of them: evolve or freeze."""
+        return None if self.schema_ is None or self.discard else self.schema_.policy
 
 
 class Rule(_Model):

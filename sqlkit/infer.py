@@ -23,6 +23,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BOOLEAN = re.compile(r"true|false|t|f", re.IGNORECASE)
 _IDENTIFIER = r'([^\W\d][\w$]*|"([^"\0]|"")+")'
 _TABLE_NAME = re.compile(rf"({_IDENTIFIER}\.)?{_IDENTIFIER}")
+_NUMBERS = ("smallint", "integer", "bigint", "numeric")
 LONGEST_NAME = 63  # bytes
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
@@ -112,6 +113,27 @@ def new_table(
         types=reader.column_types,
     )
     return NewTable(ddl, tuple(key))
+
+
+def column_types(reader: Reader, names: Sequence[str]) -> dict[str, str]:
+    """The types that some columns of a new table would have. It may read from the source."""
+    types = {name: reader.column_types[name] for name in names if name in reader.column_types}
+    if len(types) < len(names):
+        sample = reader.sample(SAMPLE_ROWS)
+        place = {name: at for at, name in enumerate(reader.columns)}
+        for name in names:
+            if name not in types:
+                types[name] = infer_type(row[place[name]] for row in sample)
+    return types
+
+
+def common_type(one: str, other: str) -> str:
+    """A type that takes the values of two."""
+    if one == other:
+        return one
+    if one.startswith(_NUMBERS) and other.startswith(_NUMBERS):
+        return "numeric"
+    return "timestamp" if {one, other} == {"date", "timestamp"} else "text"
 
 
 def infer_table(

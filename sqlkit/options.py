@@ -21,6 +21,10 @@ always through stages, or two streams at least. The result is the same."""
 POLICIES = ("append", "ignore", "update", "newer", "fill", "error", "history")
 CONFLICTS = ("report", "reject", "trim")
 
+SCHEMAS = ("evolve", "freeze")
+"""What becomes of columns that a source has and its target has not: they are added, or refused
+before anything is written. A third way is to put them together in one column, `discard`."""
+
 INDEXES = ("auto", "keep", "rebuild")
 """What becomes of the indexes that neither keys nor constraints need, while rows are written."""
 
@@ -36,6 +40,8 @@ class LoadOptions:
     renamed: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     rest: str | None = None
+    schema: str | None = None
+    discard: str | None = None
     raw: bool = False
     create: bool = False
     workers: int = 2
@@ -97,6 +103,14 @@ class LoadOptions:
                 f"there is no way {self.indexes!r} to treat indexes",
                 hint=f"One of {', '.join(INDEXES)}.",
             )
+        if self.schema not in (None, *SCHEMAS):
+            raise UsageError(
+                f"there is no schema policy {self.schema!r}", hint=f"One of {', '.join(SCHEMAS)}."
+            )
+        if self.discard is not None and (self.schema is not None or self.rest is not None):
+            raise UsageError("columns are discarded to one column, or added, or refused")
+        if self.schema is not None and "*" in self.left_out:
+            raise UsageError("columns of which all are left out are neither added nor refused")
         if self.workers < 1:
             raise UsageError("workers must be at least 1")
         if self.batch_bytes is not None and self.batch_bytes < 1:
@@ -177,6 +191,8 @@ class LoadOptions:
             "map": dict(self.renamed),
             "left_out": list(self.left_out),
             "rest": self.rest,
+            "schema": self.schema,
+            "discard": self.discard,
             "raw": self.raw,
             "strategy": None if self.strategy == "auto" else self.strategy,
             "batch_bytes": self.batch_bytes,
@@ -209,6 +225,7 @@ class LoadOptions:
             "left_out": sorted(self.left_out),
             "rest": self.rest,
             "lookups": [lookup.told() for lookup in self.lookups],
+            "discard": self.discard,
             "format": source.format,
             "reading": dict(source.reading),
         }

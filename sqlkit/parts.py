@@ -191,8 +191,11 @@ def _stage(part: Part, source: Source, connection: psycopg.Connection[Any]) -> S
                 part.run_id,
             )
             if part.plan.collected:
-                names = list(part.plan.names.values())
-                calls.collect_raw(connection, stage, names, list(part.plan.staged), "jsonb")
+                plan = part.plan
+                names = [plan.names[staged] for staged in plan.collected]
+                calls.collect_columns(
+                    connection, stage, plan.collected_in, names, list(plan.collected), "jsonb"
+                )
             calls.add_lookups(connection, stage, part.plan.lookups)
             return _copy(part, source, reader, connection, stage)
     finally:

@@ -419,6 +419,8 @@ async def _load(
         lookups=lookups,
         whole=table.whole,
         rest=table.rest,
+        schema=table.schema_policy,
+        discard=table.discard,
         record=table.record,
         feed=table.feed,
         raw=table.raw,

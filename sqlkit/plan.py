@@ -18,12 +18,12 @@ from psycopg import AsyncConnection, sql
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import run_async
-from sqlkit.columns import EVERYTHING, ColumnPlan, plan_columns
+from sqlkit.columns import EVERYTHING, ColumnPlan, absent_columns, new_columns, plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.config import Project, Table, Watermark
 from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError
-from sqlkit.infer import new_table
+from sqlkit.infer import column_types, new_table, quoted
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.partitions import Partitioned
@@ -78,6 +78,7 @@ class Strategy:
     way: str
     why: str
     lock: str | None = None
+    indexes: str | None = None  # what becomes of those that neither keys nor constraints need
 
 
 @dataclass(frozen=True)
@@ -357,23 +358,42 @@ class _Planning:
             ddl = (await run_async(made_by)).ddl
             self._plan = replace(self._plan, ddl=ddl, strategy=_FIRST)
             return
-        self._plan = replace(
-            self._plan, drift=tuple(_drift(table, source, reader, target, renamed))
+        types, columns, left_out = {}, target.columns, tuple(table.leave_out or ())
+        lookups = self._project.lookups_of(self._plan.name)
+        new = new_columns(
+            reader.columns,
+            target.columns,
+            renamed=renamed,
+            chosen=table.columns or (),
+            left_out=left_out,
+            lookups=lookups,
         )
+        if table.schema_policy == "evolve":
+            types = await run_async(partial(column_types, reader, list(new)))
+            left_out = (*left_out, *new, *absent_columns(reader.columns, columns, renamed, lookups))
+        drift = _drift(table, source, reader, target, renamed, types)
+        self._plan = replace(self._plan, drift=tuple(drift))
+        if types and self._plan.sql is None:
+            added = ", ".join(f"add column {quoted(new[name])} {types[name]}" for name in types)
+            self._plan = replace(self._plan, ddl=f"alter table {target.name} {added}")
         plan = plan_columns(
             source.name,
             reader.columns,
             target.name,
-            target.columns,
+            columns,
             renamed=renamed,
             chosen=table.columns or (),
-            left_out=table.leave_out or (),
+            left_out=left_out,
             passes_through=source.passes_through,
             declares_columns=source.declares_columns,
-            rest=table.rest,
-            lookups=self._project.lookups_of(self._plan.name),
+            rest=table.rest if source.declares_columns else table.rest or table.discard,
+            discard=table.discard if source.declares_columns else None,
+            lookups=lookups,
         )
-        self._plan = replace(self._plan, strategy=await self._strategy(source, target, plan))
+        strategy = await self._strategy(source, target, plan)
+        if strategy.lock == _WRITERS_WAIT and target.kind == "r" and table.refresh is None:
+            strategy = replace(strategy, indexes=await self._indexes(source, target))
+        self._plan = replace(self._plan, strategy=strategy)
         await self._estimate(source, reader, target, plan)
 
     async def _strategy(self, source: Source, target: Target, plan: ColumnPlan) -> Strategy:
@@ -482,6 +502,20 @@ class _Planning:
         kept = [row for row, is_known in zip(found, are_known, strict=True) if is_known]
         return [lookup.column for lookup in lookups], kept
 
+    async def _indexes(self, source: Source, target: Target) -> str | None:
+        """What becomes of the indexes that could be built after the rows, if there are any."""
+        names, objection = await calls.index_decision(
+            self._connection, target.name, source.row_count, source.size
+        )
+        way = self._table.indexes
+        if not names:
+            return None
+        listed = ", ".join(names)
+        if way == "keep" or (way == "auto" and objection is not None):
+            return f"{listed}: kept, {'indexes says so' if way == 'keep' else objection}"
+        why = "indexes says so" if way == "rebuild" else "if nobody else is at the table"
+        return f"{listed}: built after the rows, {why}"
+
     async def _estimate(
         self, source: Source, reader: Reader, target: Target, plan: ColumnPlan
     ) -> None:
@@ -533,7 +567,12 @@ def _refreshed(table: Table) -> Strategy:
 
 
 def _drift(
-    table: Table, source: Source, reader: Reader, target: Target, renamed: dict[str, str]
+    table: Table,
+    source: Source,
+    reader: Reader,
+    target: Target,
+    renamed: dict[str, str],
+    types: dict[str, str],
 ) -> list[Drift]:
     """Columns that only one side has."""
     left_out = set(table.leave_out or ())
@@ -550,18 +589,24 @@ def _drift(
                 continue
             if leaves_all or name in left_out or (chosen and name not in chosen):
                 becomes = "left out"
+            elif table.schema_policy == "evolve":
+                becomes = f"added: {types[name]}"
+            elif table.discard is not None:
+                becomes = f"kept in {table.discard}"
             elif table.rest is not None:
                 becomes = f"kept in {table.rest}"
             else:
                 becomes = "refused"
             found.append(Drift(name, "source", becomes))
     for column in target.columns:
-        if column.name in arriving or column.name == table.rest or column.name in table.lookups:
+        if column.name in arriving or column.name in (table.rest, table.discard, *table.lookups):
             continue
         if column.is_generated:
             becomes = "computed"
         elif column.has_default:
             becomes = "its default"
+        elif table.schema_policy == "evolve" and not column.not_null:
+            becomes = "null"
         elif leaves_all or chosen or column.name in left_out or not source.declares_columns:
             becomes = "refused" if column.not_null else "null"
         else:

@@ -665,12 +665,14 @@ class AsyncWays:
     ) -> None:
         """What a new stage does beyond taking rows.
 
-        Where they land raw, it makes one object of the columns of each; ids are looked up when it
-        is merged.
+        It makes one object of columns that have none of their own, of each row; ids are looked up
+        when it is merged.
         """
         if plan.collected:
-            names = list(plan.names.values())
-            await calls.collect_raw(connection, stage, names, list(plan.staged), type)
+            names = [plan.names[staged] for staged in plan.collected]
+            await calls.collect_columns(
+                connection, stage, plan.collected_in, names, list(plan.collected), type
+            )
         await calls.add_lookups(connection, stage, plan.lookups)
 
     async def _merge(self, main: AsyncConnection[Any], opened: KnownSource, batch: Batch) -> None:

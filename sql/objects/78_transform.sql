@@ -114,16 +114,23 @@ follow_changes() adds. source_file and run_id are filled by the settings sqlkit.
 Raises: SK201 for a name without schema, 3F000 if there is no such schema, 42P07 if the table is there.';
 
 
-create or replace function sqlkit._collect_raw(p_stage regclass, p_names text[], p_columns name[], p_type regtype)
+create or replace function sqlkit._collect_columns(
+    p_stage regclass,
+    p_into name,
+    p_names text[],
+    p_columns name[],
+    p_type regtype
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $collect_raw$
+as $collect_columns$
 begin
     execute format(
-        'alter table %s add column raw_data %s '
+        'alter table %s add column %I %s '
         'generated always as (pg_catalog.jsonb_object(array[%s]::text[])%s) stored',
         sqlkit._table_name(p_stage),
+        p_into,
         p_type,
         (
             select string_agg(format('%L, %I', n.name, n.staged), ', ' order by n.position)
@@ -132,11 +139,11 @@ begin
         case p_type when 'text'::regtype then '::text' end
     );
 end;
-$collect_raw$;
+$collect_columns$;
 
-comment on function sqlkit._collect_raw(regclass, text[], name[], regtype) is
-'Has a stage put columns of text together as one object, raw_data, while COPY fills it: the names of the source and
-the columns that hold their values, in the same order. Locks: ACCESS EXCLUSIVE on the stage.';
+comment on function sqlkit._collect_columns(regclass, name, text[], name[], regtype) is
+'Has a stage put columns of text together as one object, in a column of its own, while COPY fills it: the names of the
+source and the columns that hold their values, in the same order. Locks: ACCESS EXCLUSIVE on the stage.';
 
 
 create or replace function sqlkit._changed_rows(

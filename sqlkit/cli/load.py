@@ -82,6 +82,17 @@ def load(
         str | None,
         typer.Option(metavar="COLUMN", help="This json(b) column takes keys without column."),
     ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="Columns that the table has not: evolve adds them, freeze refuses them at once.",
+        ),
+    ] = None,
+    discard: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="This json(b) column takes columns the table has not."),
+    ] = None,
     record: Annotated[
         str | None, typer.Option(metavar="ELEMENT", help="XML: the element that is a row.")
     ] = None,
@@ -211,6 +222,8 @@ def load(
             leave_out=names_of(leave_out) or (),
             whole=whole,
             rest=rest,
+            schema=schema,
+            discard=discard,
             raw=raw,
             record=record,
             feed=feed,

@@ -227,6 +227,8 @@ def _planned(table: TablePlan) -> Iterator[str]:
         yield f"  because   {table.strategy.why}"
         if table.strategy.lock is not None:
             yield f"  lock      {table.strategy.lock}"
+        if table.strategy.indexes is not None:
+            yield f"  indexes   {table.strategy.indexes}"
     for column in table.drift:
         yield f"  column    {column.column}: only in the {column.side}, {column.becomes}"
     for lookup in table.lookups:

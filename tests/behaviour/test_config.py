@@ -192,6 +192,7 @@ def test_what_a_load_can_be_told_a_table_can_be_told() -> None:
     options = set(Client.load.__annotations__) - called - reports
     # A project says it below performance, beside another word.
     options = options - {"strategy", "since", "since_overlap"} | {"performance", "watermark"}
+    options = options - {"schema", "discard"} | {"schema_"}
     assert options <= set(Table.model_fields) | {"format"}
 
 
@@ -271,6 +272,9 @@ tables:
   g: {source: 'mysql://a:hunter3@b/c#d'}
   h: {source: x.csv, performance: {strategy: copy, rules: [{strategy: stage, byte: 1}]}}
   i: {source: x.csv, connection: shop}
+  l: {source: x.csv, schema: discard}
+  m: {source: x.csv, schema: evolve, leave_out: '*'}
+  n: {source: x.csv, schema: evlve}
   j: {source: x.csv, partitions: {query: select 1}, cache: 1h}
   k: {from: snow, query: select 1, policy: append, partitions: {query: select 1}, watermark: at}
 """,
@@ -281,7 +285,8 @@ tables:
         *("tables.a.query", "tables.b.from", "tables.c.query", "tables.d.query"),
         *("tables.e.watermark", "tables.f.watermark.overlap", "tables.g.source"),
         *("tables.h.performance.rules", "tables.h.performance.rules[0].byte"),
-        *("tables.i.connection", "tables.j.partitions", "tables.j.cache", "tables.k.partitions"),
+        *("tables.i.connection", "tables.l.schema", "tables.m.leave_out", "tables.n.schema.policy"),
+        *("tables.j.partitions", "tables.j.cache", "tables.k.partitions"),
         *("tables.k.watermark", "connections.snow.url", "connections.flight.password"),
     }
     assert told["connections.shop.url"].suggestion == "mysql"

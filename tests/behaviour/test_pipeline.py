@@ -367,6 +367,7 @@ def test_a_plan_tells_columns_strategy_and_what_would_change(
             id int primary key, price numeric(8, 2), noted date default '2026-01-01', "by" text,
             twice numeric generated always as (price * 2) stored
         );
+        create index price_noted on price (noted);
         create table event (id int);
         """
     )
@@ -403,6 +404,9 @@ tables:
     assert price.estimate == RowCounts(read=3, inserted=1, updated=1, unchanged=1)
     assert price.strategy is not None
     assert price.strategy.why == "the table holds rows"
+    assert price.strategy.indexes is not None
+    assert price.strategy.indexes.startswith("price_noted: kept, about ")
+    assert price.strategy.indexes.endswith("(rebuild_rows)")
     assert price.problems == ()
 
     assert plans["event"].strategy is not None

@@ -1,7 +1,7 @@
 -- Every function that is given a name or a relation, on the way of a row, with names that quoting has to get right.
 -- What needs more than a target has a file odd_identifiers.sql of its own.
 begin;
-select plan(225);
+select plan(234);
 
 create function pg_temp.go_all_the_way(p_name name)
 returns setof text
@@ -47,6 +47,9 @@ begin
     perform sqlkit.note_version(v_source_id, p_name);
     return next is(sqlkit.find_version(v_target, p_name), p_name::text, p_name || ': find_version');
 
+    return next is(
+        sqlkit.add_columns(v_target, array[v_key], array['text'], v_run_id), '{}'::name[], p_name || ': add_columns'
+    );
     perform sqlkit.note_watermark(v_source_id, p_name, v_key, v_other, p_name);
     perform sqlkit.set_watermark(v_target, p_name, v_key, v_other);
     return next is(sqlkit.find_watermark(v_target, p_name, v_key), v_other::text, p_name || ': watermarks');
