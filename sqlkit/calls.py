@@ -741,14 +741,39 @@ def try_transform(
     return made, wanted
 
 
-def collect_raw(
-    connection: Connection[Any], stage: str, names: list[str], columns: list[str], type: str
+def add_columns(
+    connection: Connection[Any],
+    target: str,
+    columns: list[str],
+    types: list[str],
+    run_id: int,
 ) -> None:
-    """Has a stage put columns of text together as one object, raw_data."""
+    """Adds the columns that a table does not have yet, and notes them in the run."""
     _value(
         connection,
-        "select sqlkit._collect_raw(%s::regclass, %s::text[], %s::name[], %s::regtype)::text",
+        "select sqlkit.add_columns(%s::regclass, %s::name[], %s::text[], %s)",
+        target,
+        columns,
+        types,
+        run_id,
+    )
+
+
+def collect_columns(
+    connection: Connection[Any],
+    stage: str,
+    into: str,
+    names: list[str],
+    columns: list[str],
+    type: str,
+) -> None:
+    """Has a stage put columns of text together as one object, in the column `into`."""
+    _value(
+        connection,
+        "select sqlkit._collect_columns(%s::regclass, %s::name, %s::text[], %s::name[], "
+        "%s::regtype)::text",
         stage,
+        into,
         names,
         columns,
         type,
@@ -1051,6 +1076,23 @@ def note_reason(connection: Connection[Any], run_id: int, reason: str) -> None:
         "update sqlkit.run set reasons = pg_catalog.array_append(reasons, %s) where run_id = %s",
         (reason, run_id),
     )
+
+
+def index_decision(
+    connection: Connection[Any], target: str, rows: int | None, bytes_: int | None
+) -> tuple[list[str], str | None]:
+    """The indexes that may be built after so many rows, and why they would not be, if so."""
+    found = _row(
+        connection,
+        "select array(select s.value ->> 'name' from pg_catalog.jsonb_array_elements("
+        "sqlkit._secondary_indexes(%s::regclass)) as s), "
+        "sqlkit._rebuild_objection(%s::regclass, %s::bigint, %s::bigint)",
+        target,
+        target,
+        rows,
+        bytes_,
+    )
+    return found[0], found[1]
 
 
 def begin_rebuild(

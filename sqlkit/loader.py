@@ -35,14 +35,21 @@ from sqlkit._memory import peak_memory
 from sqlkit.apart import Apart
 from sqlkit.batches import Feed, OpenSource
 from sqlkit.care import LIMIT_PASSED, Care, may_be_rows
-from sqlkit.columns import ColumnError, ColumnPlan, plan_columns, plan_raw
+from sqlkit.columns import (
+    ColumnError,
+    ColumnPlan,
+    absent_columns,
+    new_columns,
+    plan_columns,
+    plan_raw,
+)
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections, OneConnection, OwnConnections
 from sqlkit.crew import Crew, check_executor
 from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
 from sqlkit.heartbeat import heartbeat
-from sqlkit.infer import check_table_name, new_table
+from sqlkit.infer import check_length, check_table_name, column_types, common_type, new_table
 from sqlkit.lock_watch import LockWatch
 from sqlkit.model import SourceState
 from sqlkit.options import LoadOptions
@@ -325,7 +332,11 @@ class Loader:
         counts = [source.row_count for source in sources]
         self._teller.rows_total = None if None in counts else sum(count or 0 for count in counts)
 
+        if options.schema == "freeze":
+            self._check_columns(sources)
         self._open_run(main)
+        if options.schema == "evolve":
+            self._add_columns(main, sources)
         self._tune(main)
         self._patience.resumed()
         self._ways = ways = Ways(
@@ -350,6 +361,55 @@ class Loader:
                 # Also what was staged twice, since the first answer was lost.
                 calls.drop_stages(main, self._run_id)
             return self._close_run(main, sources)
+
+    def _check_columns(self, sources: Sequence[Source]) -> None:
+        """Raises ColumnError with all columns, of all sources, that one side has not."""
+        found: list[str] = []
+        for source in sources:
+            reader = run(partial(source.open, database_encoding=self._encoding))
+            try:
+                self._plan(source, reader)
+            except ColumnError as error:
+                found.append(f"{source.name}: {error.message}")
+            finally:
+                run(reader.close)
+        if found:
+            raise ColumnError(
+                f"the columns of {self._target.name} are frozen, and {len(found)} "
+                f"source{'s have' if len(found) > 1 else ' has'} others",
+                detail="\n".join(found),
+                hint="Nothing was written. Change the table, leave columns out, or choose evolve.",
+            )
+
+    def _add_columns(self, main: Connection[Any], sources: Sequence[Source]) -> None:
+        """Add the columns to the target that sources have, and it has not."""
+        options, wanted = self._options, dict[str, str]()
+        for source in sources:
+            reader = run(partial(source.open, database_encoding=self._encoding))
+            try:
+                new = new_columns(
+                    reader.columns,
+                    self._target.columns,
+                    renamed=options.renamed,
+                    chosen=options.columns,
+                    left_out=options.left_out,
+                    lookups=options.lookups,
+                )
+                types = run(partial(column_types, reader, list(new)))
+            finally:
+                run(reader.close)
+            for name, column in new.items():
+                check_length(column)
+                wanted[column] = common_type(wanted.get(column, types[name]), types[name])
+        if wanted:
+            with main.transaction():
+                if self._lock_timeout is not None:
+                    calls.set_local(main, "lock_timeout", self._lock_timeout)
+                columns, names = list(wanted), list(wanted.values())
+                calls.add_columns(main, self._target.name, columns, names, self._run_id)
+            self._target = calls.describe_target(main, self._target.name)
+            if options.policy == "history":
+                self._target = calls.without_period(main, self._target, self._key)
 
     def _ask_newer(
         self, main: Connection[Any], name: str | None, sources: Sequence[Source], column: str
@@ -790,6 +850,12 @@ class Loader:
                 self._target.columns,
                 gives_objects=not source.declares_columns and source.format != "xml",
             )
+        left_out = options.left_out
+        if options.schema == "evolve":
+            absent = absent_columns(
+                reader.columns, self._target.columns, options.renamed, options.lookups
+            )
+            left_out = (*left_out, *absent)
         return plan_columns(
             source.name,
             reader.columns,
@@ -797,10 +863,11 @@ class Loader:
             self._target.columns,
             renamed=options.renamed,
             chosen=options.columns,
-            left_out=options.left_out,
+            left_out=left_out,
             passes_through=source.passes_through,
             declares_columns=source.declares_columns,
-            rest=options.rest,
+            rest=options.rest if source.declares_columns else options.rest or options.discard,
+            discard=options.discard if source.declares_columns else None,
             lookups=options.lookups,
         )
 

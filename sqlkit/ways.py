@@ -651,12 +651,14 @@ class Ways:
     ) -> None:
         """What a new stage does beyond taking rows.
 
-        Where they land raw, it makes one object of the columns of each; ids are looked up when it
-        is merged.
+        It makes one object of columns that have none of their own, of each row; ids are looked up
+        when it is merged.
         """
         if plan.collected:
-            names = list(plan.names.values())
-            calls.collect_raw(connection, stage, names, list(plan.staged), type)
+            names = [plan.names[staged] for staged in plan.collected]
+            calls.collect_columns(
+                connection, stage, plan.collected_in, names, list(plan.collected), type
+            )
         calls.add_lookups(connection, stage, plan.lookups)
 
     def _merge(self, main: Connection[Any], opened: KnownSource, batch: Batch) -> None:

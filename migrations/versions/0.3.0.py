@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="dc7234b9dee90714e752eac8eaf3543b7065585ce782ef55d2efbd397a5acb4c",
+        sha256="e24be6fd05a8d46c48c9c6e47ab8e1c0584d22480dd6a2d38f662102bcf5dd50",
     )
 
 

@@ -1682,6 +1682,51 @@ $stage_target$;
 comment on function sqlkit._stage_target(regclass) is
 'The target that a stage was made for. Raises: SK208 if it is not a stage.';
 
+-- objects/21_evolve.sql
+
+-- Targets that follow their sources: columns that a source has, and its target has not yet.
+
+create or replace function sqlkit.add_columns(p_target regclass, p_columns name[], p_types text[], p_run_id bigint)
+returns name[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $add_columns$
+declare
+    v_added name[] := '{}';
+    r_column record;
+begin
+    for r_column in
+        select
+            c.name,
+            c.type
+        from unnest(p_columns, p_types) with ordinality as c (name, type, position)
+        where
+            not exists (
+                select 1 as found
+                from pg_attribute as a
+                where a.attrelid = p_target and a.attname = c.name and a.attnum > 0 and not a.attisdropped
+            )
+        order by c.position
+    loop
+        -- Whatever is more than the name of a type is an error here.
+        perform r_column.type::regtype;
+        execute format(
+            'alter table %s add column if not exists %I %s', sqlkit._table_name(p_target), r_column.name, r_column.type
+        );
+        v_added := v_added || r_column.name;
+        update sqlkit.run
+        set reasons = reasons || format('column %I %s was added to the table', r_column.name, r_column.type)
+        where run_id = p_run_id;
+    end loop;
+    return v_added;
+end;
+$add_columns$;
+
+comment on function sqlkit.add_columns(regclass, name[], text[], bigint) is
+'Adds the columns that a table does not have yet, with their types, which may be null, and notes them in the run;
+those that were added. Writes: the catalog, sqlkit.run. Locks: ACCESS EXCLUSIVE on the table, until commit.
+Raises: 42704 for a type that there is not, 42601 for what is no type.';
+
 -- objects/30_validate.sql
 
 -- The careful way, first half: a batch that failed stands in a stage of text, and all its bad rows are found,
@@ -11554,16 +11599,23 @@ follow_changes() adds. source_file and run_id are filled by the settings sqlkit.
 Raises: SK201 for a name without schema, 3F000 if there is no such schema, 42P07 if the table is there.';
 
 
-create or replace function sqlkit._collect_raw(p_stage regclass, p_names text[], p_columns name[], p_type regtype)
+create or replace function sqlkit._collect_columns(
+    p_stage regclass,
+    p_into name,
+    p_names text[],
+    p_columns name[],
+    p_type regtype
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $collect_raw$
+as $collect_columns$
 begin
     execute format(
-        'alter table %s add column raw_data %s '
+        'alter table %s add column %I %s '
         'generated always as (pg_catalog.jsonb_object(array[%s]::text[])%s) stored',
         sqlkit._table_name(p_stage),
+        p_into,
         p_type,
         (
             select string_agg(format('%L, %I', n.name, n.staged), ', ' order by n.position)
@@ -11572,11 +11624,11 @@ begin
         case p_type when 'text'::regtype then '::text' end
     );
 end;
-$collect_raw$;
+$collect_columns$;
 
-comment on function sqlkit._collect_raw(regclass, text[], name[], regtype) is
-'Has a stage put columns of text together as one object, raw_data, while COPY fills it: the names of the source and
-the columns that hold their values, in the same order. Locks: ACCESS EXCLUSIVE on the stage.';
+comment on function sqlkit._collect_columns(regclass, name, text[], name[], regtype) is
+'Has a stage put columns of text together as one object, in a column of its own, while COPY fills it: the names of the
+source and the columns that hold their values, in the same order. Locks: ACCESS EXCLUSIVE on the stage.';
 
 
 create or replace function sqlkit._changed_rows(
@@ -15592,7 +15644,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_check_stage'),
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
             ('sqlkit_loader', 'execute', 'routine', '_clear_steps'),
-            ('sqlkit_loader', 'execute', 'routine', '_collect_raw'),
+            ('sqlkit_loader', 'execute', 'routine', '_collect_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_compared_columns'),
@@ -15741,6 +15793,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_write_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_yield_to_met'),
+            ('sqlkit_loader', 'execute', 'routine', 'add_columns'),
             ('sqlkit_loader', 'execute', 'routine', 'add_lookup'),
             ('sqlkit_loader', 'execute', 'routine', 'advise_fillfactor'),
             ('sqlkit_loader', 'execute', 'routine', 'advise_settings'),
@@ -15953,7 +16006,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_check_stage'),
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
             ('sqlkit_admin', 'execute', 'routine', '_clear_steps'),
-            ('sqlkit_admin', 'execute', 'routine', '_collect_raw'),
+            ('sqlkit_admin', 'execute', 'routine', '_collect_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_compared_columns'),
@@ -16102,6 +16155,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_write_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_yield_to_met'),
+            ('sqlkit_admin', 'execute', 'routine', 'add_columns'),
             ('sqlkit_admin', 'execute', 'routine', 'add_lookup'),
             ('sqlkit_admin', 'execute', 'routine', 'advise_fillfactor'),
             ('sqlkit_admin', 'execute', 'routine', 'advise_settings'),
