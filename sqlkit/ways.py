@@ -954,7 +954,7 @@ class Ways:
         if options.reject_limit is not None:
             limits.append(f"{options.reject_limit:,}")
         if options.reject_share is not None:
-            limits.append(f"{options.reject_share:.4g} of the rows")
+            limits.append(f"{options.reject_share * 100:.4g}% of the rows")
         hint = "Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%."
         if any(reject["sqlstate"] == NOT_IN_ENCODING for reject in told):
             hint = f"Name the encoding, say --encoding cp1255 or latin-1. If it is right: {hint}"
