@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e24be6fd05a8d46c48c9c6e47ab8e1c0584d22480dd6a2d38f662102bcf5dd50",
+        sha256="90418886db4266caa44b7cd615ebc7584af91d354d8efb2e0841ae7b19b5075a",
     )
 
 

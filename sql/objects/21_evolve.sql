@@ -6,7 +6,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $add_columns$
 declare
-    v_added name[] := '{}';
+    v_added name[] := array[]::name[];
     r_column record;
 begin
     for r_column in

@@ -376,7 +376,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $characters_of$
 declare
-    v_found integer[] := '{}';
+    v_found integer[] := array[]::integer[];
     v_utf8 bigint;
     v_bytes integer;
 begin

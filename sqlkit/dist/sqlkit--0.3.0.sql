@@ -1977,7 +1977,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $add_columns$
 declare
-    v_added name[] := '{}';
+    v_added name[] := array[]::name[];
     r_column record;
 begin
     for r_column in
@@ -2917,7 +2917,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $characters_of$
 declare
-    v_found integer[] := '{}';
+    v_found integer[] := array[]::integer[];
     v_utf8 bigint;
     v_bytes integer;
 begin

@@ -97,6 +97,7 @@ COMPOSING = {
     "_write",
     "_yield_to_met",
     "create_stage",
+    "add_columns",  # a type has to be one to regtype before
     "detect_conflicts",
     "drop_server",
     "empty_stages",
