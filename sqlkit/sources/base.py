@@ -79,6 +79,7 @@ class Piece:
     resume: ResumePoint  # the point right after this piece
     seconds: float = 0.0  # spent reading and decoding it
     decoded_bytes: int = 0  # up to its end, of a reader that counts from where it was opened
+    original: bytes = b""  # its records as they stand in the source, where those are others
 
 
 @dataclass

@@ -27,6 +27,7 @@ SK001  (UsageError) a dialect that COPY cannot read
 from __future__ import annotations
 
 import codecs
+import operator
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -468,7 +469,8 @@ class DelimitedReader:
                 if not piece.agrees_with(line_end):
                     yield self._made(piece)
                     piece = _PieceInMaking(self._offset, self._line)
-                piece.add(run, line_end)
+                changed = keeps_broken and not text.startswith(run)
+                piece.add(run, line_end, text[:cut] if changed else run)
                 if reason is not None:
                     self._broken_lines[piece.start] = reason
                 self._offset += cut
@@ -505,10 +507,12 @@ class DelimitedReader:
         suspect = self.repertoire.fault(data) is not None
         quoted = bool(grammar.quote) and grammar.quote in data
         records = grammar.records(data) if quoted else _lines(data, grammar.eol)
-        for first, last, raw in numbered(records, piece.first_line, grammar.eol):
-            bad = self._fault(raw, suspect=suspect)
+        originals = _Originals(piece, grammar.eol)
+        for first, last, record in numbered(records, piece.first_line, grammar.eol):
+            bad = self._fault(record, suspect=suspect)
+            raw = originals.raw(first, last, record)
             if bad is None:
-                yield rows.good(first, last, raw, end)
+                yield rows.good(first, last, raw, record, end)
             else:
                 yield rows.bad(first, last, raw, bad, end)
 
@@ -565,10 +569,11 @@ class DelimitedReader:
         is_ascii = suspect or self._is_converted
         doubtful = sieve.doubtful(data, None if is_simple else ends(), line_end, is_ascii=is_ascii)
         firsts: list[int] = []  # physical lines, once they are asked for
+        originals = _Originals(piece, grammar.eol)
 
-        def place(row: int) -> tuple[int, int, bytes]:
+        def find(row: int) -> tuple[int, int, bytes]:
             start, end = doubtful.get(row) or span(ends(), row)
-            raw = _without_line_end(data[start:end], grammar.eol)
+            record = _without_line_end(data[start:end], grammar.eol)
             if is_simple:
                 line = piece.first_line + row
             else:
@@ -579,14 +584,19 @@ class DelimitedReader:
                     )
                     firsts.extend(accumulate(counts, initial=piece.first_line))
                 line = firsts[row]
-            return line, line + raw.count(grammar.eol), raw
+            return line, line + record.count(grammar.eol), record
+
+        def place(row: int) -> tuple[int, int, bytes]:
+            first, last, record = find(row)
+            return first, last, originals.raw(first, last, record)
 
         singles = []
         for row in doubtful:
-            first, last, raw = place(row)
-            bad = self._fault(raw, suspect=suspect)
+            first, last, record = find(row)
+            bad = self._fault(record, suspect=suspect)
+            raw = originals.raw(first, last, record)
             if bad is None:
-                singles.append(rows.good(first, last, raw, line_end))
+                singles.append(rows.good(first, last, raw, record, line_end))
             else:
                 singles.append(rows.bad(first, last, raw, bad, line_end))
         return Screening(piece, doubtful, b"".join(singles), ends, place)
@@ -607,9 +617,13 @@ class DelimitedReader:
 
     def _made(self, piece: _PieceInMaking) -> Piece:
         data = b"".join(piece.runs)
+        is_original = all(map(operator.is_, piece.runs, piece.originals))
+        original = b"" if is_original else b"".join(piece.originals)
         piece.runs.clear()
+        piece.originals.clear()
         return Piece(
             data=data,
+            original=original,
             first_line=piece.first_line,
             last_line=self._line - 1 + self._open_line,
             start=piece.start,
@@ -706,6 +720,7 @@ class _PieceInMaking:
     def __init__(self, start: int, first_line: int) -> None:
         self.began = time.perf_counter()
         self.runs: list[bytes] = []
+        self.originals: list[bytes] = []  # the same bytes, but where COPY needs others
         self.start = start
         self.first_line = first_line
         self._line_end = b""
@@ -713,9 +728,30 @@ class _PieceInMaking:
     def agrees_with(self, line_end: bytes) -> bool:
         return not self._line_end or not line_end or line_end == self._line_end
 
-    def add(self, run: bytes, line_end: bytes) -> None:
+    def add(self, run: bytes, line_end: bytes, original: bytes) -> None:
         self.runs.append(run)
+        self.originals.append(original)
         self._line_end = self._line_end or line_end
+
+
+class _Originals:
+    """What the records of a piece are in the source, where COPY is given something else."""
+
+    def __init__(self, piece: Piece, eol: bytes) -> None:
+        # Quotes that are added for COPY move no record to another physical line.
+        self._lines = piece.original.split(eol) if piece.original else []
+        self._first_line = piece.first_line
+        self._eol = eol
+
+    def raw(self, first: int, last: int, record: bytes) -> bytes:
+        """The record on these physical lines, without its line end."""
+        if not self._lines:
+            return record
+        lines = self._lines[first - self._first_line : last - self._first_line + 1]
+        text = self._eol.join(lines)
+        if self._eol == b"\r":
+            return text.removeprefix(b"\n")  # of the line end before it
+        return text.removesuffix(b"\r")
 
 
 def _outside_quotes(head: bytes, quote: bytes, escape: bytes, delimiter: bytes) -> bytes:

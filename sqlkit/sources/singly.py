@@ -67,9 +67,9 @@ class DelimitedRows:
         self._good = self._delimiter.join([b"%d", b"%d", b"%b", null, null, b"%b"]) + b"%b"
         self._bad = self._delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", *[null] * columns])
 
-    def good(self, first: int, last: int, raw: bytes, end: bytes) -> bytes:
-        """A record with as many fields as there are columns."""
-        return self._good % (first, last, self._quoted(raw), raw, end)
+    def good(self, first: int, last: int, raw: bytes, record: bytes, end: bytes) -> bytes:
+        """A record with as many fields as there are columns, and what it is in the source."""
+        return self._good % (first, last, self._quoted(raw), record, end)
 
     def bad(self, first: int, last: int, raw: bytes, record: BadRecord, end: bytes) -> bytes:
         """A record that is no row."""

@@ -400,6 +400,46 @@ def test_the_limit_is_of_the_run(make: Make, part: str, dsn: str) -> None:
 # What is done with them ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_bytes": 10}, {"policy": "append", "workers": 3}, {"careful": True}]
+)
+def test_what_copy_is_given_otherwise_is_told_as_it_stood(
+    options: dict[str, Any],
+    part: str,
+    superuser: psycopg.Connection,
+    sqlkit: RunSqlkit,
+    dsn: str,
+    tmp_path: Path,
+) -> None:
+    bad = [
+        b'7,5" pipe,cheap,,,,,,',
+        b'8,6" pipe,-1,,,,,,',
+        b'9,"7"" long" pipe,1,,,,3,,',
+        b'10,8" pipe',
+        b"11,a\rb,-1,,,,,,",
+        b'12,"c\nd"" e",-1,,,,,,',
+    ]
+    ends = (b"\n", b"\r\n", b"\n")
+    good = b'%d,"quite" good,1,,,,,,%b'
+    lines = [good % (n, ends[n % 3]) + bad[n] + ends[n % 2] for n in range(len(bad))]
+    (tmp_path / "parts.csv").write_bytes(HEADER.encode() + b"".join(lines))
+    if options.pop("careful", False):  # row by row, since nobody knows what a trigger refuses
+        superuser.execute(
+            "create trigger again before insert on part for each row execute function refuse()"
+        )
+    with api.connect(dsn) as client:
+        result = client.load(tmp_path / "parts.csv", into=part, reject_limit=None, **options)
+    assert (result.rows.inserted, result.rows.rejected) == (len(bad), len(bad))
+    assert [row[1:4] for row in rejects_of(superuser, result.run_id)] == [
+        *((3 + 2 * n, 3 + 2 * n, text.decode()) for n, text in enumerate(bad[:-1])),
+        (13, 14, bad[-1].decode()),
+    ]
+    done = sqlkit("rejects", "export", str(result.run_id), "mend.csv", "--dsn", dsn)
+    assert done.returncode == 0, done.stderr
+    exported = (tmp_path / "mend.csv").read_bytes()
+    assert exported == HEADER.encode() + b"".join(text + b"\n" for text in bad)
+
+
 def test_list_export_mend_and_load(
     make: Make,
     part: str,

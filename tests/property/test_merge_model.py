@@ -103,21 +103,33 @@ def batches_of(
 ) -> list[tuple[list[Row], RowCounts]]:
     """The batches as the ledger has them: which rows, and what it counted."""
     found = connection.execute(
-        "select dense_rank() over (order by source_id) - 1, first_line, last_line, rows_read, "
-        "rows_inserted, rows_updated, rows_unchanged, rows_ignored, rows_duplicate, rows_rejected "
-        "from sqlkit.batch where run_id = %s order by batch_id",
+        """
+        with part as (
+            select batch_id, source_id, first_line, last_line
+            from sqlkit.batch where source_id is not null
+            union all
+            select batch_id, source_id, first_line, last_line from sqlkit.batch_part
+        )
+        select batch_id, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored,
+            rows_duplicate, rows_rejected,
+            dense_rank() over (order by part.source_id) - 1, part.first_line, part.last_line
+        from sqlkit.batch join part using (batch_id)
+        where run_id = %s
+        order by batch_id, part.source_id
+        """,
         [run_id],
     ).fetchall()
     return [
         (
             [
                 row
+                for *_, file, first, last in parts
                 for row, line in zip(files[file], begins[file], strict=True)
                 if first <= line <= last
             ],
             RowCounts(*counts),
         )
-        for file, first, last, *counts in found
+        for (_, *counts), parts in itertools.groupby(found, key=lambda part: part[:8])
     ]
 
 
