@@ -493,12 +493,13 @@ class AsyncLoader:
         rejects = await calls.rejects_of(main, self._run_id, limit=TOLD) if options.dry_run else []
         counted = await calls.counts_of(main, self._run_id)
         shared = await calls.shared_rows_of(main, self._run_id)
-        batches = sum(found[0] for found in counted.values())
-        rows = sum((found[1] for found in counted.values()), RowCounts())
+        # What sources share; of one that was read once more, only the last time counts.
+        batches, rows = counted.pop(None, (0, RowCounts()))
         results: list[SourceResult] = []
         for position, source in enumerate(sources):
             source_id = self._source_ids[position]
             found = counted.pop(source_id, (0, RowCounts()))
+            batches, rows = batches + found[0], rows + found[1]
             read = shared.pop(source_id, None)
             if read is not None:
                 found = (1, RowCounts(read=read))

@@ -10,6 +10,13 @@ from sqlkit.results import RowCounts
 
 Row = tuple[Any, ...]
 
+PARTS = """
+    select batch_id, source_id, first_line, last_line from sqlkit.batch where source_id is not null
+    union all
+    select batch_id, source_id, first_line, last_line from sqlkit.batch_part
+"""
+"""A query of what each source gave to each batch."""
+
 
 class KeyError_(Exception):  # noqa: N801, N818 - Python's own means something else
     """Policy error met a key that exists, or that is repeated."""

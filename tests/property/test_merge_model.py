@@ -18,7 +18,7 @@ import sqlkit as api
 from sqlkit import ways
 from sqlkit.results import RowCounts
 from tests.conftest import Database
-from tests.merge_model import History, KeyError_, Row, Table
+from tests.merge_model import PARTS, History, KeyError_, Row, Table
 
 POLICIES = ("update", "ignore", "newer", "fill", "error")
 NUMBERS = itertools.count(1)
@@ -103,20 +103,15 @@ def batches_of(
 ) -> list[tuple[list[Row], RowCounts]]:
     """The batches as the ledger has them: which rows, and what it counted."""
     found = connection.execute(
-        """
-        with part as (
-            select batch_id, source_id, first_line, last_line
-            from sqlkit.batch where source_id is not null
-            union all
-            select batch_id, source_id, first_line, last_line from sqlkit.batch_part
-        )
+        f"""
+        with part as ({PARTS})
         select batch_id, rows_read, rows_inserted, rows_updated, rows_unchanged, rows_ignored,
             rows_duplicate, rows_rejected,
             dense_rank() over (order by part.source_id) - 1, part.first_line, part.last_line
         from sqlkit.batch join part using (batch_id)
         where run_id = %s
         order by batch_id, part.source_id
-        """,
+        """.encode(),
         [run_id],
     ).fetchall()
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import sqlkit as api
 from sqlkit import ways
 from sqlkit.results import RowCounts
 from tests.conftest import Database
-from tests.merge_model import Row, Table
+from tests.merge_model import PARTS, Row, Table
 
 NUMBERS = itertools.count(1)
 
@@ -283,21 +283,28 @@ def committed(connection: psycopg.Connection, table: str) -> RowCounts:
     return RowCounts(*map(int, row))
 
 
+def zip_file(plan: Plan, lines: list[list[int]], name: str) -> Iterator[tuple[Item, int]]:
+    """The rows of a file, each with its line."""
+    file = int(Path(name).stem.rpartition("-")[2])
+    return zip(plan.files[file], lines[file], strict=True)
+
+
 def check_rows(
     connection: psycopg.Connection, table: str, plan: Plan, lines: list[list[int]]
 ) -> None:
     """The table holds what the model makes of the sound rows, batch by batch."""
     model = Table(KEY, order_by=2)
-    batches = connection.execute(
-        "select s.name, b.first_line, b.last_line from sqlkit.batch as b "
-        "join sqlkit.source as s using (source_id) where s.target = %s order by batch_id",
+    found = connection.execute(
+        f"select batch_id, s.name, first_line, last_line from ({PARTS}) as part "
+        "join sqlkit.source as s using (source_id) where s.target = %s "
+        "order by batch_id, source_id".encode(),
         [f"public.{table}"],
     ).fetchall()
-    for name, first, last in batches:
-        file = int(Path(name).stem.rpartition("-")[2])
+    for _, parts in itertools.groupby(found, key=lambda part: part[0]):
         rows: list[Row] = [
             (item.key, item.name, item.price)
-            for item, line in zip(plan.files[file], lines[file], strict=True)
+            for _, name, first, last in parts
+            for item, line in zip_file(plan, lines, name)
             if first <= line <= last and item.bad is None
         ]
         model.merge(rows, "update" if plan.policy == "append" else plan.policy)

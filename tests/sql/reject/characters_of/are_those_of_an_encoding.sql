@@ -2,13 +2,14 @@ begin;
 select plan(5);
 
 select is(
-    sqlkit.characters_of('LATIN1'), array(select p.point from pg_catalog.generate_series(128, 255) as p (point)),
+    sqlkit.characters_of('LATIN1')::text,
+    array(select p.point from pg_catalog.generate_series(128, 255) as p (point))::text,
     'each of them, in order'
 );
 select ok(
-    sqlkit.characters_of('EUC_JIS_2004') @> '{28450,131083}', 'of two bytes or four, of one plane or another'
+    sqlkit.characters_of('EUC_JIS_2004') operator(pg_catalog.@>) '{28450,131083}', 'of two bytes or four, of one plane or another'
 );
-select ok(not sqlkit.characters_of('EUC_JP') && '{44034,8254}', 'and no others');
+select ok(not sqlkit.characters_of('EUC_JP') operator(pg_catalog.&&) '{44034,8254}', 'and no others');
 select throws_ok($$select sqlkit.characters_of('TLHINGAN')$$, '22023', null, 'there is no such encoding');
 select throws_ok(
     $$select sqlkit.characters_of('MULE_INTERNAL')$$, '42883', null, 'one to which nothing is converted'
