@@ -26,7 +26,7 @@ from sqlkit.connections import (
     PooledConnections,
 )
 from sqlkit.errors import UsageError
-from sqlkit.loader import Loader
+from sqlkit.loader import Loader, Replayed
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult, TransformResult
 from sqlkit.sources.base import Dialect, Source
@@ -626,8 +626,11 @@ class Client:
 
         from sqlkit.rejects import replay
 
-        def load(sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
-            return Loader(self._connections, options).load(sources, into)
+        def load(
+            sources: list[Source], into: str, options: LoadOptions, reject_ids: tuple[int, ...]
+        ) -> LoadResult:
+            replayed = Replayed(run_id, reject_ids)
+            return Loader(self._connections, options, replayed=replayed).load(sources, into)
 
         try:
             self._main()

@@ -24,7 +24,7 @@ from sqlkit.connections_async import (
     AsyncPooledConnections,
 )
 from sqlkit.errors import UsageError
-from sqlkit.loader_async import AsyncLoader
+from sqlkit.loader_async import AsyncLoader, Replayed
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult, TransformResult
 from sqlkit.sources.base import Dialect, Source
@@ -630,8 +630,13 @@ class AsyncClient:
 
         from sqlkit.rejects_async import replay
 
-        async def load(sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
-            return await AsyncLoader(self._connections, options).load(sources, into)
+        async def load(
+            sources: list[Source], into: str, options: LoadOptions, reject_ids: tuple[int, ...]
+        ) -> LoadResult:
+            replayed = Replayed(run_id, reject_ids)
+            return await AsyncLoader(self._connections, options, replayed=replayed).load(
+                sources, into
+            )
 
         try:
             await self._main()

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import Connection, sql
@@ -115,6 +115,13 @@ class _DryRunEnds(Exception):  # noqa: N818 - it carries a result out of a trans
         self.result = result
 
 
+class Replayed(NamedTuple):
+    """Rejects that are what is loaded."""
+
+    run_id: int  # the run that they are rejects of
+    reject_ids: tuple[int, ...]
+
+
 class Loader:
     """One load of some sources into one target. Use it once."""
 
@@ -125,6 +132,7 @@ class Loader:
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
         executor: Executor | str | None = None,
+        replayed: Replayed | None = None,
     ) -> None:
         options.check()
         check_executor(executor)
@@ -141,6 +149,7 @@ class Loader:
             # All in its one transaction, so that not even a stage can be left behind.
             connections = OneConnection(connections)
         self._connections = connections
+        self._replayed = replayed
         self._options = options
         self._on_wait = on_wait
         self._patience = Patience(options.retry_for)
@@ -353,6 +362,7 @@ class Loader:
         with heartbeat(self._connections, self._run_id):
             if options.atomic:
                 with main.transaction():
+                    self._settle_replayed(main)
                     self._load_sources(main, ways, sources)
             else:
                 self._load_sources(main, ways, sources)
@@ -468,6 +478,29 @@ class Loader:
             for name, size, seconds in calls.warm_key(main, self._target.name, self._key):
                 note = f"warm: {size:,} bytes of {name} read into memory in {seconds:.2f} s"
                 calls.note_reason(main, self._run_id, note)
+
+    def _settle_replayed(self, main: Connection[Any]) -> None:
+        """Mark the rejects that are loaded here, in the transaction that loads them.
+
+        Whoever replays or dismisses one of them at the same time waits, and finds it settled.
+        """
+        if self._replayed is None:
+            return
+        run_id, ids = self._replayed
+        settled = calls.settle_rejects(main, run_id, "replayed", list(ids), self._run_id)
+        if settled == len(ids):
+            return
+        ours = {
+            reject["reject_id"]
+            for reject in calls.rejects_of(main, run_id, "replayed")
+            if reject["settled_by_run_id"] == self._run_id
+        }
+        if not ours.issuperset(ids):
+            raise SqlkitError(
+                f"rejects of run {run_id} were replayed or dismissed meanwhile",
+                code="SK406",
+                hint=f"Nothing was loaded. sqlkit rejects {run_id} says what is open now.",
+            )
 
     def _close_run(self, main: Connection[Any], sources: Sequence[Source]) -> LoadResult:
         """Close the run as done. Its counters come from the ledger, however often it was cut."""

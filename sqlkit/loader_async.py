@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -113,6 +113,13 @@ class _DryRunEnds(Exception):  # noqa: N818 - it carries a result out of a trans
         self.result = result
 
 
+class Replayed(NamedTuple):
+    """Rejects that are what is loaded."""
+
+    run_id: int  # the run that they are rejects of
+    reject_ids: tuple[int, ...]
+
+
 class AsyncLoader:
     """One load of some sources into one target. Use it once."""
 
@@ -123,6 +130,7 @@ class AsyncLoader:
         progress: ProgressCallback | None = None,
         on_wait: WaitCallback | None = None,
         executor: Executor | str | None = None,
+        replayed: Replayed | None = None,
     ) -> None:
         options.check()
         check_executor(executor)
@@ -139,6 +147,7 @@ class AsyncLoader:
             # All in its one transaction, so that not even a stage can be left behind.
             connections = AsyncOneConnection(connections)
         self._connections = connections
+        self._replayed = replayed
         self._options = options
         self._on_wait = on_wait
         self._patience = Patience(options.retry_for)
@@ -355,6 +364,7 @@ class AsyncLoader:
         async with heartbeat_async(self._connections, self._run_id):
             if options.atomic:
                 async with main.transaction():
+                    await self._settle_replayed(main)
                     await self._load_sources(main, ways, sources)
             else:
                 await self._load_sources(main, ways, sources)
@@ -472,6 +482,29 @@ class AsyncLoader:
             for name, size, seconds in await calls.warm_key(main, self._target.name, self._key):
                 note = f"warm: {size:,} bytes of {name} read into memory in {seconds:.2f} s"
                 await calls.note_reason(main, self._run_id, note)
+
+    async def _settle_replayed(self, main: AsyncConnection[Any]) -> None:
+        """Mark the rejects that are loaded here, in the transaction that loads them.
+
+        Whoever replays or dismisses one of them at the same time waits, and finds it settled.
+        """
+        if self._replayed is None:
+            return
+        run_id, ids = self._replayed
+        settled = await calls.settle_rejects(main, run_id, "replayed", list(ids), self._run_id)
+        if settled == len(ids):
+            return
+        ours = {
+            reject["reject_id"]
+            for reject in await calls.rejects_of(main, run_id, "replayed")
+            if reject["settled_by_run_id"] == self._run_id
+        }
+        if not ours.issuperset(ids):
+            raise SqlkitError(
+                f"rejects of run {run_id} were replayed or dismissed meanwhile",
+                code="SK406",
+                hint=f"Nothing was loaded. sqlkit rejects {run_id} says what is open now.",
+            )
 
     async def _close_run(self, main: AsyncConnection[Any], sources: Sequence[Source]) -> LoadResult:
         """Close the run as done. Its counters come from the ledger, however often it was cut."""

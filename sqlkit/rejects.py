@@ -124,8 +124,10 @@ def _header(layout: dict[str, Any]) -> str:
 class Load(Protocol):
     """How replaying loads."""
 
-    def __call__(self, sources: list[Source], into: str, options: LoadOptions) -> LoadResult:
-        """Load the sources into the target under the options."""
+    def __call__(
+        self, sources: list[Source], into: str, options: LoadOptions, reject_ids: tuple[int, ...]
+    ) -> LoadResult:
+        """Load what these rejects became into the target, under the options."""
 
 
 def replay(
@@ -138,14 +140,23 @@ def replay(
 ) -> list[LoadResult]:
     """Load the open rejects of a run again, under the options of that run, as runs of their own.
 
-    What is refused again is a reject of the new run; the old ones are replayed. Cut off, it may be
-    called again: rejects that were loaded are known by their numbers, and not loaded twice.
+    What is refused again is a reject of the new run; the old ones are replayed in the transaction
+    that loads them. So it may be called again when it was cut off, and by two at the same time.
+    Raises SK406 where somebody else has settled some of them, or no batch was loaded without them.
     """
     connection = connections.main()
     found = calls.run_options(connection, run_id)
     if found is None:
         raise SqlkitError(f"there is no run {run_id}", code="SK401", hint="sqlkit runs lists them.")
-    rejects = calls.rejects_of(connection, run_id, "open")
+    found_open = calls.rejects_of(connection, run_id, "open")
+    # The others are only told of: their batch was not loaded, and will be with them.
+    rejects = [reject for reject in found_open if reject["batch_id"] is not None]
+    if found_open and not rejects:
+        raise SqlkitError(
+            f"the rejects of run {run_id} are of a batch that was not loaded",
+            code="SK406",
+            hint="Load the source again: once the rule is mended, or with a limit for rejects.",
+        )
     if edit_sql is not None:
         edited = calls.edited_rejects(connection, run_id, edit_sql)
         rejects = [
@@ -163,6 +174,7 @@ def replay(
         left_out=tuple(recorded.get("left_out", ())),
         rest=recorded.get("rest"),
         reject_limit=reject_limit,
+        atomic=True,
         conflicts=recorded.get("conflicts"),
         lookups=tuple(map(Lookup.from_told, recorded.get("lookups", ()))),
     )
@@ -172,11 +184,5 @@ def replay(
             path = Path(folder) / f"rejects-of-run-{run_id}-{number}{file.suffix}"
             path.write_bytes(file.content)
             source = file.source(path, f"rejects of run {run_id}")
-            result = load([source], found["target"], options)
-            results.append(result)
-            # The load may have given back the connection, or replaced one that was lost.
-            connection = connections.main()
-            calls.settle_rejects(
-                connection, run_id, "replayed", list(file.reject_ids), result.run_id
-            )
+            results.append(load([source], found["target"], options, file.reject_ids))
     return results

@@ -89,10 +89,12 @@ def export(
     if not files:
         raise SqlkitError(f"run {run} has no open rejects", hint="sqlkit rejects lists them.")
     for number, made in enumerate(files, start=1):
-        path = file if len(files) == 1 else file.with_stem(f"{file.stem}-{number}")
+        several = len(files) > 1
+        path = file.with_name(f"{file.stem}-{number}{made.suffix}") if several else file
         with path.open("xb") as out:
             out.write(made.content)
         print(f"{path}: {len(made.reject_ids):,} records")
+    print(f"once they are loaded from there: sqlkit rejects dismiss {run}")
 
 
 @rejects.command("replay")
@@ -121,7 +123,7 @@ def replay(
     if as_json:
         print(json.dumps([result.as_dict() for result in results], ensure_ascii=False))
     elif not results:
-        print(f"run {run} has no open rejects")
+        print(f"nothing to replay: run {run} has no open rejects, or the edit leaves them out")
     else:
         for result in results:
             print_result(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -468,6 +469,44 @@ def test_list_export_mend_and_load(
     assert done.returncode == 0, done.stderr
     names = connection.execute("select id, name, price::text from part where id > 6 order by id")
     assert names.fetchall() == [(7, "a", "0.50"), (8, "b\nb", "0.50"), (9, "c", "1.00")]
+
+
+def test_replays_at_once_load_each_reject_once(
+    make: Make, connection: psycopg.Connection, dsn: str
+) -> None:
+    connection.execute("create table noted (id integer, name text)")
+    path = make("noted.csv", [f"q{n},{n}" for n in range(20)], header="id,name\n")
+    with api.connect(dsn) as client:
+        run = client.load(path, into="public.noted", policy="append", reject_limit=None).run_id
+    assert run is not None
+
+    def replay(edit: str) -> int:
+        with api.connect(dsn) as client:
+            return sum(r.rows.inserted for r in client.replay_rejects(run, edit_sql=edit))
+
+    edits = ["replace(raw, 'q', '')", "ltrim(raw, 'q')", "substr(raw, 2) || 'x'"]
+    with ThreadPoolExecutor(len(edits)) as pool:
+        replays = [pool.submit(replay, edit) for edit in edits]
+    refused = [error for r in replays if (error := r.exception()) is not None]
+    assert all(isinstance(e, api.SqlkitError) and e.code == "SK406" for e in refused), refused
+    assert [r.result() for r in replays if r.exception() is None and r.result()] == [20]
+    assert connection.execute("select count(*) from noted").fetchone() == (20,)
+
+
+def test_rejects_of_a_batch_that_was_not_loaded_come_with_it(
+    make: Make, part: str, superuser: psycopg.Connection, dsn: str
+) -> None:
+    path = make("parts.csv", [*ABOVE, "7,a,1,red,5,,3,,"])
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError):
+            client.load(path, into=part)
+        superuser.execute("insert into maker values (3)")
+        (run,) = superuser.execute("select max(run_id) from sqlkit.run").fetchone() or (0,)
+        with pytest.raises(api.SqlkitError, match="a batch that was not loaded") as caught:
+            client.replay_rejects(run)
+        assert caught.value.code == "SK406"
+        result = client.load(path, into=part)
+    assert result.rows.inserted == len(ABOVE) + 1
 
 
 def test_replay_and_dismiss(
