@@ -17,6 +17,7 @@ SK106  an archive is corrupt, or something follows it
 SK107  the bytes are not in the encoding said
 SK109  a kind of file that is not read (zip within a stream, tar, Parquet, ...)
 SK110  standard input cannot be read twice
+SK122  it changed while it was read
 """
 
 from __future__ import annotations
@@ -163,9 +164,16 @@ def _read_error(error: Exception, name: str, offset: int) -> SourceError:
 class _Stored:
     """Stored bytes with the digest of all that was read, checked against a resume point."""
 
-    def __init__(self, file: _File, name: str, expected: ResumePoint | None) -> None:
+    def __init__(
+        self,
+        file: _File,
+        name: str,
+        expected: ResumePoint | None,
+        whole: tuple[int, str] | None = None,
+    ) -> None:
         self._file = file
         self._name = name
+        self._whole = whole  # bytes and digest of all there is, if that was found out before
         self._expected = expected if expected is not None and expected.stored_offset else None
         self._ahead: deque[bytes] = deque()
         self._hash = hashlib.sha256()
@@ -191,6 +199,10 @@ class _Stored:
         self._hash.update(data)
         self.hashed += len(data)
         self.ended = not data
+        whole = self._whole
+        is_due = whole is not None and (self.ended or self.hashed > whole[0])
+        if is_due and (self.hashed, self.digest()) != whole:
+            raise _changed(self._name)
         if expected is not None and (self.ended or self.hashed == expected.stored_offset):
             if self.digest() != expected.stored_sha256 or self.hashed != expected.stored_offset:
                 raise content_differs(self._name, expected)
@@ -208,6 +220,16 @@ class _Stored:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _changed(name: str) -> SourceError:
+    return SourceError(
+        "it changed while it was read",
+        source=name,
+        code="SK122",
+        hint="Load it when it is complete, or a copy of it. What was committed of it stays: "
+        "sqlkit runs says what that is.",
+    )
 
 
 def content_differs(name: str, expected: ResumePoint) -> SourceError:
@@ -238,6 +260,7 @@ class ByteStream:
         passes: frozenset[str],
         resume: ResumePoint | None,
         is_strict: bool = True,
+        whole: tuple[int, str] | None = None,
     ) -> None:
         self.name = name
         self.source_codec = "utf-8"  # what the file is in
@@ -247,7 +270,7 @@ class ByteStream:
         self.position = 0
         self._resume = resume
         self._started = time.perf_counter()
-        self._stored = _Stored(file, name, resume)
+        self._stored = _Stored(file, name, resume, whole)
         try:
             self._binary, self.encoding = self._begin(encoding, passes)
         except SourceError as error:
@@ -373,6 +396,7 @@ class StoredFile:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         self.name = name or (shown if member is None else f"{shown}!{member}")
         self._kept: _Kept | None = None  # of standard input
+        self._whole: tuple[int, str] | None = None  # bytes and digest, of a local file
 
     def member_of(self, member: str) -> StoredFile:
         """A member of this zip archive."""
@@ -449,6 +473,7 @@ class StoredFile:
             passes=passes,
             resume=resume,
             is_strict=is_strict,
+            whole=self._whole,
         )
 
     def peek(self) -> bytes:
@@ -489,7 +514,8 @@ class StoredFile:
         try:
             while stored.read(CHUNK):
                 pass
-            return stored.digest()
+            self._whole = stored.hashed, stored.digest()
+            return self._whole[1]
         finally:
             stored.close()
 

@@ -129,11 +129,12 @@ def test_pg_cron_fires_and_the_ledger_knows(own_server: OpenServer, sqlkit: RunS
         assert left == [(0,), (18000,)]
         # Meanwhile the schedule has made a statement a job of its own, which waits for its minute.
         own = "select count(*) from sqlkit.maintenance where target = 'public.scheduled'"
-        until(lambda: one(connection, own) == 1, 70)
         jobs = (
             "select jobname::text, command from cron.job where command !~ 'drop index' "
             "order by jobid"
         )
+        until(lambda: connection.execute(jobs.encode()).rowcount == 2, 70)
+        assert one(connection, own) == 1
         steps = connection.execute(jobs).fetchall()
         assert [name for name, _ in steps][:1] == ["sqlkit maintenance"]
         assert [command for _, command in steps][1:] == ["vacuum (analyze) public.scheduled"]

@@ -16,9 +16,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import zstandard
 
+import sqlkit as api
 from sqlkit.errors import SourceError
 from sqlkit.sources.base import ResumePoint
 from sqlkit.sources.stored import StoredFile
@@ -448,3 +450,25 @@ def test_memory_stays_small_even_for_a_bomb(tmp_path: Path, kind: str) -> None:
     stream.close()
     assert stream.position == 100 << 20
     assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("more", [b"345\n", b"345", b"\n8,9\n"])
+def test_a_file_that_grows_while_it_is_read_is_not_taken_for_whole(
+    tmp_path: Path, connection: psycopg.Connection, dsn: str, more: bytes
+) -> None:
+    connection.execute("create table item (id integer, price integer)")
+    path = tmp_path / "growing.csv"
+    path.write_bytes(b"id,price\n" + b"1,2\n" * 400_000 + b"7,12")
+
+    def grow(progress: object) -> None:
+        if path.stat().st_size < 1_600_014:
+            with path.open("ab") as file:
+                file.write(more)
+
+    with api.connect(dsn) as client, pytest.raises(api.SourceError) as caught:
+        client.load(
+            path, into="public.item", policy="append", batch_bytes=100_000, progress=grow, workers=1
+        )
+    assert caught.value.code == "SK122"
+    assert "changed while it was read" in caught.value.message
+    assert connection.execute("select count(*) from item where id <> 1").fetchone() == (0,)
