@@ -218,6 +218,12 @@ class Ways:
                 begins = batch.ends
             if merging is not None:
                 merging.result()
+        except BaseException as error:
+            if merging is not None and not isinstance(error, Exception):
+                # Broken off from outside: what the server is at may take long, and nobody wants it.
+                with suppress(psycopg.Error):
+                    main.cancel_safe()
+            raise
         finally:
             if merging is not None:
                 merging.settle()

@@ -222,6 +222,12 @@ class AsyncWays:
                 begins = batch.ends
             if merging is not None:
                 await merging.result()
+        except BaseException as error:
+            if merging is not None and not isinstance(error, Exception):
+                # Broken off from outside: what the server is at may take long, and nobody wants it.
+                with suppress(psycopg.Error):
+                    await main.cancel_safe()
+            raise
         finally:
             if merging is not None:
                 await merging.settle()

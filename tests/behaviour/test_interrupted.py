@@ -96,6 +96,48 @@ def test_control_c(
     check_state(connection, path, database.dsn, policy)
 
 
+@pytest.mark.parametrize("options", [[], ["--atomic"], ["--dry-run"]])
+def test_control_c_during_a_long_merge(
+    item: str,
+    database: Database,
+    connection: psycopg.Connection,
+    tmp_path: Path,
+    options: list[str],
+) -> None:
+    connection.execute(
+        "create function wait() returns trigger language plpgsql as "
+        "$$begin perform pg_catalog.pg_sleep(60); return new; end$$"
+    )
+    connection.execute(
+        "create trigger wait before insert on item for each row execute function wait()"
+    )
+    (tmp_path / "one.csv").write_text("id,name\n1,one\n")
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sqlkit.cli.app", "load", "one.csv", "--into", item),
+            *("--dsn", database.dsn, *options),
+        ],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_control_c,
+    ) as process:
+        sleeping = (
+            "select exists (select from pg_catalog.pg_stat_activity "
+            "where datname = current_database() and wait_event = 'PgSleep')"
+        )
+        wait_for(lambda: connection.execute(sleeping).fetchone() == (True,))
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert (process.returncode, told) == (130, "interrupted\n")
+    assert connection.execute(sleeping).fetchone() == (False,)
+    states = connection.execute("select state from sqlkit.run").fetchall()
+    assert states == ([] if "--dry-run" in options else [("failed",)])
+    assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+    assert connection.execute("select id from item").fetchall() == [(0,)]
+
+
 @pytest.mark.parametrize("policy", ["update", "append"])
 def test_a_task_that_is_cancelled(
     item: str, path: Path, dsn: str, connection: psycopg.Connection, policy: str
