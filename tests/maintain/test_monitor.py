@@ -81,6 +81,12 @@ def test_watch_shows_what_goes_on(
 ) -> None:
     connection.execute('delete from "a <b> [c] ""d""" where id < 100')
     connection.execute("select pg_stat_force_next_flush()")
+    # The sessions of the loads tell what they did when they end, which is after their client.
+    counted = "select n_live_tup, n_dead_tup from pg_stat_user_tables where relname like 'a <b>%'"
+    until = time.monotonic() + 10
+    while connection.execute(counted.encode()).fetchone() != (1400, 100):
+        assert time.monotonic() < until, connection.execute(counted.encode()).fetchone()
+        time.sleep(0.05)
     done = sqlkit("watch", "--dsn", loaded, env={"COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
     assert "nothing runs" in done.stdout
