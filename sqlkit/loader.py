@@ -735,7 +735,7 @@ class Loader:
             source.size,
             fingerprint,
             again,
-            self._options.manner(source),
+            self._options.manner(source, self._key),
         )
         self._source_ids[position] = state.source_id
         return state
@@ -754,7 +754,7 @@ class Loader:
                     "size_bytes": sources[position].size,
                     "fingerprint": self._fingerprints[position],
                     "again": self._options.again and position not in self._source_ids,
-                    "manner": self._options.manner(sources[position]),
+                    "manner": self._options.manner(sources[position], self._key),
                 }
                 for position in positions
             ],

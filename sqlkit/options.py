@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -210,15 +210,16 @@ class LoadOptions:
         }
         return {name: value for name, value in found.items() if value}
 
-    def manner(self, source: Source) -> dict[str, Any]:
+    def manner(self, source: Source, key: Sequence[str] | None) -> dict[str, Any]:
         """What decides which rows and columns of a source are written, and how.
 
+        `key` is the one that is used, whether it was named or is that of the table.
         The same content is loaded again when it is asked for in another manner: this, and not what
         only says how fast, how much at a time, or how many bad rows there may be.
         """
         found: dict[str, Any] = {
             "policy": self.policy,
-            "key": sorted(self.key or ()),
+            "key": sorted(key or ()),
             "order_by": self.order_by,
             "columns": sorted(self.columns),
             "map": dict(self.renamed),

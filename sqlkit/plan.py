@@ -319,7 +319,14 @@ class _Planning:
                 print_of = await calls.find_version(self._connection, target.name, version)
             if print_of is None:
                 print_of = await run_async(source.fingerprint)
-            manner = self._options().manner(source)
+            options = self._options()
+            key = await calls.find_policy_key(
+                self._connection,
+                target.name,
+                options.policy,
+                None if options.key is None else list(options.key),
+            )
+            manner = options.manner(source, key)
             known = await calls.known_source(self._connection, target.name, print_of, manner)
             state = known or "new"
         return SourcePlan(source.name, source.size, "partly" if state == "loading" else state)

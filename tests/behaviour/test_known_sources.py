@@ -18,7 +18,7 @@ LOADED: dict[str, Any] = {"into": "public.item", "policy": "ignore", "leave_out"
 def path(connection: psycopg.Connection, tmp_path: Path) -> Path:
     """A file that was loaded once, as `LOADED` says."""
     connection.execute(
-        "create table item (id integer primary key, name text, seen integer, other text)"
+        "create table item (id integer primary key, name text unique, seen integer, other text)"
     )
     path = tmp_path / "items.csv"
     path.write_text("id,name,seen,note\n1,one,1,x\n2,two,1,y\n")
@@ -44,6 +44,7 @@ def client(dsn: str, path: Path) -> Any:
         {"retry_for": 1.0},
         {"create": True},
         {"dialect": Dialect()},
+        {"key": ["id"]},  # the table's own
     ],
 )
 def test_how_fast_and_how_careful_does_not_matter(
@@ -62,7 +63,7 @@ def test_how_fast_and_how_careful_does_not_matter(
         {"columns": ["id", "name"]},
         {"map": {"name": "other"}},
         {"leave_out": ["note", "other", "seen"]},
-        {"key": ["id"]},
+        {"key": ["name"]},
         {"dialect": Dialect(null="one")},
         {"dialect": Dialect(encoding="latin-1")},
         {"dialect": Dialect(columns=("id", "other", "seen", "note"))},
