@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import psycopg
@@ -14,7 +15,10 @@ import pytest
 import sqlkit as api
 from sqlkit.errors import SourceError, SqlkitError, UsageError
 from sqlkit.sources import postgres
+from sqlkit.sources.blocks import Block
 from sqlkit.sources.find import find_sources
+from sqlkit.sources.postgres import Pages, PostgresSource
+from sqlkit.sources.spool import Made
 from sqlkit.transient import Waiting
 from tests.conftest import Database, RunSqlkit
 
@@ -178,40 +182,50 @@ def test_a_lost_connection_to_the_source_begins_anew(
     address: str,
     database: Database,
     connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there.execute(
         "create table item as "
-        "select n as id, repeat('x', 200) as name from generate_series(1, 200000) as n"
+        "select n as id, repeat('x', 200) as name from generate_series(1, 100000) as n"
     )
     connection.execute("create table item (id integer, name text)")
     connection.execute("alter table item add primary key (id)")
     waits: list[Waiting] = []
-    killed = False
+    by_pages = PostgresSource.by_pages
+    left: list[int] = []
 
-    def kill(progress: api.LoadProgress) -> None:
-        nonlocal killed
-        if not killed:
-            killed = True
+    def lost_after_the_first(
+        source: PostgresSource, pages: Pages, *arguments: Any
+    ) -> Iterator[Block[Made]]:
+        blocks = by_pages(source, pages, *arguments)
+        first = next(blocks)
+        if not left:
+            # Of those behind it no more than a few have been asked for.
+            left.append(pages.number // pages.together)
             there.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where query like 'copy (select%' and pid <> pg_backend_pid() "
                 "and datname = current_database()"
             )
+        yield first
+        yield from blocks
 
+    monkeypatch.setattr(PostgresSource, "by_pages", lost_after_the_first)
     with api.connect(database.dsn) as client:
         loaded = client.load(
             f"{address}#item",
             into="public.item",
             policy=policy,
-            batch_bytes=1 << 20 if policy == "append" else None,  # else all is read by then
-            progress=kill,
+            batch_bytes=1 << 20 if policy == "append" else None,
+            workers=2,
             on_wait=waits.append,
         )
-    assert loaded.rows.read == 200_000
+    assert left[0] > 4
+    assert loaded.rows.read == 100_000
     assert [wait.code for wait in waits] == ["08006"]
     assert connection.execute("select count(*), count(distinct id) from item").fetchone() == (
-        200_000,
-        200_000,
+        100_000,
+        100_000,
     )
 
 
