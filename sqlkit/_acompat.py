@@ -137,37 +137,36 @@ class AsyncTask(Generic[T]):
 
 
 class Task(Generic[T]):
-    """Work going on beside the caller's."""
+    """Work going on beside the caller's.
+
+    Waited for by a future: a thread whose `join` Control-C broke off counts as ended for Python
+    3.11, and the next wait for it returns while it is still at work.
+    """
 
     def __init__(self, function: Callable[[], T]) -> None:
-        self._value: list[T] = []
-        self._error: BaseException | None = None
-        self._function = function
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._future: Future[T] = Future()
+        threading.Thread(target=self._run, args=[function], daemon=True).start()
 
     @property
     def is_done(self) -> bool:
         """Whether it has ended, in whatever way."""
-        return not self._thread.is_alive()
+        return self._future.done()
 
-    def _run(self) -> None:
+    def _run(self, function: Callable[[], T]) -> None:
         try:
-            self._value.append(self._function())
+            value = function()
         except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
-            self._error = error
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(value)
 
     def result(self) -> T:
         """Wait for the end; returns what it returned, raises what it raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._value[0]
+        return self._future.result()
 
     def settle(self) -> BaseException | None:
         """Wait for the end; the exception it raised, if any."""
-        self._thread.join()
-        return self._error
+        return self._future.exception()
 
     def abandon(self) -> None:
         """Nobody asks for the result any more; the thread may go on for a while."""

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 import sqlkit as api
+from sqlkit._acompat import Task
 from tests.conftest import Database, environment
 
 ROWS = 400_000
@@ -179,3 +180,26 @@ def test_an_asynchronous_load_with_a_time_limit(
     assert connection.execute("select count(*) from item").fetchone() == (2,)
     assert connection.execute("select count(*) from sqlkit.run").fetchone() == (0,)
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
+
+
+def test_work_beside_is_waited_for_although_control_c_broke_off_a_wait() -> None:
+    ended: list[bool] = []
+
+    def work() -> None:
+        time.sleep(0.5)
+        ended.append(True)
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        task = Task(work)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            task.result()
+        assert not ended
+        assert task.settle() is None
+        assert ended
+    finally:
+        signal.signal(signal.SIGALRM, before)
