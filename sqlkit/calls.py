@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, replace
 from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import tuple_row
 
@@ -1577,9 +1579,20 @@ def session(connection: Connection[Any]) -> Session:
         connection,
         "select pg_catalog.pg_backend_pid(), "
         "(pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())).backend_start, "
-        "pg_catalog.current_setting('transaction_read_only')::boolean",
+        "pg_catalog.current_setting('transaction_read_only')::boolean, "
+        "pg_catalog.current_setting('client_connection_check_interval') <> '0'",
     )
     return Session(*row)
+
+
+def watch_client(connection: Connection[Any]) -> None:
+    """Has the server look for this program every other second, while it is at a statement.
+
+    Else one that was killed leaves its last statement, and its locks, until that is over. Nothing
+    happens where the server's platform cannot tell.
+    """
+    with suppress(psycopg.errors.InvalidParameterValue):
+        set_session(connection, "client_connection_check_interval", "2s")
 
 
 def end_sessions(connection: Connection[Any], sessions: list[Session]) -> int:

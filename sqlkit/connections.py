@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import Connection
@@ -83,15 +83,21 @@ class _Sessions:
         self._lost: list[Session] = []
         self.are_direct = True
 
-    def check(self, connection: Connection[Any]) -> None:
-        """Look at a new connection. Raises ReadOnlySqlTransaction."""
+    def check(self, connection: Connection[Any]) -> bool:
+        """Look at a new connection; whether it was told to watch for the end of this program.
+
+        Raises ReadOnlySqlTransaction.
+        """
         session = calls.session(connection)
         if session.is_read_only:
             raise psycopg.errors.ReadOnlySqlTransaction("the server is read-only")
-        if session.backend_pid == connection.info.backend_pid:
-            self._known.append(session)
-        else:
+        if session.backend_pid != connection.info.backend_pid:
             self.are_direct = False
+            return False
+        self._known.append(session)
+        if not session.watches_client:
+            calls.watch_client(connection)
+        return not session.watches_client
 
     @property
     def backends(self) -> list[int]:
@@ -210,6 +216,15 @@ class OwnConnections:
 REFUSED_HINT = "sqlkit status says which server is meant, and who named it."
 
 
+class _Taken(NamedTuple):
+    """A connection of the caller's pool, and how it was found."""
+
+    connection: Connection[Any]
+    autocommit: bool
+    prepare_threshold: int | None
+    is_watching: bool  # since we have it
+
+
 class PooledConnections:
     """Connections out of the caller's pool, given back as they were found.
 
@@ -224,7 +239,7 @@ class PooledConnections:
             )
         self._pool = pool
         self.max_streams = pool.max_size - 1
-        self._taken: dict[int, tuple[Connection[Any], bool, int | None]] = {}
+        self._taken: dict[int, _Taken] = {}
         self._sessions = _Sessions()
         self._beside = Lock()  # who gives signs of life, and who looks at locks
 
@@ -261,25 +276,32 @@ class PooledConnections:
     def _take(self, number: int, seconds: float | None = None) -> Connection[Any]:
         if number not in self._taken:
             connection = self._pool.getconn(seconds)
-            self._taken[number] = (connection, connection.autocommit, connection.prepare_threshold)
+            found = _Taken(
+                connection, connection.autocommit, connection.prepare_threshold, is_watching=False
+            )
+            self._taken[number] = found
             connection.set_autocommit(True)
             connection.prepare_threshold = None
             if number != self._BESIDE:
-                self._sessions.check(connection)
-        return self._taken[number][0]
+                is_watching = self._sessions.check(connection)
+                self._taken[number] = found._replace(is_watching=is_watching)
+        return self._taken[number].connection
 
     def _give_back(self, number: int) -> None:
-        connection, autocommit, threshold = self._taken.pop(number)
+        taken = self._taken.pop(number)
+        connection = taken.connection
         if not connection.closed:
-            connection.prepare_threshold = threshold
+            connection.prepare_threshold = taken.prepare_threshold
             with suppress(psycopg.Error):
-                connection.set_autocommit(autocommit)
+                if taken.is_watching:
+                    calls.set_session(connection, "client_connection_check_interval", "0")
+                connection.set_autocommit(taken.autocommit)
         self._pool.putconn(connection)
 
     def reset(self) -> None:
         self._sessions.lose()
-        for connection, _, _ in self._taken.values():
-            connection.close()
+        for taken in self._taken.values():
+            taken.connection.close()
         self.release()
         # Those that nobody has taken may be just as dead.
         self._pool.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import AsyncConnection
@@ -81,15 +81,21 @@ class _AsyncSessions:
         self._lost: list[Session] = []
         self.are_direct = True
 
-    async def check(self, connection: AsyncConnection[Any]) -> None:
-        """Look at a new connection. Raises ReadOnlySqlTransaction."""
+    async def check(self, connection: AsyncConnection[Any]) -> bool:
+        """Look at a new connection; whether it was told to watch for the end of this program.
+
+        Raises ReadOnlySqlTransaction.
+        """
         session = await calls.session(connection)
         if session.is_read_only:
             raise psycopg.errors.ReadOnlySqlTransaction("the server is read-only")
-        if session.backend_pid == connection.info.backend_pid:
-            self._known.append(session)
-        else:
+        if session.backend_pid != connection.info.backend_pid:
             self.are_direct = False
+            return False
+        self._known.append(session)
+        if not session.watches_client:
+            await calls.watch_client(connection)
+        return not session.watches_client
 
     @property
     def backends(self) -> list[int]:
@@ -208,6 +214,15 @@ class AsyncOwnConnections:
 REFUSED_HINT = "sqlkit status says which server is meant, and who named it."
 
 
+class _AsyncTaken(NamedTuple):
+    """A connection of the caller's pool, and how it was found."""
+
+    connection: AsyncConnection[Any]
+    autocommit: bool
+    prepare_threshold: int | None
+    is_watching: bool  # since we have it
+
+
 class AsyncPooledConnections:
     """Connections out of the caller's pool, given back as they were found.
 
@@ -222,7 +237,7 @@ class AsyncPooledConnections:
             )
         self._pool = pool
         self.max_streams = pool.max_size - 1
-        self._taken: dict[int, tuple[AsyncConnection[Any], bool, int | None]] = {}
+        self._taken: dict[int, _AsyncTaken] = {}
         self._sessions = _AsyncSessions()
         self._beside = AsyncLock()  # who gives signs of life, and who looks at locks
 
@@ -259,25 +274,32 @@ class AsyncPooledConnections:
     async def _take(self, number: int, seconds: float | None = None) -> AsyncConnection[Any]:
         if number not in self._taken:
             connection = await self._pool.getconn(seconds)
-            self._taken[number] = (connection, connection.autocommit, connection.prepare_threshold)
+            found = _AsyncTaken(
+                connection, connection.autocommit, connection.prepare_threshold, is_watching=False
+            )
+            self._taken[number] = found
             await connection.set_autocommit(True)
             connection.prepare_threshold = None
             if number != self._BESIDE:
-                await self._sessions.check(connection)
-        return self._taken[number][0]
+                is_watching = await self._sessions.check(connection)
+                self._taken[number] = found._replace(is_watching=is_watching)
+        return self._taken[number].connection
 
     async def _give_back(self, number: int) -> None:
-        connection, autocommit, threshold = self._taken.pop(number)
+        taken = self._taken.pop(number)
+        connection = taken.connection
         if not connection.closed:
-            connection.prepare_threshold = threshold
+            connection.prepare_threshold = taken.prepare_threshold
             with suppress(psycopg.Error):
-                await connection.set_autocommit(autocommit)
+                if taken.is_watching:
+                    await calls.set_session(connection, "client_connection_check_interval", "0")
+                await connection.set_autocommit(taken.autocommit)
         await self._pool.putconn(connection)
 
     async def reset(self) -> None:
         self._sessions.lose()
-        for connection, _, _ in self._taken.values():
-            await connection.close()
+        for taken in self._taken.values():
+            await taken.connection.close()
         await self.release()
         # Those that nobody has taken may be just as dead.
         await self._pool.check()

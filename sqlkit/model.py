@@ -108,6 +108,7 @@ class Session:
     backend_pid: int
     started_at: datetime
     is_read_only: bool
+    watches_client: bool
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def test_a_pool(dsn: str, item: str, write: Write, fetch: Fetch) -> None:
                 assert not connection.autocommit
                 assert connection.prepare_threshold == 5
                 assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                shown = connection.execute("show client_connection_check_interval").fetchone()
+                assert shown == ("0",)
         assert pool.get_stats()["pool_available"] == pool.get_stats()["pool_size"]
     nothing_left(fetch)
 
