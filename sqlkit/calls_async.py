@@ -26,6 +26,7 @@ from sqlkit.model import (
     Comparison,
     MaintenanceStep,
     Repaired,
+    RunSpeed,
     Session,
     SourceRange,
     SourceState,
@@ -1765,6 +1766,7 @@ MONITOR = {
     "run_progress": "run_id",
     "rows_per_minute": "minute_at",
     "run_speed": "run_id desc",
+    "strategy_speed": "target, kind, strategy",
     "slow_batch": "batch_id desc",
     "dead_rows": "dead_rows desc",
     "storage": "total_bytes desc",
@@ -1806,6 +1808,19 @@ async def set_baseline(connection: AsyncConnection[Any], run_id: int) -> str:
     """Makes a run the one that others of its target are compared with. Raises SK401."""
     found: str = await _value(connection, "select sqlkit.set_baseline(%s)", run_id)
     return found
+
+
+async def measure_runs(connection: AsyncConnection[Any], runs: list[int]) -> RunSpeed | None:
+    """How fast finished runs of a target were, together, and its baseline."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(b"select m.* from sqlkit.measure_runs(%s) as m", (runs,))
+    row = await cursor.fetchone()
+    return None if row is None else RunSpeed(*row)
+
+
+async def flush_statistics(connection: AsyncConnection[Any]) -> None:
+    """Has the counters of what this session did to tables be seen by all at once."""
+    await _value(connection, "select pg_catalog.pg_stat_force_next_flush()")
 
 
 async def note_memory(connection: AsyncConnection[Any], run_id: int, peak: int) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         OutcomeCallback,
         StepCallback,
     )
-    from sqlkit.model import Lookup, MaintenanceStep, Repaired
+    from sqlkit.model import Lookup, MaintenanceStep, Repaired, RunSpeed
     from sqlkit.rejects import RejectFile
     from sqlkit.results import RowCounts
     from sqlkit.sources.newer import Overlap
@@ -460,6 +460,16 @@ class Client:
         """
         try:
             return calls.set_baseline(self._connections.main(), run_id)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+
+    def measure_runs(self, runs: Sequence[int]) -> RunSpeed | None:
+        """How fast finished runs of one target were, together, beside its baseline, if it has one.
+
+        None where there is no such run.
+        """
+        try:
+            return calls.measure_runs(self._main(), list(runs))
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
+from sqlkit.maintenance_plan import ACTIONS, MaintenanceOptions
 from sqlkit.model import Lookup
 from sqlkit.options import CONFLICTS, INDEXES, POLICIES
 from sqlkit.options import STRATEGIES as LOAD_STRATEGIES
@@ -204,6 +205,39 @@ class Refresh(_Model):
     strategy: Annotated[str, *_one_of(STRATEGIES)] = "mirror"
     scope: Names | None = None
     max_delete: RowLimit = Limit(None, 0.1)
+
+
+class Maintenance(_Model):
+    """What of maintenance the table gets after its rows, where it needs it: see sqlkit optimize."""
+
+    actions: Annotated[
+        tuple[Annotated[str, *_one_of(ACTIONS)], ...], Field(min_length=1), BeforeValidator(listed)
+    ] = ("vacuum", "analyze", "reindex")
+    budget: Duration | None = Field(default=None, description="Stop after so long: 90s, 15m.")
+    max_load: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Wait while more other sessions than so are at work."
+    )
+    lock_timeout: Duration = Field(default=5.0, description="Wait for a lock no longer.")
+    min_size: ByteCount = Field(default=1 << 20, description="Rebuild to gain at least so much.")
+
+    def options(self, table: str) -> MaintenanceOptions:
+        """The same as `sqlkit.Client.optimize` takes it. What was interrupted is cleaned up too."""
+        return MaintenanceOptions(
+            tables=(table,),
+            actions=tuple(dict.fromkeys(("clean", *self.actions))),
+            budget=self.budget,
+            max_load=self.max_load,
+            lock_timeout=self.lock_timeout,
+            least_bytes=self.min_size,
+        )
+
+    def __str__(self) -> str:
+        text = f"{', '.join(self.actions)}, where the table needs it"
+        return text if self.budget is None else f"{text}, for {self.budget:g} s at most"
+
+
+def _actions(value: Any) -> Any:
+    return {"actions": value} if isinstance(value, str | list) else value
 
 
 class SizeRule(_Model):
@@ -408,6 +442,10 @@ class Table(_Model):
         default=None, description="Tables of this file that come first."
     )
     refresh: Refresh | None = None
+    maintenance: Annotated[Maintenance, BeforeValidator(_actions)] | None = Field(
+        default=None,
+        description="After the rows, and before the hooks after: what of sqlkit optimize.",
+    )
     before: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
     after: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
 

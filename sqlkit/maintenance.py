@@ -72,6 +72,7 @@ def optimize(
         )
     deadline = None if options.budget is None else time.monotonic() + options.budget
     calls.repair_runs(connection)
+    calls.flush_statistics(connection)  # what this session did counts
     outcomes: list[MaintenanceOutcome] = []
     for step in plan(connection, options):
         outcome = _take(connection, options, step, deadline, on_step)

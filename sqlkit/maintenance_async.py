@@ -72,6 +72,7 @@ async def optimize_async(
         )
     deadline = None if options.budget is None else time.monotonic() + options.budget
     await calls.repair_runs(connection)
+    await calls.flush_statistics(connection)  # what this session did counts
     outcomes: list[MaintenanceOutcome] = []
     for step in await plan_async(connection, options):
         outcome = await _take_async(connection, options, step, deadline, on_step)

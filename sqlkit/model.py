@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -119,6 +119,41 @@ class Repaired:
     target: str
     stage: str | None
     action: str  # closed, dropped, forgotten, in use, of another role
+
+
+@dataclass(frozen=True)
+class RunSpeed:
+    """How fast runs of a target were, as the ledger has it, and its baseline: `sqlkit.run_speed`.
+
+    The peak is the most memory that the program had, which may work at other tables as well.
+    """
+
+    seconds: float
+    rows: int
+    rows_per_second: float | None  # null where no rows were read
+    peak_bytes: int | None
+    baseline_run_id: int | None = None
+    baseline_rows_per_second: float | None = None
+    baseline_peak_bytes: int | None = None
+
+    @property
+    def speed_ratio(self) -> float | None:
+        """2: twice as fast as the baseline."""
+        if not (self.rows_per_second and self.baseline_rows_per_second):
+            return None
+        return self.rows_per_second / self.baseline_rows_per_second
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """2: twice the memory of the baseline."""
+        if not (self.peak_bytes and self.baseline_peak_bytes):
+            return None
+        return self.peak_bytes / self.baseline_peak_bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        ratios = {"speed_ratio": self.speed_ratio, "memory_ratio": self.memory_ratio}
+        return asdict(self) | ratios
 
 
 @dataclass(frozen=True)

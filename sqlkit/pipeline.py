@@ -29,7 +29,8 @@ from sqlkit.compatible import check_compatible
 from sqlkit.config import Hook, Project, Rule, Table
 from sqlkit.connection import connection_options, from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
-from sqlkit.model import Lookup
+from sqlkit.maintenance_plan import MaintenanceOutcome
+from sqlkit.model import Lookup, RunSpeed
 from sqlkit.partitions import Partitioned, PartitionedResult, PartitionsFailedError, load_partitions
 from sqlkit.results import LoadResult, RefreshResult, TransformResult
 from sqlkit.server import find_dsn
@@ -63,12 +64,12 @@ class TableReport:
     result: Result | None = None
     error: SqlkitError | None = None
     waited_for: str | None = None  # skipped: the table that was not done
+    speed: RunSpeed | None = None  # as the ledger has it, beside the baseline of the table
+    maintenance: tuple[MaintenanceOutcome, ...] = ()
+    maintenance_error: SqlkitError | None = None  # why there was no more of it
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data."""
-        error = self.error and {
-            name: getattr(self.error, name) for name in ("code", "message", "detail", "hint")
-        }
         return {
             "table": self.name,
             "target": self.target,
@@ -76,9 +77,16 @@ class TableReport:
             "exit_code": self.exit_code,
             "seconds": self.seconds,
             "waited_for": self.waited_for,
-            "error": error,
+            "error": _as_told(self.error),
             "result": self.result and self.result.as_dict(),
+            "speed": self.speed and self.speed.as_dict(),
+            "maintenance": [outcome.as_dict() for outcome in self.maintenance],
+            "maintenance_error": _as_told(self.maintenance_error),
         }
+
+
+def _as_told(error: SqlkitError | None) -> dict[str, str | None] | None:
+    return error and {name: getattr(error, name) for name in ("code", "message", "detail", "hint")}
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ async def run_project(
     again: bool = False,
     full_refresh: bool = False,
     use_cache: bool = True,
+    is_baseline: bool = False,
     on_start: Callable[[str], None] = lambda name: None,
     on_end: Told = lambda report: None,
 ) -> RunReport:
@@ -130,7 +139,8 @@ async def run_project(
     A table begins when those that it needs are done (see `find_needs`) and when the project's
     budget of connections has room for it. One that fails keeps those from running that need it,
     and no others. With `full_refresh`, transforms look at all rows and not at those that changed;
-    without `use_cache`, databases are asked, and nothing of them is kept.
+    without `use_cache`, databases are asked, and nothing of them is kept. With `is_baseline`, later
+    runs of the tables are compared with this one.
 
     Raises SqlkitError where nothing could begin: a server that is not there, no sqlkit in it.
     """
@@ -144,7 +154,12 @@ async def run_project(
     async def work(name: str) -> TableReport:
         on_start(name)
         return await _do_table(
-            project, name, again=again, full_refresh=full_refresh, use_cache=use_cache
+            project,
+            name,
+            again=again,
+            full_refresh=full_refresh,
+            use_cache=use_cache,
+            is_baseline=is_baseline,
         )
 
     def skip(name: str, failed: str) -> TableReport:
@@ -284,7 +299,13 @@ def connections_of(project: Project, name: str) -> int:
 
 
 async def _do_table(
-    project: Project, name: str, *, again: bool, full_refresh: bool, use_cache: bool
+    project: Project,
+    name: str,
+    *,
+    again: bool,
+    full_refresh: bool,
+    use_cache: bool,
+    is_baseline: bool,
 ) -> TableReport:
     """A table with its hooks. Whatever goes wrong is in the report."""
     started = time.monotonic()
@@ -297,9 +318,13 @@ async def _do_table(
             result = await do_rows(
                 client, project, name, again=again, full_refresh=full_refresh, use_cache=use_cache
             )
-        report = replace(report, result=result, exit_code=3 if result.rows.rejected else 0)
-        if missing:
-            await _define_rules(project, name)
+            exit_code = 3 if result.rows.rejected else 0
+            report = replace(report, result=result, exit_code=exit_code)
+            speed = await _speed(client, result, is_baseline=is_baseline)
+            report = replace(report, speed=speed)
+            if missing:
+                await _define_rules(project, name)
+            report = await _maintain(client, project, report)
         for hook in project.tables[name].after:
             await _do_hook(project, name, hook)
     except Exception as error:  # noqa: BLE001 - the other tables go on
@@ -308,6 +333,33 @@ async def _do_table(
         if isinstance(error, PartitionsFailedError):
             report = replace(report, result=error.result)
     return replace(report, seconds=time.monotonic() - started)
+
+
+async def _speed(client: AsyncClient, result: Result, *, is_baseline: bool) -> RunSpeed | None:
+    """How fast a table was, as the ledger has it; from now on the baseline, if that is wanted.
+
+    Of a table in parts the largest becomes it. A run that found nothing to do becomes none.
+    """
+    done: Sequence[Any] = result.partitions if isinstance(result, PartitionedResult) else (result,)
+    by_size = sorted((each for each in done if each.run_id), key=lambda each: each.rows.read)
+    speed = await client.measure_runs([each.run_id for each in by_size])
+    if is_baseline and speed is not None and speed.rows:
+        await client.set_baseline(by_size[-1].run_id)
+    return speed
+
+
+async def _maintain(client: AsyncClient, project: Project, report: TableReport) -> TableReport:
+    """The report with what maintenance of the table came to. Whatever it is, the rows are there."""
+    wanted = project.tables[report.name].maintenance
+    if wanted is None:
+        return report
+    outcomes: list[MaintenanceOutcome] = []
+    error = None
+    try:
+        await client.optimize(wanted.options(report.target), on_outcome=outcomes.append)
+    except Exception as found:  # noqa: BLE001 - it fails no table
+        error = as_known(found)
+    return replace(report, maintenance=tuple(outcomes), maintenance_error=error)
 
 
 async def do_rows(

@@ -95,6 +95,7 @@ class TablePlan:
     estimate: RowCounts | None = None  # of the first rows of the first source that is not loaded
     ddl: str | None = None  # of the table that would be made
     sql: str | None = None  # of a transform
+    maintenance: str | None = None  # what the table gets afterwards
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=())
 
@@ -129,7 +130,10 @@ class _Planning:
         self._project = project
         self._table = project.tables[name]
         self._connection = connection
-        self._plan = TablePlan(name, project.target_of(name))
+        wanted = self._table.maintenance
+        self._plan = TablePlan(
+            name, project.target_of(name), maintenance=None if wanted is None else str(wanted)
+        )
         self._rules_on: Sequence[Source] = ()
 
     async def plan(self) -> TablePlan:

@@ -23,6 +23,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls as calls
 from sqlkit._acompat import run
+from sqlkit._memory import peak_memory
 from sqlkit.columns import plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
@@ -158,6 +159,7 @@ class Refresher:
             wal = max(0, calls.wal_position(main) - wal)
             with main.transaction():
                 calls.require_synchronous_commit(main)
+                calls.note_memory(main, self._run_id, peak_memory())
                 calls.finish_run(main, self._run_id, wal_bytes=wal)
             reasons = result.reasons or tuple(calls.reasons_of(main, self._run_id))
         return replace(result, wal_bytes=wal, seconds=time.monotonic() - started, reasons=reasons)

@@ -21,6 +21,7 @@ from psycopg.pq import TransactionStatus
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import run_async
+from sqlkit._memory import peak_memory
 from sqlkit.columns import plan_columns
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
@@ -156,6 +157,7 @@ class AsyncRefresher:
             wal = max(0, await calls.wal_position(main) - wal)
             async with main.transaction():
                 await calls.require_synchronous_commit(main)
+                await calls.note_memory(main, self._run_id, peak_memory())
                 await calls.finish_run(main, self._run_id, wal_bytes=wal)
             reasons = result.reasons or tuple(await calls.reasons_of(main, self._run_id))
         return replace(result, wal_bytes=wal, seconds=time.monotonic() - started, reasons=reasons)

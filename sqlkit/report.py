@@ -25,6 +25,7 @@ class Report:
 
     runs: list[dict[str, Any]]  # oldest first
     speed: list[dict[str, Any]]
+    strategies: list[dict[str, Any]]
     maintenance: list[dict[str, Any]]
     storage: list[dict[str, Any]]
     bloat: list[dict[str, Any]]
@@ -46,6 +47,7 @@ def read_report(client: Client, runs: int) -> Report:
     return Report(
         runs=client.monitor("run_summary", runs)[::-1],
         speed=client.monitor("run_speed", runs)[::-1],
+        strategies=client.monitor("strategy_speed"),
         maintenance=client.monitor("maintenance", runs)[::-1],
         storage=client.monitor("storage", 10),
         bloat=[row for row in client.monitor("bloat", 10) if row["bloat_bytes"]],
@@ -281,6 +283,27 @@ td { font-variant-numeric: tabular-nums } th { text-align: left }
 {% endif %}
 </section>
 {% endfor %}
+{% if report.strategies %}
+<section>
+<h2>Tables and strategies</h2>
+<p>The newest run of each that read rows, what they usually have (the median), and the baseline.</p>
+<table>
+<tr><th>target</th><th>kind</th><th>strategy</th><th>runs</th><th>run</th><th>seconds</th>\
+<th>rows</th><th>rows/s</th><th>usually</th><th>memory, MB</th>\
+<th>baseline</th><th>speed</th><th>memory</th></tr>
+{% for it in report.strategies %}
+<tr><td>{{ it.target }}</td><td>{{ it.kind }}</td><td>{{ it.strategy }}</td><td>{{ it.runs }}</td>\
+<td>{{ it.run_id }}</td><td>{{ "%.2f"|format(it.seconds_total) }}</td>\
+<td>{{ "{:,}".format(it.rows_read) }}</td><td>{{ "{:,.0f}".format(it.rows_per_second or 0) }}</td>\
+<td>{{ "{:,.0f}".format(it.usual_rows_per_second or 0) }}</td>\
+<td>{{ "" if it.client_peak_bytes is none else "{:,.0f}".format(it.client_peak_bytes / 1e6) }}</td>\
+<td>{{ "" if it.baseline_run_id is none else it.baseline_run_id }}</td>\
+<td>{{ "" if it.speed_ratio is none else "%.2f x"|format(it.speed_ratio) }}</td>\
+<td>{{ "" if it.memory_ratio is none else "%.2f x"|format(it.memory_ratio) }}</td></tr>
+{% endfor %}
+</table>
+</section>
+{% endif %}
 <section>
 <h2>Runs</h2>
 <table>

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="90418886db4266caa44b7cd615ebc7584af91d354d8efb2e0841ae7b19b5075a",
+        sha256="404252021d01c750a5a914277f1c1fbc82c9982c17aba3b9c98416c64963e2f3",
     )
 
 

@@ -7,12 +7,16 @@ comment on column sqlkit.run.client_peak_bytes is
 
 create table sqlkit.baseline (
     target text,
+    kind text,
+    strategy text,
     run_id bigint not null,
     recorded_at timestamptz not null default clock_timestamp(),
-    constraint baseline_pkey primary key (target),
+    constraint baseline_pkey primary key (target, kind, strategy),
     constraint baseline_run_id_fkey foreign key (run_id) references sqlkit.run (run_id) on delete cascade
 );
 
 create index baseline_run_id_idx on sqlkit.baseline (run_id);
 
-comment on table sqlkit.baseline is 'Of each target the run that others are compared with: see sqlkit.run_speed.';
+comment on table sqlkit.baseline is
+'Of each target, kind of run and strategy the run that others are compared with: see sqlkit.run_speed.';
+comment on column sqlkit.baseline.strategy is 'as sqlkit.run_speed names it';

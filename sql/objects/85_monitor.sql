@@ -108,31 +108,142 @@ comment on view sqlkit.rows_per_minute is
 'Rows of each of the last sixty minutes, by target; a minute without any has one row without target.';
 
 
+create or replace function sqlkit._strategy_of(p_kind text, p_policy text, p_options jsonb)
+returns text
+language sql
+immutable
+begin atomic
+select
+    case p_kind
+        when 'load' then coalesce(p_options ->> 'strategy', 'auto')
+        when 'refresh' then p_policy
+        else concat_ws(' ', p_kind, nullif(p_options ->> 'name', ''))
+    end as strategy;
+end;
+
+comment on function sqlkit._strategy_of(text, text, jsonb) is
+'By which strategy a run went, as it was asked for: that of a load or refresh; of a transform its name tells it apart.';
+
+
 create or replace view sqlkit.run_speed as
 select
-    s.run_id,
-    s.kind,
-    s.target,
-    s.policy,
-    s.started_at,
-    s.seconds_total,
-    s.rows_read,
-    s.rows_read / nullif(s.seconds_total, 0) as rows_per_second,
+    r.run_id,
+    r.kind,
+    r.target,
+    r.policy,
+    s.strategy,
+    r.started_at,
+    d.seconds_total,
+    n.rows_read,
+    d.rows_per_second,
     r.client_peak_bytes,
     b.run_id as baseline_run_id,
-    (s.rows_read / nullif(s.seconds_total, 0))
-    / nullif(z.rows_read / nullif(z.seconds_total, 0), 0) as speed_ratio,
-    r.client_peak_bytes::double precision / nullif(y.client_peak_bytes, 0) as memory_ratio
-from sqlkit.run_summary as s
-join sqlkit.run as r on r.run_id = s.run_id
-left join sqlkit.baseline as b on b.target = s.target
-left join sqlkit.run_summary as z on z.run_id = b.run_id
-left join sqlkit.run as y on y.run_id = b.run_id
-where s.state = 'done' and s.kind <> 'maintenance';
+    e.rows_per_second as baseline_rows_per_second,
+    z.client_peak_bytes as baseline_peak_bytes,
+    d.rows_per_second / e.rows_per_second as speed_ratio,
+    r.client_peak_bytes::double precision / nullif(z.client_peak_bytes, 0) as memory_ratio
+from sqlkit.run as r
+cross join lateral sqlkit._strategy_of(r.kind, r.policy, r.options) as s (strategy)
+cross join lateral (
+    select coalesce(sum(x.rows_read), 0)::bigint as rows_read
+    from sqlkit.batch as x
+    where x.run_id = r.run_id
+) as n
+cross join lateral (
+    select
+        t.seconds_total,
+        nullif(n.rows_read, 0) / nullif(t.seconds_total, 0) as rows_per_second
+    from (select extract(epoch from r.finished_at - r.started_at)::double precision as seconds_total) as t
+) as d
+left join sqlkit.baseline as b on b.target = r.target and b.kind = r.kind and b.strategy = s.strategy
+left join sqlkit.run as z on z.run_id = b.run_id
+left join lateral (
+    select
+        nullif(sum(x.rows_read), 0)::double precision
+        / nullif(extract(epoch from z.finished_at - z.started_at), 0)::double precision as rows_per_second
+    from sqlkit.batch as x
+    where x.run_id = b.run_id
+) as e on true
+where r.state = 'done' and r.kind <> 'maintenance';
 
 comment on view sqlkit.run_speed is
-'Finished runs with rows a second and memory, and both in proportion to the baseline of the target: speed_ratio 2 is
-twice as fast, memory_ratio 2 takes twice as much.';
+'Finished runs with rows a second (null where none were read) and memory, and both in proportion to the baseline of the
+same target, kind and strategy: speed_ratio 2 is twice as fast, memory_ratio 2 takes twice as much. strategy: as it was
+asked for; of a transform, its name.';
+
+
+create or replace view sqlkit.strategy_speed as
+with speed as materialized (
+    select s.*
+    from sqlkit.run_speed as s
+    where s.rows_read > 0
+)
+
+select
+    n.target,
+    n.kind,
+    n.strategy,
+    u.runs,
+    u.usual_rows_per_second,
+    n.run_id,
+    n.started_at,
+    n.seconds_total,
+    n.rows_read,
+    n.rows_per_second,
+    n.client_peak_bytes,
+    n.baseline_run_id,
+    n.speed_ratio,
+    n.memory_ratio
+from (
+    select distinct on (s.target, s.kind, s.strategy) s.*
+    from speed as s
+    order by s.target, s.kind, s.strategy, s.run_id desc
+) as n
+join (
+    select
+        s.target,
+        s.kind,
+        s.strategy,
+        count(*) as runs,
+        percentile_cont(0.5) within group (order by s.rows_per_second) as usual_rows_per_second
+    from speed as s
+    group by s.target, s.kind, s.strategy
+) as u on u.target = n.target and u.kind = n.kind and u.strategy = n.strategy;
+
+comment on view sqlkit.strategy_speed is
+'Of each target, kind of run and strategy the newest run that read rows: seconds, rows, rows a second, the peak of memory,
+both in proportion to the baseline; how many such runs there were, and what rows a second they usually had.';
+
+
+create or replace function sqlkit.measure_runs(p_run_ids bigint[])
+returns table (
+    seconds double precision,
+    rows_read bigint,
+    rows_per_second double precision,
+    peak_bytes bigint,
+    baseline_run_id bigint,
+    baseline_rows_per_second double precision,
+    baseline_peak_bytes bigint
+)
+language sql
+stable
+begin atomic
+select
+    sum(s.seconds_total),
+    sum(s.rows_read)::bigint,
+    sum(s.rows_read)::double precision / nullif(sum(s.seconds_total) filter (where s.rows_read > 0), 0),
+    max(s.client_peak_bytes),
+    max(s.baseline_run_id),
+    max(s.baseline_rows_per_second),
+    max(s.baseline_peak_bytes)
+from sqlkit.run_speed as s
+where s.run_id = any(p_run_ids)
+having count(*) > 0;
+end;
+
+comment on function sqlkit.measure_runs(bigint[]) is
+'How fast finished runs of one target were, added up, as the parts of a table are loaded by runs of their own; and the
+baseline that they have. No row if there are no such runs.';
 
 
 create or replace function sqlkit.set_baseline(p_run_id bigint)
@@ -143,11 +254,15 @@ as $set_baseline$
 declare
     v_target text;
 begin
-    insert into sqlkit.baseline as b (target, run_id)
-    select r.target, r.run_id
+    insert into sqlkit.baseline as b (target, kind, strategy, run_id)
+    select
+        r.target,
+        r.kind,
+        sqlkit._strategy_of(r.kind, r.policy, r.options),
+        r.run_id
     from sqlkit.run as r
     where r.run_id = p_run_id and r.state = 'done' and r.kind <> 'maintenance'
-    on conflict (target) do update
+    on conflict (target, kind, strategy) do update
     set run_id = excluded.run_id, recorded_at = clock_timestamp()
     returning b.target into v_target;
     if not found then
@@ -162,8 +277,8 @@ end;
 $set_baseline$;
 
 comment on function sqlkit.set_baseline(bigint) is
-'Makes a finished run the one that other runs of its target are compared with, and returns the target.
-Writes: sqlkit.baseline. Raises: SK401 if there is no such run, or it failed or goes on.';
+'Makes a finished run the one that other runs of its target, of the same kind and strategy, are compared with, and
+returns the target. Writes: sqlkit.baseline. Raises: SK401 if there is no such run, or it failed or goes on.';
 
 
 create or replace function sqlkit.note_memory(p_run_id bigint, p_peak_bytes bigint)

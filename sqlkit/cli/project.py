@@ -153,6 +153,9 @@ def run(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Load extracts that are kept, and keep them.")
     ] = True,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Compare later runs of these tables with this one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Load the tables of sqlkit.yml, or those named, in the order of their dependencies.
@@ -178,6 +181,7 @@ def run(
             again=again,
             full_refresh=full_refresh,
             use_cache=cache,
+            is_baseline=baseline,
             on_start=lambda name: _note(f"{name}: begins"),
             on_end=lambda table: _note(_described(table)),
         )
@@ -245,6 +249,8 @@ def _planned(table: TablePlan) -> Iterator[str]:
         yield "  creates   " + table.ddl.replace("\n", "\n            ")
     if table.sql is not None:
         yield "  query     " + table.sql.rstrip().replace("\n", "\n            ")
+    if table.maintenance is not None:
+        yield f"  then      {table.maintenance}"
     for note in table.notes:
         yield f"  note      {note}"
     for problem in table.problems:
@@ -262,6 +268,11 @@ def _described(table: TableReport) -> str:
     if table.state == "skipped":
         return f"{table.name}: skipped, since {table.waited_for} was not done"
     text = f"{table.name}: {table.state}, {table.seconds:.1f} s"
+    for outcome in table.maintenance:
+        text += f"\n{table.name}: maintenance {outcome.state}: {outcome.step.statement}"
+        text += f" ({outcome.reason})" if outcome.reason else ""
+    if table.maintenance_error is not None:
+        text += f"\nwarning: {table.name}: maintenance: {table.maintenance_error.message}"
     if table.error is not None:
         text += f"\nerror: {table.error.message}"
         text += f"\ndetail: {table.error.detail}" if table.error.detail else ""
@@ -273,7 +284,9 @@ _COLUMNS = ("read", "inserted", "updated", "unchanged", "ignored", "duplicates",
 
 
 def _print_report(report: RunReport) -> None:
-    lines = [["table", "state", *_COLUMNS, "deleted", "seconds"]]
+    has_baseline = any(t.speed and t.speed.baseline_run_id for t in report.tables)
+    heads = ["rows/s", "memory", *(["baseline"] if has_baseline else [])]
+    lines = [["table", "state", *_COLUMNS, "deleted", "seconds", *heads]]
     for table in report.tables:
         result = table.result
         counts = [""] * (len(_COLUMNS) + 1)
@@ -281,7 +294,8 @@ def _print_report(report: RunReport) -> None:
             counts = [f"{getattr(result.rows, name):,}" for name in _COLUMNS]
             counts.append(f"{getattr(result, 'deleted', 0):,}")
         seconds = "" if table.state == "skipped" else f"{table.seconds:.1f}"
-        lines.append([table.name, table.state, *counts, seconds])
+        speed = _speed_of(table)[: len(heads)]
+        lines.append([table.name, table.state, *counts, seconds, *speed])
     print_aligned(lines, left=2)
     states = [table.state for table in report.tables]
     shown = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -289,6 +303,19 @@ def _print_report(report: RunReport) -> None:
     for table in report.tables:
         for run_id in _runs_with_rejects(table):
             print(f"{table.name}: rows refused: sqlkit rejects {run_id}")
+
+
+def _speed_of(table: TableReport) -> list[str]:
+    """Rows a second, the peak of memory, and speed as a multiple of the baseline's."""
+    speed = table.speed
+    if speed is None:
+        return ["", "", ""]
+    rate, peak, ratio = speed.rows_per_second, speed.peak_bytes, speed.speed_ratio
+    return [
+        "" if rate is None else f"{rate:,.0f}",
+        "" if peak is None else human_bytes(peak),
+        "" if ratio is None else f"{ratio:.2f} x",
+    ]
 
 
 def _runs_with_rejects(table: TableReport) -> Sequence[int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from sqlkit.plan import Drift, TablePlan, plan_project
 from sqlkit.results import RowCounts
 from tests.conftest import Database, RunSqlkit, in_public
 from tests.real_data import real_data
+from tests.servers import Server
 
 
 @pytest.fixture
@@ -453,6 +455,147 @@ tables:
     assert '  problem   invalid input syntax for type integer: "x"' in done.stdout
     told = json.loads(sqlkit("plan", "item", "--json").stdout)
     assert told["tables"][0]["sources"][0] == {"name": "item.csv", "bytes": 5, "state": "new"}
+
+
+# After the rows ------------------------------------------------------------------------------
+
+
+def test_maintenance_follows_the_rows_and_fails_no_table(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute(
+        """
+        create table price (id int primary key) with (autovacuum_enabled = off);
+        create table late (id int primary key) with (autovacuum_enabled = off);
+        create table bad (id int primary key) with (autovacuum_enabled = off);
+        create table seen (vacuumed bigint);
+        create function no_luck(n int) returns int language plpgsql immutable as $$
+        begin
+            if current_query() like 'analyze %' then raise 'no luck'; end if;
+            return n;
+        end $$;
+        create index on bad (no_luck(id));
+        """
+    )
+    write(
+        project,
+        """\
+tables:
+  price:
+    source: price.csv
+    maintenance: [vacuum, analyze]
+    after: {sql: "insert into seen select pg_stat_get_vacuum_count('price'::regclass)"}
+  late: {source: price.csv, maintenance: {actions: analyze, budget: 0.00001s}}
+  bad: {source: price.csv, maintenance: analyze}
+""",
+        price="id\n" + "".join(f"{k}\n" for k in range(2000)),
+    )
+    planned = plan(project)
+    assert planned["price"].maintenance == "vacuum, analyze, where the table needs it"
+    done = sqlkit("run", "--json")
+    assert done.returncode == 0, done.stderr
+    tables = {table["table"]: table for table in json.loads(done.stdout)["tables"]}
+    states = {
+        name: [(step["step"]["statement"].split()[0], step["state"], step["reason"]) for step in
+               table["maintenance"]]
+        for name, table in tables.items()
+    }  # fmt: skip
+    assert states == {
+        "price": [("vacuum", "done", None)],
+        "late": [("analyze", "postponed", "the budget: it is used up")],
+        "bad": [("analyze", "failed", "no luck")],
+    }
+    assert {table["state"] for table in tables.values()} == {"done"}
+    assert "bad: maintenance failed: analyze public.bad (no luck)" in done.stderr
+    ledger = "select relation, action, state from sqlkit.maintenance order by relation desc"
+    assert connection.execute(ledger).fetchall() == [
+        ("public.price", "vacuum", "done"),
+        ("public.bad", "analyze", "failed"),
+    ]
+    assert connection.execute("select vacuumed from seen").fetchall() == [(1,)]
+    # Nothing has changed, nothing is to be done.
+    again = run(sqlkit, "price")[1]
+    assert again["price"]["maintenance"] == []
+
+
+def test_maintenance_that_cannot_be_is_told_and_the_rows_are_there(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    connection: psycopg.Connection,
+    pooled_server: Server,
+    database: Database,
+    sqlkit: RunSqlkit,
+) -> None:
+    connection.execute("create table public.price (id int primary key)")
+    monkeypatch.setenv("SQLKIT_DSN", pooled_server.dsn(database.name, user=database.user))
+    text = "tables: {public.price: {source: price.csv, maintenance: analyze}}\n"
+    write(project, text, price="id\n1\n")
+    done = sqlkit("run", "--json")
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads(done.stdout)["tables"]
+    assert (table["state"], table["result"]["rows"]["inserted"]) == ("done", 1)
+    assert "direct connection" in table["maintenance_error"]["message"]
+    assert "warning: public.price: maintenance: " in done.stderr
+
+
+def test_every_table_is_measured_against_its_baseline(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute("create table price (id int primary key)")
+    connection.execute("create table late (id int primary key)")
+    text = """\
+tables:
+  price: {source: price.csv}
+  late: {source: price.csv, refresh: {}}
+  by hand: {target: price, source: price.csv, performance: {strategy: stage}}
+"""
+    write(project, text, price="id\n1\n2\n3\n")
+    code, first = run(sqlkit, "--baseline", "price", "late")
+    assert code == 0
+    for name in ("price", "late"):
+        speed = first[name]["speed"]
+        assert speed["rows"] == 3
+        assert speed["rows_per_second"] == pytest.approx(3 / speed["seconds"])
+        assert speed["peak_bytes"] > 1e6
+        assert speed["baseline_run_id"] is None
+    baselines = "select target, kind, strategy, run_id from sqlkit.baseline order by target"
+    assert connection.execute(baselines).fetchall() == [
+        ("public.late", "refresh", "mirror", first["late"]["result"]["run_id"]),
+        ("public.price", "load", "auto", first["price"]["result"]["run_id"]),
+    ]
+
+    done = sqlkit("run", "--again")
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head.split()[-4:] == ["seconds", "rows/s", "memory", "baseline"]
+    shown = {line.split("  ")[0]: line.split() for line in lines[:3]}
+    assert [shown[name][-1] for name in ("price", "late")] == ["x", "x"]
+    assert shown["by hand"][-1].endswith("B")  # another strategy, which has no baseline
+
+    _, third = run(sqlkit, "--again", "price")
+    speed = third["price"]["speed"]
+    assert speed["baseline_run_id"] == first["price"]["result"]["run_id"]
+    was = first["price"]["speed"]["rows_per_second"]
+    assert speed["speed_ratio"] == pytest.approx(speed["rows_per_second"] / was)
+    assert speed["memory_ratio"] > 0
+    # A run that finds nothing to do has no speed, and is no baseline.
+    _, idle = run(sqlkit, "--baseline", "price")
+    assert idle["price"]["speed"]["rows_per_second"] is None
+    assert idle["price"]["speed"]["baseline_run_id"] == speed["baseline_run_id"]
+
+    page = project / "report.html"
+    assert sqlkit("report", "--html", str(page)).returncode == 0
+    cells = [
+        tuple(re.findall("<td>(.*?)</td>", line))
+        for line in re.findall("<tr><td>public.*?</tr>", page.read_text().replace("\n", ""))
+    ]
+    assert [line[:4] for line in cells] == [
+        ("public.late", "refresh", "mirror", "2"),
+        ("public.price", "load", "auto", "3"),
+        ("public.price", "load", "stage", "1"),
+    ]
+    assert all(line[-2].endswith(" x") for line in cells[:2])
+    assert cells[2][-1] == ""
 
 
 # A new project -------------------------------------------------------------------------------

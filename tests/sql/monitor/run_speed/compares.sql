@@ -1,13 +1,13 @@
 begin;
-select plan(3);
+select plan(4);
 
 create table item (id integer primary key);
-create function pg_temp.run(p_rows bigint, p_memory bigint)
+create function pg_temp.run(p_rows bigint, p_memory bigint, p_options jsonb default '{}')
 returns bigint
 language plpgsql
 as $run$
 declare
-    v_run_id bigint := sqlkit.start_run('load', 'item');
+    v_run_id bigint := sqlkit.start_run('load', 'item', p_options => p_options);
 begin
     perform sqlkit.record_batch(
         v_run_id, null, (0, 9, 1, 9, 9, null, false)::sqlkit.source_range,
@@ -38,6 +38,14 @@ select results_eq(
 select sqlkit.start_run('load', 'item') as third \gset
 select is_empty(
     format('select from sqlkit.run_speed where run_id = %s', :third), 'a run that goes on has no speed yet'
+);
+
+select pg_temp.run(700, 50, '{"strategy": "insert"}') as inserted \gset
+select pg_temp.run(0, 50) as idle \gset
+select results_eq(
+    format('select rows_per_second, speed_ratio from sqlkit.run_speed where run_id in (%s, %s) order by run_id', :inserted, :idle),
+    'values (70::double precision, null::double precision), (null, null)',
+    'another strategy is not compared with it, and what read no rows has no speed'
 );
 
 select * from finish();
