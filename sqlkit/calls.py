@@ -28,6 +28,7 @@ from sqlkit.model import (
     Comparison,
     MaintenanceStep,
     Repaired,
+    RunSpeed,
     Session,
     SourceRange,
     SourceState,
@@ -1739,6 +1740,7 @@ MONITOR = {
     "run_progress": "run_id",
     "rows_per_minute": "minute_at",
     "run_speed": "run_id desc",
+    "strategy_speed": "target, kind, strategy",
     "slow_batch": "batch_id desc",
     "dead_rows": "dead_rows desc",
     "storage": "total_bytes desc",
@@ -1780,6 +1782,19 @@ def set_baseline(connection: Connection[Any], run_id: int) -> str:
     """Makes a run the one that others of its target are compared with. Raises SK401."""
     found: str = _value(connection, "select sqlkit.set_baseline(%s)", run_id)
     return found
+
+
+def measure_runs(connection: Connection[Any], runs: list[int]) -> RunSpeed | None:
+    """How fast finished runs of a target were, together, and its baseline."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(b"select m.* from sqlkit.measure_runs(%s) as m", (runs,))
+    row = cursor.fetchone()
+    return None if row is None else RunSpeed(*row)
+
+
+def flush_statistics(connection: Connection[Any]) -> None:
+    """Has the counters of what this session did to tables be seen by all at once."""
+    _value(connection, "select pg_catalog.pg_stat_force_next_flush()")
 
 
 def note_memory(connection: Connection[Any], run_id: int, peak: int) -> None:

@@ -86,7 +86,9 @@ class TableReport:
 
 
 def _as_told(error: SqlkitError | None) -> dict[str, str | None] | None:
-    return error and {name: getattr(error, name) for name in ("code", "message", "detail", "hint")}
+    if error is None:
+        return None
+    return {name: getattr(error, name) for name in ("code", "message", "detail", "hint")}
 
 
 @dataclass(frozen=True)

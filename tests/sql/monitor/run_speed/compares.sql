@@ -43,7 +43,10 @@ select is_empty(
 select pg_temp.run(700, 50, '{"strategy": "insert"}') as inserted \gset
 select pg_temp.run(0, 50) as idle \gset
 select results_eq(
-    format('select rows_per_second, speed_ratio from sqlkit.run_speed where run_id in (%s, %s) order by run_id', :inserted, :idle),
+    format(
+        'select rows_per_second, speed_ratio from sqlkit.run_speed where run_id in (%s, %s) order by run_id',
+        :inserted, :idle
+    ),
     'values (70::double precision, null::double precision), (null, null)',
     'another strategy is not compared with it, and what read no rows has no speed'
 );
