@@ -9,9 +9,6 @@ PYTHON ?= python3
 # One server a PostgreSQL version is shared by all workers, so a few go far.
 WORKERS ?= logical
 PYTEST_ARGS ?=
-# What is run once more as a role that may only load, in hostile surroundings, on the newest version:
-# everything that connects to a database, but deployments.
-LOADER_ARGS ?= --postgres=18 --ignore=tests/release
 CHAOS_ARGS ?=
 
 BIN := .venv/bin
@@ -60,10 +57,7 @@ lint: .venv/.test
 	$(BIN)/python -m sqlkit.build --check
 
 test: services .venv/.test lint
-	@status=0; \
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --role=loader $(LOADER_ARGS) || status=1; \
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS) || status=1; \
-	exit $$status
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
 chaos: .venv/.test services
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

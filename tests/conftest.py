@@ -5,9 +5,11 @@ them, one marked ``oldest_and_newest`` on these two, where those between have no
 own to say, and any other on the newest of them only. A version that the machine does not have is
 skipped; where CI is true it fails.
 
-``--role=loader`` connects as a role that may load and no more, in hostile surroundings (see
-loader_role.py); what a test has to prepare beyond that, `superuser` and `Database.preparing` do.
-Tests that connect to no such database would only be repeated, and are left out then.
+On the newest version tests connect as a role that may load and no more, in hostile surroundings
+(see loader_role.py); what a test has to prepare beyond that, `superuser` and `Database.preparing`
+do. On the others, and where sqlkit is deployed (tests/release), they are superusers.
+``--role=superuser`` and ``--role=loader`` make all of them the one or the other; tests that
+connect to no such database would only be repeated by the latter, and are left out.
 
 Fixtures: `server`, and from it `database` (sqlkit deployed, a fresh copy for each test),
 `empty_database` (nothing deployed), `dsn` (of `database`), `connection` (to `database`, in
@@ -94,9 +96,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--role",
-        choices=("superuser", "loader"),
-        default=os.environ.get("SQLKIT_TEST_ROLE", "superuser"),
-        help="who the tests are: a superuser, or a loader with a hostile search_path",
+        choices=("mixed", "superuser", "loader"),
+        default="mixed",
+        help="who the tests are: a superuser, a loader with a hostile search_path, or by version",
     )
     parser.addoption(
         "--search-path",
@@ -105,13 +107,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def is_loader(config: pytest.Config) -> bool:
-    """Whether the tests connect as a role that may load and no more."""
-    return str(config.getoption("role")) == "loader"
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if is_loader(config):
+    if config.getoption("role") == "loader":
         theirs = [item for item in items if "user" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=theirs)
         items[:] = [item for item in items if item not in set(theirs)]
@@ -145,8 +142,7 @@ def _forget_session() -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     majors = tuple(int(name) for name in _chosen(config) if name.isdigit())
-    role = loader_role.NAME if is_loader(config) else "superuser"
-    return [*servers.describe(majors), f"role: {role}"]
+    return [*servers.describe(majors), f"role: {config.getoption('role')}"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -159,9 +155,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             chosen = chosen[1:-1]
         elif not marker("every_version"):
             chosen = chosen[-1:]
-        metafunc.parametrize(
-            "server", chosen, indirect=True, scope="session", ids=[f"pg{name}" for name in chosen]
-        )
+        ids = [f"pg{name}" for name in chosen]
+        if "user" in metafunc.fixturenames:
+            users = [_user(metafunc, name) for name in chosen]
+            names, values = ("server", "user"), list(zip(chosen, users, strict=True))
+            metafunc.parametrize(names, values, indirect=True, scope="session", ids=ids)
+        else:
+            metafunc.parametrize("server", chosen, indirect=True, scope="session", ids=ids)
+
+
+def _user(metafunc: pytest.Metafunc, version: str) -> str:
+    """Who a test connects as on a version."""
+    role = metafunc.config.getoption("role")
+    if role == "mixed":
+        deploys = "release" in metafunc.definition.path.parts
+        role = "loader" if version == _chosen(metafunc.config)[-1] and not deploys else "superuser"
+    return loader_role.NAME if role == "loader" else SUPERUSER
 
 
 def missing(reason: str) -> NoReturn:
@@ -271,7 +280,7 @@ def fresh_database(
 @pytest.fixture(scope="session")
 def user(request: pytest.FixtureRequest) -> str:
     """Who the tests connect as, which --role says."""
-    return loader_role.NAME if is_loader(request.config) else SUPERUSER
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -286,11 +295,11 @@ def sqlkit_template(
         if user == loader_role.NAME:
             loader_role.prepare(dsn, str(request.config.getoption("search_path")))
 
-    return _template(test_session, server, "sqlkit_template", fill)
+    return _template(test_session, server, f"sqlkit_template_of_{user}", fill)
 
 
 @pytest.fixture(scope="session")
-def pgtap_template(server: Server, test_session: Session, sqlkit_template: str) -> str:
+def pgtap_template(server: Server, test_session: Session, sqlkit_template: str, user: str) -> str:
     """Like `sqlkit_template`, with pgTAP in schema public and the helpers of _setup.sql."""
     if server.cluster is not None and servers.pgtap_files() is None:  # the container's has it
         missing("pgTAP is not installed: tests/install-services.sh installs it on Debian")
@@ -298,7 +307,7 @@ def pgtap_template(server: Server, test_session: Session, sqlkit_template: str) 
     def fill(dsn: str) -> None:
         prepare_sql_tests(dsn, Path(__file__).parent / "sql" / "_setup.sql")
 
-    return _template(test_session, server, "pgtap_template", fill, sqlkit_template)
+    return _template(test_session, server, f"pgtap_template_of_{user}", fill, sqlkit_template)
 
 
 def prepare_sql_tests(dsn: str, setup: Path) -> None:

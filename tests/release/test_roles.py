@@ -19,7 +19,7 @@ ROLES = tuple(build.read_roles(ROOT))
 
 
 @pytest.fixture
-def user(bare: Database) -> Iterator[str]:
+def guest(bare: Database) -> Iterator[str]:
     """A user without any privilege, and a target that it may write."""
     migrate.up(bare.dsn)
     name = f"user_{bare.name}"
@@ -58,7 +58,7 @@ def load(connection: psycopg.Connection, policy: str) -> tuple[int, int]:
 
 @pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("search_path", ["public", "", "evil, pg_temp, pg_catalog"])
-def test_a_loader_loads(bare: Database, user: str, search_path: str) -> None:
+def test_a_loader_loads(bare: Database, guest: str, search_path: str) -> None:
     """Without superuser, without CREATE on the database, and whatever its search_path says."""
     psql(
         bare,
@@ -70,7 +70,7 @@ def test_a_loader_loads(bare: Database, user: str, search_path: str) -> None:
         *("-c", "grant usage on schema evil to public"),
         *("-c", "grant all on all tables in schema evil to public"),
     )
-    with member(bare, user, "sqlkit_loader") as connection:
+    with member(bare, guest, "sqlkit_loader") as connection:
         connection.execute("create temporary table pg_attribute (attname name)")
         connection.execute("create temporary table run (run_id bigint)")
         connection.execute("select set_config('search_path', %s, false)", [search_path])
@@ -82,10 +82,10 @@ def test_a_loader_loads(bare: Database, user: str, search_path: str) -> None:
         assert seen == (2,)
 
 
-def test_a_loader_writes_no_target_but_its_own(bare: Database, user: str) -> None:
-    psql(bare, "-c", f"revoke insert, update, delete on public.price from {user}")
+def test_a_loader_writes_no_target_but_its_own(bare: Database, guest: str) -> None:
+    psql(bare, "-c", f"revoke insert, update, delete on public.price from {guest}")
     with (
-        member(bare, user, "sqlkit_loader") as connection,
+        member(bare, guest, "sqlkit_loader") as connection,
         pytest.raises(errors.InsufficientPrivilege),
     ):
         load(connection, "update")
@@ -105,16 +105,16 @@ def test_a_loader_writes_no_target_but_its_own(bare: Database, user: str) -> Non
         "alter table sqlkit.run add column a int",
     ],
 )
-def test_a_loader_does_not_rewrite_history(bare: Database, user: str, statement: str) -> None:
+def test_a_loader_does_not_rewrite_history(bare: Database, guest: str, statement: str) -> None:
     with (
-        member(bare, user, "sqlkit_loader") as connection,
+        member(bare, guest, "sqlkit_loader") as connection,
         pytest.raises(errors.InsufficientPrivilege),
     ):
         connection.execute(statement.encode())
 
 
-def test_a_reader_reads_the_ledger_and_no_more(bare: Database, user: str) -> None:
-    with member(bare, user, "sqlkit_reader") as connection:
+def test_a_reader_reads_the_ledger_and_no_more(bare: Database, guest: str) -> None:
+    with member(bare, guest, "sqlkit_reader") as connection:
         for relation in build.read_toml(ROOT, "grants.toml")["sqlkit_reader"]["select"]:
             connection.execute(f"select * from sqlkit.{relation}".encode()).fetchall()
         connection.execute("select sqlkit.version(), sqlkit.channel(), sqlkit.oldest_client()")
@@ -148,7 +148,7 @@ CALLS = """
 
 @pytest.mark.parametrize("role", [None, *ROLES])
 def test_who_may_call_a_function_calls_it_and_nobody_else(
-    bare: Database, user: str, role: str | None
+    bare: Database, guest: str, role: str | None
 ) -> None:
     with bare.connect() as connection:
         calls = connection.execute(CALLS.encode()).fetchall()
@@ -158,7 +158,7 @@ def test_who_may_call_a_function_calls_it_and_nobody_else(
         held |= more
     patterns = [pattern for name in held for pattern in listed[name].get("execute", [])]
     may = {name for name, _ in calls if any(fnmatch(name, pattern) for pattern in patterns)}
-    with bare.connect(user=user) if role is None else member(bare, user, role) as connection:
+    with bare.connect(user=guest) if role is None else member(bare, guest, role) as connection:
         connection.execute("set statement_timeout = '10s'")
         could = set()
         for name, call in calls:
@@ -173,15 +173,15 @@ def test_who_may_call_a_function_calls_it_and_nobody_else(
     assert bool(may) == (role is not None)
 
 
-def test_an_admin_clears_the_ledger(bare: Database, user: str) -> None:
-    with member(bare, user, "sqlkit_admin") as connection:
+def test_an_admin_clears_the_ledger(bare: Database, guest: str) -> None:
+    with member(bare, guest, "sqlkit_admin") as connection:
         assert load(connection, "update") == (2, 0)
         assert connection.execute("delete from sqlkit.run").rowcount == 1
         assert connection.execute("select count(*) from sqlkit.batch").fetchone() == (0,)
 
 
-def test_a_stranger_sees_nothing(bare: Database, user: str) -> None:
-    with bare.connect(user=user) as connection:
+def test_a_stranger_sees_nothing(bare: Database, guest: str) -> None:
+    with bare.connect(user=guest) as connection:
         for statement in ("select sqlkit.version()", "select * from sqlkit.run"):
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
