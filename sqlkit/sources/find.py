@@ -119,15 +119,9 @@ def find_sources(
                     query=query, where=where, null_invalid=null_invalid,
                 )
             ]  # fmt: skip
-        scheme = database_of(specs[0])
-        module = import_module(_DATABASES.get(scheme, "sqlkit.sources.queries"))
+        module = import_module(_DATABASES.get(database_of(specs[0]), "sqlkit.sources.queries"))
         source = module.source_of(specs[0], query, null_invalid=null_invalid)
         if where is not None:
-            if not hasattr(source, "filter"):
-                raise UsageError(
-                    f"{scheme}:// is not asked for a condition",
-                    hint="Write it into the query: --query 'select ... where ...'",
-                )
             source.filter(where)
         return [source]
     if query is not None or where is not None:

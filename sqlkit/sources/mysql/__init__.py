@@ -3,8 +3,9 @@
 A load sees one consistent snapshot, from its first row to its last. A table with a key is read by
 ranges of it: each query begins after the last key of the one before, has a limit, and is answered
 from the index, so that no query runs for hours and any piece can be read again as long as the
-snapshot lives. Other tables, and queries, are read once, and kept on disk until they are committed
-(`spool`).
+snapshot lives. Where the key begins with an integer, a large table is read by as many connections
+as there are workers, in one snapshot if that can be had, else by one. Other tables, queries, and
+rows under a condition are read once, and kept on disk until they are committed (`spool`).
 
 A snapshot cannot be had again. When the connection to the source is lost, the next attempt takes a
 new one and begins with its first row; so does the next run after this one was killed. Policies that
@@ -17,6 +18,7 @@ that two columns have; SK118 a value that cannot be loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,19 +31,17 @@ from sqlkit.sources.base import NewTable, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.mysql.adapter import Naming, make_table
 from sqlkit.sources.mysql.address import EXAMPLE, Address, parse_address
-from sqlkit.sources.mysql.catalog import Key, Table, column_type, look_up, quoted
+from sqlkit.sources.mysql.catalog import Table, column_type, look_up, quoted
+from sqlkit.sources.mysql.ranges import SPREAD_BYTES, RangeQuery
 from sqlkit.sources.mysql.rows import FLOAT, NUMBERS, Encoder
-from sqlkit.sources.mysql.session import Column, Row, Session, text
-from sqlkit.sources.newer import Mark, Newer, identity_of
+from sqlkit.sources.mysql.session import Column, Row, Session, begin_at_once, text
+from sqlkit.sources.newer import Mark, Newer, identity_of, with_condition
 from sqlkit.sources.spool import Made, Spool
-from sqlkit.sources.text_rows import BadRow
 
 __all__ = ["MysqlSource", "source_of"]
 
-RANGE_BYTES = 32 << 20
-"""About what one query of a range gives: what has to be fetched for nothing at most."""
-MOST_ROWS = 200_000
-LEAST_ROWS = 1_000
+SPREAD_PATIENCE = 1
+"""Seconds for which writers are waited for, so that a table may be read by several connections."""
 
 _NOTHING = hashlib.sha256().hexdigest()
 
@@ -102,7 +102,10 @@ class MysqlSource:
         self._was_connected = session is not None
         self._spool: Spool | None = None
         self._first: Sequence[Row] = []  # of a query, fetched to see what they are
-        self._where = ""
+        self._condition: str | None = None
+        self._where = ""  # what is asked of a table, with WHERE
+        self._workers = 1
+        self._more: list[Session] = []  # in the same snapshot
         self._is_over = False
         self._begin_anew()
 
@@ -125,6 +128,18 @@ class MysqlSource:
         if self._session is not None and self._session is not self._given:
             self._session.close()
         self._session = None
+        for session in self._more:
+            session.close()
+        self._more.clear()
+
+    def spread(self, workers: int) -> None:
+        """So many connections may read at once."""
+        self._workers = workers
+
+    def filter(self, condition: str) -> None:
+        """Ask only for rows for which a condition holds."""
+        self._condition = f"(\n{condition}\n)"  # it may end in a comment
+        self.identity = with_condition(self.identity, condition)
 
     def session(self) -> Session:
         """The connection in its snapshot."""
@@ -139,6 +154,7 @@ class MysqlSource:
                     self.name,
                     own_queries=self.query is None,
                     again=self._was_connected,
+                    begun=False,
                 )
             self._was_connected = True
             try:
@@ -153,37 +169,44 @@ class MysqlSource:
         if self._session is None or self._is_lost:
             self.newer = newer
 
-    def _newer_rows(self, rows: str) -> str:
-        """The condition for what is asked of a table or a query, with WHERE; empty for all."""
-        session, newer = self._session, self.newer
-        if session is None or newer is None:
-            return ""
-        self.columns = session.description(f"select * from {rows} limit 0")
-        newer.check([column.name for column in self.columns], self.name)
-        kind = next(column.type for column in self.columns if column.name == newer.column)
-        column = quoted(newer.column)
-        if newer.strictly and session.ask(f"select 1 from {rows} where {column} is null limit 1"):
-            raise newer.refuse_null(self.name)
-        # A float is written with six digits, which are not all it has.
-        exact = f"max({column} + 0e0)" if kind == FLOAT else f"max({column})"
-        [(value,)] = session.ask(f"select {exact} from {rows}")
-        self.greatest = None if value is None else text(value)
-        condition = newer.condition(
-            column,
-            self.name,
-            is_number=kind in NUMBERS,
-            literal=lambda value: session.literal(value.encode()),
-        )
-        return "" if condition is None else f" where {condition}"
+    def _conditions(self, session: Session, rows: str) -> str:
+        """What is asked of a table or a query, with WHERE; empty for all rows."""
+        asked = [] if self._condition is None else [self._condition]
+        newer = self.newer
+        if newer is not None:
+            where = f" where {self._condition}" if self._condition else ""
+            self.columns = session.description(f"select * from {rows} limit 0")
+            newer.check([column.name for column in self.columns], self.name)
+            kind = next(column.type for column in self.columns if column.name == newer.column)
+            column = quoted(newer.column)
+            if newer.strictly:
+                both = f"{where} and" if where else " where"
+                if session.ask(f"select 1 from {rows}{both} {column} is null limit 1"):
+                    raise newer.refuse_null(self.name)
+            # A float is written with six digits, which are not all it has.
+            exact = f"max({column} + 0e0)" if kind == FLOAT else f"max({column})"
+            [(value,)] = session.ask(f"select {exact} from {rows}{where}")
+            self.greatest = None if value is None else text(value)
+            condition = newer.condition(
+                column,
+                self.name,
+                is_number=kind in NUMBERS,
+                literal=lambda value: session.literal(value.encode()),
+            )
+            if condition is not None:
+                asked.append(condition)
+        return " where " + " and ".join(asked) if asked else ""
 
     def _look(self) -> None:
-        assert self._session is not None
+        session = self._session
+        assert session is not None
         if self.query is not None:
+            self._begin(session)
             asked = self.query
-            if self.newer is not None:
+            if self.newer is not None or self._condition is not None:
                 rows = f"(\n{asked.strip().rstrip(';')}\n) as sqlkit_query"
-                asked = f"select * from {rows}{self._newer_rows(rows)}"
-            self.columns = self._session.description(asked)
+                asked = f"select * from {rows}{self._conditions(session, rows)}"
+            self.columns = session.description(asked)
             names = [column.name for column in self.columns]
             if len(set(names)) < len(names):
                 raise SourceError(
@@ -193,23 +216,59 @@ class MysqlSource:
                     detail=", ".join(names),
                     hint="Give each a name of its own: select a.id, b.id as b_id ...",
                 )
-            self._first = self._session.fetch()
+            self._first = session.fetch()
             self.types = {
                 column.name: column_type(column, (row[position] for row in self._first))
                 for position, column in enumerate(self.columns)
             }
             return
         assert self._address.table is not None
-        self.table = look_up(self._session, self._address.database, self._address.table)
-        self._where = self._newer_rows(self.table.quoted)
-        self.columns = self._session.description(
-            f"select {self.table.selected(self.table.names)} from {self.table.quoted} limit 0"
+        table = self.table = look_up(session, self._address.database, self._address.table)
+        self._begin(session, table)
+        self._where = self._conditions(session, table.quoted)
+        self.columns = session.description(
+            f"select {table.selected(table.names)} from {table.quoted} limit 0"
         )
-        for column, known in zip(self.columns, self.table.columns, strict=True):
+        for column, known in zip(self.columns, table.columns, strict=True):
             column.takes_empty = known.kind == "enum" and "" in known.labels
-        self.types = self.table.types
+        self.types = table.types
         if not self.is_by_key:
-            self._session.description(self._whole_table(self.table.names))
+            session.description(self._whole_table(table.names))
+
+    def _begin(self, session: Session, table: Table | None = None) -> None:
+        """Take the snapshot; of a large table on several connections, if all can have the same."""
+        if session is self._given:
+            return
+        more: list[Session] = []
+        is_worth_it = (
+            table is not None
+            and table.bytes >= SPREAD_BYTES
+            and (table.key is not None and table.key.begins_with_integer)
+            and (self.newer is None and self._condition is None)
+        )
+        try:
+            if table is not None and is_worth_it and self._workers > 1:
+                with contextlib.suppress(SourceError):  # no more are to be had
+                    while len(more) < self._workers:
+                        more.append(self._another())
+            if table is None or len(more) < 2:
+                session.begin()
+                return
+            locking = more.pop()
+            try:
+                is_one = begin_at_once(
+                    [session, *more], locking, [table.quoted], patience=SPREAD_PATIENCE
+                )
+            finally:
+                locking.close()
+            if is_one:
+                self._more, more = more, []
+        finally:
+            for other in more:
+                other.close()
+
+    def _another(self) -> Session:
+        return Session(self._address, self.name, own_queries=True, again=False, begun=False)
 
     def _whole_table(self, names: Sequence[str]) -> str:
         assert self.table is not None
@@ -262,6 +321,22 @@ class MysqlSource:
             self._spool = Spool(make)
         return self._spool
 
+    def ranges(self, wanted: Sequence[WantedColumn], offset: int) -> Iterator[tuple[Made, Row]]:
+        """The rows of a table from an offset on, in the order of its key."""
+        assert self.table is not None
+        assert self.table.key is not None
+        session = self.session()
+        names = [want.name for want in wanted]
+        by_name = {column.name: column for column in self.columns}
+        encoder = Encoder([by_name[name] for name in names], wanted, null_invalid=self.null_invalid)
+        # Behind the wanted columns stand those of the key that nobody wants.
+        names += [name for name in self.table.key.names if name not in names]
+        query = RangeQuery(self.table, self.table.key, tuple(names), encoder)
+        after = self.places[offset]
+        if self._more:
+            return query.read_together([session, *self._more], after)
+        return query.read(session, after=after)
+
     def watched(self) -> _Watched:
         """Reading: when the connection is lost in it, the snapshot is lost too."""
         return _Watched(self)
@@ -311,11 +386,11 @@ class _Watched:
             self._source.lose()
 
 
-Content = tuple[Sequence[Row], Row | None]
-"""Rows, and the key of the last of them."""
+Content = tuple[Made, Row | None]
+"""Rows, and the key of the last of them where it is known."""
 
 
-class MysqlReader(BlockReader["Made | Content"]):
+class MysqlReader(BlockReader[Content]):
     """A table or query, opened (see `base.Reader`)."""
 
     def __init__(
@@ -323,7 +398,6 @@ class MysqlReader(BlockReader["Made | Content"]):
     ) -> None:
         super().__init__(resume, database_encoding)
         self._source = source
-        self._encoder: Encoder | None = None
         self._last: Row | None = None
         self.columns = tuple(column.name for column in source.columns)
         self.column_types = source.types
@@ -365,66 +439,30 @@ class MysqlReader(BlockReader["Made | Content"]):
         wanted: tuple[WantedColumn, ...],
         ignored: frozenset[str] | None,
         piece_bytes: int,
-    ) -> Iterator[Block[Made | Content]]:
+    ) -> Iterator[Block[Content]]:
         source = self._source
         if not source.is_by_key:
             for made in source.spooled(wanted).blocks(self._start):
-                yield Block(made.start, made.end, made.line, made.rows, made.content)
+                yield Block(made.start, made.end, made.line, made.rows, (made.content, None))
             return
-        assert source.table is not None
-        assert source.table.key is not None
-        by_name = {column.name: column for column in source.columns}
-        self._encoder = Encoder(
-            [by_name[want.name] for want in wanted], wanted, null_invalid=source.null_invalid
-        )
-        yield from self._ranges(source.table, source.table.key, wanted)
-
-    def _ranges(
-        self, table: Table, key: Key, wanted: tuple[WantedColumn, ...]
-    ) -> Iterator[Block[Made | Content]]:
-        source = self._source
-        session = source.session()
-        names = [want.name for want in wanted]
-        # Behind the wanted columns stand those of the key that nobody wants.
-        names += [name for name in key.names if name not in names]
-        key_at = [names.index(name) for name in key.names]
-        most = max(LEAST_ROWS, min(RANGE_BYTES // max(1, table.row_bytes), MOST_ROWS))
-        last = source.places[self._start]
         offset = self._start
-        while True:
-            statement = (
-                f"select {table.selected(names)} from {table.quoted} "
-                f"force index ({key.index}){key.after(last, session)} "
-                f"order by {key.order} limit {most}"
-            )
-            found = 0
-            with source.watched():
-                for rows in session.rows(statement):
-                    found += len(rows)
-                    last = tuple(rows[-1][position] for position in key_at)
-                    end = offset + len(rows)
-                    yield Block(offset, end, offset + 1, len(rows), (rows, last))
-                    offset = end
-            if found < most:
-                return
+        with source.watched():
+            for rows, last in source.ranges(wanted, offset):
+                for bad in rows.bad:
+                    bad.line += offset + 1
+                end = offset + rows.rows
+                yield Block(offset, end, offset + 1, rows.rows, (rows, last))
+                offset = end
 
-    def _made(self, block: Block[Made | Content]) -> tuple[bytes, Sequence[BadRow]]:
-        if isinstance(block.content, Made):
-            return block.content.data, block.content.bad
-        assert self._encoder is not None
-        rows, last = block.content
-        self._last = last
-        return self._encoder.rows(rows, block.line)
-
-    def _rows(self, block: Block[Made | Content], wanted: tuple[WantedColumn, ...]) -> bytes:
-        data, bad = self._made(block)
-        for row in bad:
+    def _rows(self, block: Block[Content], wanted: tuple[WantedColumn, ...]) -> bytes:
+        made, self._last = block.content
+        for row in made.bad:
             raise row.as_error(self._source.name)
-        return data
+        return made.data
 
-    def _single_rows(self, block: Block[Made | Content], wanted: tuple[WantedColumn, ...]) -> bytes:
-        data, bad = self._made(block)
-        return self._singly(data, block, wanted, bad)
+    def _single_rows(self, block: Block[Content], wanted: tuple[WantedColumn, ...]) -> bytes:
+        made, self._last = block.content
+        return self._singly(made.data, block, wanted, made.bad)
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         if self._source.is_by_key:

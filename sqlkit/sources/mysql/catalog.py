@@ -10,7 +10,8 @@ from sqlkit.errors import SourceError
 from sqlkit.sources.mysql import rows
 from sqlkit.sources.mysql.session import Column, Row, Session, text
 
-_AS_NUMBERS = ("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "year")
+_INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint")
+_AS_NUMBERS = (*_INTEGERS, "decimal", "year")
 _AS_TEXTS = ("char", "varchar", "date", "datetime", "timestamp", "time")
 _AS_BYTES = ("binary", "varbinary")
 GEOMETRIES = (
@@ -162,13 +163,33 @@ class Key:
         """What to order by."""
         return ", ".join(map(quoted, self.names))
 
-    def after(self, last: Row | None, session: Session) -> str:
-        """The condition for the rows behind a key, so that it is answered by a range of the index.
+    @property
+    def begins_with_integer(self) -> bool:
+        """Whether ranges of about equal size can be told by its first column alone."""
+        return self.columns[0].kind in _INTEGERS
 
-        (a, b) > (1, 2) would be read from the index's beginning.
-        """
-        if last is None:
-            return ""
+    def within(
+        self,
+        session: Session,
+        *,
+        after: Row | None = None,
+        least: int | None = None,
+        below: int | None = None,
+    ) -> str:
+        """The condition, with WHERE, for the rows behind a key, or from a value of its first column
+        on, and up to, not with, another. It is answered by a range of the index."""
+        first = quoted(self.names[0])
+        parts = []
+        if after is not None:
+            parts.append(self._behind(after, session))
+        elif least is not None:
+            parts.append(f"{first} >= {least}")
+        if below is not None:
+            parts.append(f"{first} < {below}")
+        return " where " + " and ".join(parts) if parts else ""
+
+    def _behind(self, last: Row, session: Session) -> str:
+        # (a, b) > (1, 2) would be read from the index's beginning.
         values = [
             _literal(column, value, session)
             for column, value in zip(self.columns, last, strict=True)
@@ -178,7 +199,7 @@ class Key:
         for position in range(len(names)):
             equal = [f"{names[before]} = {values[before]}" for before in range(position)]
             parts.append(" and ".join([*equal, f"{names[position]} > {values[position]}"]))
-        return " where (" + ") or (".join(parts) + ")"
+        return "((" + ") or (".join(parts) + "))"
 
 
 def _literal(column: TableColumn, value: bytes | None, session: Session) -> str:

@@ -262,39 +262,56 @@ class Session:
 def begin_together(
     address: Address, tables: Sequence[str], number: int
 ) -> tuple[list[Session], bool]:
-    """So many sessions in one snapshot; and whether that could be had.
+    """So many sessions in one snapshot; and whether that could be had (`begin_at_once`).
 
-    The tables, whose names are quoted, are locked against writers for the moment in which all
-    snapshots are taken. Where that is not allowed, or takes too long, each has one of its own.
+    Where it could not, each has one of its own.
     """
     opened: list[Session] = []
     locking: Session | None = None
-    is_one = True
 
-    def session(*, begun: bool) -> Session:
-        return Session(address, address.name, own_queries=True, again=False, begun=begun)
+    def session() -> Session:
+        return Session(address, address.name, own_queries=True, again=False, begun=False)
 
     try:
-        opened += [session(begun=False) for _ in range(number)]
+        opened += [session() for _ in range(number)]
         if number > 1:
-            locking = session(begun=False)
-            try:
-                locking.do(f"set session lock_wait_timeout = {LOCK_PATIENCE}")
-                locking.do("lock tables " + ", ".join(f"{table} read" for table in tables))
-            except SourceError:
-                is_one = False
-        for each in opened:
-            each.begin()
-        return opened, is_one
+            locking = session()
+        return opened, begin_at_once(opened, locking, tables)
     except BaseException:
         for each in opened:
             each.close()
         raise
     finally:
         if locking is not None:
-            if is_one:
-                locking.do("unlock tables")
             locking.close()
+
+
+def begin_at_once(
+    sessions: Sequence[Session],
+    locking: Session | None,
+    tables: Sequence[str],
+    *,
+    patience: int = LOCK_PATIENCE,
+) -> bool:
+    """Take the snapshots of all sessions; whether they are known to be the same.
+
+    The tables, whose names are quoted, are locked against writers by another session meanwhile.
+    Where that is not allowed, or they have to be waited for longer than `patience` seconds, each
+    session gets the snapshot of its own moment. A single one needs no lock.
+    """
+    is_locked = False
+    if locking is not None:
+        locking.do(f"set session lock_wait_timeout = {patience}")
+        with contextlib.suppress(SourceError):
+            locking.do("lock tables " + ", ".join(f"{table} read" for table in tables))
+            is_locked = True
+    try:
+        for each in sessions:
+            each.begin()
+    finally:
+        if locking is not None and is_locked:
+            locking.do("unlock tables")
+    return is_locked or len(sessions) == 1
 
 
 class Column:

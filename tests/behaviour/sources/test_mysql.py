@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -52,7 +53,7 @@ def employees(mariadb: MariaServer, test_session: Session) -> MariaServer:
 @pytest.fixture
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are read by ranges of a thousand rows."""
-    monkeypatch.setattr("sqlkit.sources.mysql.MOST_ROWS", 1000)
+    monkeypatch.setattr("sqlkit.sources.mysql.ranges.MOST_ROWS", 1000)
     monkeypatch.setattr("sqlkit.sources.mysql.session.FETCHED", 400)
 
 
@@ -147,6 +148,97 @@ def test_workers_dry_run_and_columns(
     assert dry.rows == done.rows == RowCounts(read=94_917, inserted=94_917)
     expected = theirs(employees, "select emp_no, from_date from salary", "employee")
     assert sorted(rows_of(connection, "pay")) == sorted(expected)
+
+
+@pytest.mark.xdist_group("mariadb-kill")
+@pytest.mark.parametrize("may_lock", [True, False])
+def test_a_large_table_is_read_by_several_connections_in_one_snapshot(
+    employees: MariaServer,
+    odd: str,
+    connection: psycopg.Connection,
+    dsn: str,
+    small_ranges: None,
+    monkeypatch: pytest.MonkeyPatch,
+    may_lock: bool,
+) -> None:
+    monkeypatch.setattr("sqlkit.sources.mysql.SPREAD_BYTES", 1)
+    monkeypatch.setattr("sqlkit.sources.mysql.ranges.RANGE_BYTES", 100_000)
+    salaries(employees, odd)
+    employees.run(  # far from all others
+        "insert into salary select -500, seq, '2000-01-01' + interval seq day, '2030-01-01'"
+        " from seq_1_to_3000",
+        odd,
+    )
+    user = "locking" if may_lock else "reading"
+    quoted = odd.replace("`", "``")
+    employees.run(
+        f"create or replace user {user} identified by '{employees.password}';"
+        f"grant select{', lock tables' if may_lock else ''} on `{quoted}`.* to {user}"
+    )
+    expected = theirs(employees, "select * from salary", odd)
+    connection.execute(SALARY.encode())
+    readers: list[int] = []
+
+    def change() -> None:
+        count = f"select count(*) from information_schema.processlist where user = '{user}'"
+        readers.extend(number for (number,) in theirs(employees, count, "employee"))
+        employees.run("delete from salary where emp_no % 2 = 0; update salary set amount = 0", odd)
+
+    server = MariaServer(employees.port, user=user)
+    with api.connect(dsn) as client:
+        result = client.load(
+            server.url(odd, "salary"),
+            into="public.salary",
+            workers=3,
+            batch_bytes=100_000,
+            progress=Once(change),
+        )
+    assert readers == [3 if may_lock else 1]
+    assert result.rows == RowCounts(read=97_917, inserted=97_917)
+    assert sorted(rows_of(connection, "salary")) == sorted(expected)
+
+
+def test_bad_rows_of_several_connections_have_their_lines(
+    mariadb: MariaServer,
+    odd: str,
+    connection: psycopg.Connection,
+    dsn: str,
+    small_ranges: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sqlkit.sources.mysql.SPREAD_BYTES", 1)
+    monkeypatch.setattr("sqlkit.sources.mysql.ranges.RANGE_BYTES", 20_000)
+    mariadb.run(
+        "create table n (id bigint primary key, t text);"
+        "insert into n select seq * 7, if(seq in (3, 9000), concat('a', char(0)), 'b')"
+        " from seq_1_to_10000;",
+        odd,
+    )
+    connection.execute(b"create table n (id bigint primary key, t text)")
+    with api.connect(dsn) as client:
+        result = client.load(mariadb.url(odd, "n"), into="public.n", workers=2, reject_limit=2)
+        lines = [row["first_line"] for row in client.rejects(result.run_id)]
+    assert (result.rows.inserted, lines) == (9998, [3, 9000])
+
+
+def test_only_rows_for_which_a_condition_holds_are_asked_for(
+    employees: MariaServer, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    connection.execute(SALARY.encode())
+    load = ("load", "--into", "public.salary", "--dsn", dsn, "--json")
+    rich = ("--where", "amount > 90000 or emp_no is null -- but not the poor")
+    by_table = sqlkit(*load, employees.url("employee", "salary"), *rich)
+    assert by_table.returncode == 0, by_table.stderr
+    found = sorted(rows_of(connection, "salary"))
+    condition = "select * from salary where amount > 90000"
+    assert found == sorted(theirs(employees, condition, "employee"))
+    query = "select * from salary where emp_no < 20000;"
+    some = sqlkit(*load, employees.url("employee"), "--query", query, *rich, "--policy", "error")
+    assert "keys of the input exist already" in some.stderr + some.stdout
+    newer = sqlkit(*load, employees.url("employee", "salary"), *rich, "--since", "from_date")
+    assert json.loads(newer.stdout)["rows"]["unchanged"] == len(found), newer.stderr
+    wrong = sqlkit(*load, employees.url("employee", "salary"), "--where", "no_such > 1")
+    assert "no_such" in json.loads(wrong.stdout)["error"]["message"]
 
 
 @pytest.mark.parametrize("strategy", ["mirror", "truncate", "swap"])
