@@ -121,7 +121,7 @@ class Client:
         Arrow and their like. Rows are taken in another thread, each once; `sqlkit.rows` gives them
         a name and a total. `into` is the table, as SQL names it. An address of a database
         (mysql://user@host/database#table) is a table of it, or, without the table, where `query` is
-        asked; not of MySQL, `where` is a condition for its rows, which it is asked itself. `policy`
+        asked; `where` is a condition for its rows, which it is asked itself. `policy`
         says what happens to a row whose key exists: append, ignore, update, newer (by the column
         `order_by`), fill, error or history (versions that begin at `order_by`, or now); the `key`
         is the primary key unless it names the columns of another unique index.
