@@ -1,6 +1,9 @@
 -- The doctor: what is wrong with the tables of this database, by weight, each with the statement that mends it.
 
-create or replace function sqlkit.find_problems(p_least_bytes bigint default 1048576)
+create or replace function sqlkit.find_problems(
+    p_least_bytes bigint default 1048576,
+    p_patience interval default '1 hour'
+)
 returns table (
     weight integer,
     problem text,
@@ -71,6 +74,22 @@ begin
         where c.relkind in ('r', 'm')
     ),
 
+    -- The ids are shared by all databases: one that nobody vacuums stops the others, too.
+    old_database as (
+        select
+            d.datname,
+            d.datallowconn,
+            o.*,
+            o.age::double precision / o.allowed as share
+        from pg_database as d
+        cross join lateral (
+            values
+            (age(d.datfrozenxid), current_setting('autovacuum_freeze_max_age')::bigint),
+            (mxid_age(d.datminmxid), current_setting('autovacuum_multixact_freeze_max_age')::bigint)
+        ) as o (age, allowed)
+        where d.datname <> current_database()
+    ),
+
     index_part (root, oid, relkind) as (
         select
             c.oid,
@@ -139,6 +158,20 @@ begin
         where o.share > 1.1
         union all
         select
+            case when o.share > 5 or o.age > 1000000000 then 100 when o.share > 2 then 80 else 60 end,
+            'old transaction ids',
+            format('database %I', o.datname),
+            format(
+                'Its oldest row is %s transactions old: autovacuum should have frozen it at %s, whatever is going on; '
+                'near 2,000,000,000 the server takes no more, in any database.',
+                o.age, o.allowed
+            ),
+            case when o.datallowconn then '' else format('alter database %I allow_connections on; ', o.datname) end
+            || '/* there */ vacuum (freeze)'
+        from old_database as o
+        where o.share > 1.1
+        union all
+        select
             90,
             'invalid index',
             i.name,
@@ -162,6 +195,24 @@ begin
                     and l.pid <> pg_backend_pid()
                     and l.database = (select d.oid from pg_database as d where d.datname = current_database())
             )
+        union all
+        select
+            70,
+            'incomplete index',
+            sqlkit._table_name(i.index_id),
+            i.detail,
+            i.statement
+        from sqlkit._incomplete_indexes() as i
+        join pg_index as x on x.indexrelid = i.index_id
+        join user_table as t on t.oid = x.indrelid
+        union all
+        select
+            h.weight,
+            'horizon held back',
+            h.holder,
+            format('%s: no VACUUM removes what it could still see.', h.detail),
+            h.statement
+        from sqlkit._horizon_holders(p_patience) as h
         union all
         select
             least(99, (60 + 39 * s.used_share)::integer),
@@ -393,9 +444,10 @@ begin
 end;
 $find_problems$;
 
-comment on function sqlkit.find_problems(bigint) is
+comment on function sqlkit.find_problems(bigint, interval) is
 'What is wrong with the tables, indexes and sequences of this database, the heaviest first (100 is an emergency, 15 a
-hint), each with the statement that mends it: read it before you run it. Old transaction ids, invalid, duplicate and
-unused indexes, foreign keys without index, sequences near their end, autovacuum off or late, tables never vacuumed
-or analyzed, dead rows, bloat. Unused indexes and bloat count from p_least_bytes on.
+hint), each with the statement that mends it: read it before you run it. Old transaction ids (of other databases, too),
+whoever has held back the horizon of dead rows for longer than p_patience, invalid, incomplete, duplicate and unused
+indexes, foreign keys without index, sequences near their end, autovacuum off or late, tables never vacuumed or
+analyzed, dead rows, bloat. Unused indexes and bloat count from p_least_bytes on.
 Writes: nothing. Locks: none. Raises: nothing.';

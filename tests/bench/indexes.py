@@ -57,6 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("tests.bench.indexes", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--share", type=float, action="append", help="may be repeated")
     parser.add_argument("--home", type=Path, default=Path(".sqlkit/bench"))
     options = parser.parse_args()
     failed = False
@@ -69,12 +70,13 @@ def main() -> int:
             connection.execute(b"vacuum (freeze, analyze)")
         print(f"| rows added to {options.rows:,} | kept | built anew | auto |")
         print("| --- | --- | --- | --- |")
-        for share in SHARES:
+        for share in options.share or SHARES:
             rows = int(share * options.rows)
             taken = {
                 way: min(measure(server, rows, way) for _ in range(options.rounds)) for way in WAYS
             }
-            print(f"| {rows:,} | " + " | ".join(f"{taken[way]:.2f} s" for way in WAYS) + " |")
+            seconds = " | ".join(f"{taken[way]:.2f} s" for way in WAYS)
+            print(f"| {rows:,} | {seconds} |", flush=True)
             failed |= taken["auto"] > min(taken.values()) * FACTOR + SECONDS
         server.drop(DATABASE)
         server.drop(TEMPLATE)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 import sqlkit as package
 from sqlkit import migrate
@@ -109,6 +110,22 @@ def test_it_refuses_and_says_why(
             assert {outcome.state for outcome in held} == {"refused"}
             assert "holds back the horizon of dead rows" in str(held[0].reason)
         assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+        if one(connection, "select current_setting('max_prepared_transactions')") != "0":
+            with database.connect() as leaving:
+                leaving.execute("begin")
+                leaving.execute("select pg_current_xact_id()")
+                leaving.execute("prepare transaction 'it''s left'")
+            time.sleep(0.01)
+            held = client.optimize(replace(OPTIONS, patience=0))
+            assert {outcome.state for outcome in held} == {"refused"}
+            assert str(held[0].reason).startswith("prepared transaction 'it''s left' holds back")
+            found = connection.execute(
+                "select relation, statement from sqlkit.find_problems(p_patience => '0') "
+                "where problem = 'horizon held back'"
+            ).fetchall()
+            mended_by = "rollback prepared 'it''s left'"
+            assert found == [("prepared transaction 'it''s left'", mended_by)]
+            connection.execute(found[0][1])
         # Whoever is at another database sees none of these rows.
         with psycopg.connect(database.server.dsn()) as elsewhere:
             elsewhere.execute("select pg_current_xact_id()")
@@ -171,6 +188,7 @@ def test_a_running_autovacuum_and_a_replica_that_lags_are_waited_for(
         with standby_of(server) as standby:
             standby.execute("select pg_wal_replay_pause()")
             connection.execute("update price set amount = 1")
+            connection.execute("select pg_stat_force_next_flush()")
             lagging = "select count(*) from pg_stat_replication where replay_lsn < sent_lsn"
             _until(lambda: one(connection, lagging) == 1)
             actions = ("vacuum", "reindex")
@@ -182,6 +200,25 @@ def test_a_running_autovacuum_and_a_replica_that_lags_are_waited_for(
             _until(lambda: one(connection, caught_up) == 1)
             plan = client.plan_maintenance(replace(OPTIONS, actions=actions, lag_bytes=10_000))
             assert {step.obstacle for step in plan} == {None}
+            # Without a slot only the feedback tells that a query of the standby wants old rows.
+            standby.execute("alter system set hot_standby_feedback = on")
+            standby.execute("alter system set wal_receiver_status_interval = '1s'")
+            standby.execute("select pg_reload_conf()")
+            with psycopg.connect(make_conninfo(standby.info.dsn, dbname="busy")) as reader:
+                reader.execute("set transaction isolation level repeatable read")
+                reader.execute("select count(*) from price")
+                done = client.optimize(replace(OPTIONS, actions=("analyze",)))
+                assert [outcome.state for outcome in done] == ["done"]
+                connection.execute("update price set amount = 2 where id = 10")
+                told = "select count(*) from pg_stat_replication where backend_xmin is not null"
+                _until(lambda: one(connection, told) == 1)
+                held = client.optimize(replace(OPTIONS, actions=("vacuum",), patience=0))
+                assert [outcome.state for outcome in held] == ["refused"]
+                assert re.fullmatch(
+                    r"standby \S+ holds back the horizon of dead rows by a query since before .*",
+                    str(held[0].reason),
+                )
+                assert client.plan_maintenance(OPTIONS)[0].obstacle is None
         # It takes its time from now on.
         connection.execute(
             "alter table price set (autovacuum_enabled = on, autovacuum_vacuum_threshold = 1, "
@@ -197,7 +234,8 @@ def test_a_running_autovacuum_and_a_replica_that_lags_are_waited_for(
         assert {outcome.state for outcome in busy} == {"refused"}
         assert "works at it: autovacuum: VACUUM" in str(busy[0].reason)
         assert one(connection, at_work) == 1
-        assert one(connection, "select count(*) from sqlkit.maintenance") == 0
+        actions_done = "select array_agg(action order by run_id) from sqlkit.maintenance"
+        assert one(connection, actions_done) == ["analyze"]
 
 
 def _until(condition: Callable[[], object]) -> None:

@@ -1,6 +1,6 @@
 -- Settings that keep autovacuum away, and what comes of it: rows that are too old.
 begin;
-select plan(5);
+select plan(6);
 
 create table item (id integer primary key, note text) with (
     autovacuum_vacuum_threshold = 3000000, toast.autovacuum_enabled = off
@@ -13,7 +13,7 @@ select
     p.relation,
     p.statement
 from sqlkit.find_problems() as p
-where p.relation in ('public.item', 'public.fine', 'pg_catalog.pg_class', 'the server');
+where p.relation in ('public.item', 'public.fine', 'pg_catalog.pg_class', 'the server', 'database template1');
 
 select results_eq(
     'select problem, statement from found',
@@ -55,6 +55,21 @@ select results_eq(
     (60, 'old transaction ids', 'vacuum (freeze) public.item')$$,
     'older than autovacuum should have let them grow, in the catalog too; younger is well'
 );
+select sqlkit_test.as_admin(format(
+    $$update pg_database set datfrozenxid = %L, datallowconn = false where datname = 'template1'$$,
+    (pg_current_xact_id()::text::bigint - 500000000 + 4294967296) % 4294967296
+));
+select results_eq(
+    $$select weight, problem, statement from found where relation = 'database template1'$$,
+    $$values (
+        80, 'old transaction ids',
+        'alter database template1 allow_connections on; /* there */ vacuum (freeze)'
+    )$$,
+    'so is another database, since all of them share the ids'
+);
+select sqlkit_test.as_admin(format(
+    $$update pg_database set datfrozenxid = %L where datname = 'template1'$$, pg_current_xact_id()
+));
 -- What PostgreSQL does not freeze, as another access method keeps it, has no age.
 select sqlkit_test.as_admin($$update pg_class set relfrozenxid = '0', relminmxid = '0' where relname = 'item'$$);
 select is_empty($$select from found where relation = 'public.item'$$, 'what has no age is not old');
