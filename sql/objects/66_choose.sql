@@ -43,6 +43,32 @@ comment on function sqlkit._changed_share(regclass, regclass, name[]) is
 'The share of rows (0 to 1) that mirror would write, from a sample of pages of the target.';
 
 
+create or replace function sqlkit._publications(p_target regclass)
+returns setof pg_publication
+language sql
+stable
+begin atomic
+select p.*
+from pg_publication as p
+where exists (
+    select
+    from pg_publication_tables as t
+    join pg_namespace as n on n.nspname = t.schemaname
+    join pg_class as c on c.relnamespace = n.oid and c.relname = t.tablename
+    where
+        t.pubname = p.pubname
+        and (
+            c.oid = p_target
+            or c.oid in (select a.relid from pg_partition_ancestors(p_target) as a (relid))
+            or c.oid in (select r.relid from pg_partition_tree(p_target) as r)
+        )
+);
+end;
+
+comment on function sqlkit._publications(regclass) is
+'The publications that send changes of a table: as such, as one of its schema, as a partition or by its partitions.';
+
+
 create or replace function sqlkit.choose_strategy(
     p_stage regclass,
     p_scope name[] default null,
@@ -79,6 +105,13 @@ begin
         where t.tgrelid = v_target and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 4 = 4
     ) then
         v_no_swap := v_no_swap || 'it has triggers for inserts, and a swap would pass them by'::text;
+    end if;
+    -- Who asked for a swap knows; nobody else is to find out by what his subscribers lack, or have too much of.
+    if exists (select from sqlkit._publications(v_target)) then
+        v_no_swap := v_no_swap || 'it is published, and subscribers would not be sent the new rows'::text;
+    end if;
+    if exists (select from sqlkit._publications(v_target) as p where not p.pubtruncate) then
+        v_no_truncate := v_no_truncate || 'it is published without truncates, and subscribers would keep the old rows'::text;
     end if;
     reasons := array[
         format('rows: %s in the table, %s in the new content; indexes: %s', v_old, v_new, v_indexes),
