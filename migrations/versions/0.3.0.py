@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="404252021d01c750a5a914277f1c1fbc82c9982c17aba3b9c98416c64963e2f3",
+        sha256="a26bbc0133f3838bf5ce72da918dc143a9fd034081da7a65ee910f36a14cd304",
     )
 
 

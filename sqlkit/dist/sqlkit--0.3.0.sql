@@ -8410,6 +8410,32 @@ comment on function sqlkit._changed_share(regclass, regclass, name[]) is
 'The share of rows (0 to 1) that mirror would write, from a sample of pages of the target.';
 
 
+create or replace function sqlkit._publications(p_target regclass)
+returns setof pg_publication
+language sql
+stable
+begin atomic
+select p.*
+from pg_publication as p
+where exists (
+    select
+    from pg_publication_tables as t
+    join pg_namespace as n on n.nspname = t.schemaname
+    join pg_class as c on c.relnamespace = n.oid and c.relname = t.tablename
+    where
+        t.pubname = p.pubname
+        and (
+            c.oid = p_target
+            or c.oid in (select a.relid from pg_partition_ancestors(p_target) as a (relid))
+            or c.oid in (select r.relid from pg_partition_tree(p_target) as r)
+        )
+);
+end;
+
+comment on function sqlkit._publications(regclass) is
+'The publications that send changes of a table: as such, as one of its schema, as a partition or by its partitions.';
+
+
 create or replace function sqlkit.choose_strategy(
     p_stage regclass,
     p_scope name[] default null,
@@ -8446,6 +8472,13 @@ begin
         where t.tgrelid = v_target and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 4 = 4
     ) then
         v_no_swap := v_no_swap || 'it has triggers for inserts, and a swap would pass them by'::text;
+    end if;
+    -- Who asked for a swap knows; nobody else is to find out by what his subscribers lack, or have too much of.
+    if exists (select from sqlkit._publications(v_target)) then
+        v_no_swap := v_no_swap || 'it is published, and subscribers would not be sent the new rows'::text;
+    end if;
+    if exists (select from sqlkit._publications(v_target) as p where not p.pubtruncate) then
+        v_no_truncate := v_no_truncate || 'it is published without truncates, and subscribers would keep the old rows'::text;
     end if;
     reasons := array[
         format('rows: %s in the table, %s in the new content; indexes: %s', v_old, v_new, v_indexes),
@@ -12917,7 +12950,10 @@ Writes: nothing. Locks: ACCESS SHARE. Raises: SK701 without pgstattuple, 42501 w
 
 -- The doctor: what is wrong with the tables of this database, by weight, each with the statement that mends it.
 
-create or replace function sqlkit.find_problems(p_least_bytes bigint default 1048576)
+create or replace function sqlkit.find_problems(
+    p_least_bytes bigint default 1048576,
+    p_patience interval default '1 hour'
+)
 returns table (
     weight integer,
     problem text,
@@ -12988,6 +13024,22 @@ begin
         where c.relkind in ('r', 'm')
     ),
 
+    -- The ids are shared by all databases: one that nobody vacuums stops the others, too.
+    old_database as (
+        select
+            d.datname,
+            d.datallowconn,
+            o.*,
+            o.age::double precision / o.allowed as share
+        from pg_database as d
+        cross join lateral (
+            values
+            (age(d.datfrozenxid), current_setting('autovacuum_freeze_max_age')::bigint),
+            (mxid_age(d.datminmxid), current_setting('autovacuum_multixact_freeze_max_age')::bigint)
+        ) as o (age, allowed)
+        where d.datname <> current_database()
+    ),
+
     index_part (root, oid, relkind) as (
         select
             c.oid,
@@ -13056,6 +13108,20 @@ begin
         where o.share > 1.1
         union all
         select
+            case when o.share > 5 or o.age > 1000000000 then 100 when o.share > 2 then 80 else 60 end,
+            'old transaction ids',
+            format('database %I', o.datname),
+            format(
+                'Its oldest row is %s transactions old: autovacuum should have frozen it at %s, whatever is going on; '
+                'near 2,000,000,000 the server takes no more, in any database.',
+                o.age, o.allowed
+            ),
+            case when o.datallowconn then '' else format('alter database %I allow_connections on; ', o.datname) end
+            || '/* there */ vacuum (freeze)'
+        from old_database as o
+        where o.share > 1.1
+        union all
+        select
             90,
             'invalid index',
             i.name,
@@ -13079,6 +13145,24 @@ begin
                     and l.pid <> pg_backend_pid()
                     and l.database = (select d.oid from pg_database as d where d.datname = current_database())
             )
+        union all
+        select
+            70,
+            'incomplete index',
+            sqlkit._table_name(i.index_id),
+            i.detail,
+            i.statement
+        from sqlkit._incomplete_indexes() as i
+        join pg_index as x on x.indexrelid = i.index_id
+        join user_table as t on t.oid = x.indrelid
+        union all
+        select
+            h.weight,
+            'horizon held back',
+            h.holder,
+            format('%s: no VACUUM removes what it could still see.', h.detail),
+            h.statement
+        from sqlkit._horizon_holders(p_patience) as h
         union all
         select
             least(99, (60 + 39 * s.used_share)::integer),
@@ -13310,18 +13394,114 @@ begin
 end;
 $find_problems$;
 
-comment on function sqlkit.find_problems(bigint) is
+comment on function sqlkit.find_problems(bigint, interval) is
 'What is wrong with the tables, indexes and sequences of this database, the heaviest first (100 is an emergency, 15 a
-hint), each with the statement that mends it: read it before you run it. Old transaction ids, invalid, duplicate and
-unused indexes, foreign keys without index, sequences near their end, autovacuum off or late, tables never vacuumed
-or analyzed, dead rows, bloat. Unused indexes and bloat count from p_least_bytes on.
+hint), each with the statement that mends it: read it before you run it. Old transaction ids (of other databases, too),
+whoever has held back the horizon of dead rows for longer than p_patience, invalid, incomplete, duplicate and unused
+indexes, foreign keys without index, sequences near their end, autovacuum off or late, tables never vacuumed or
+analyzed, dead rows, bloat. Unused indexes and bloat count from p_least_bytes on.
 Writes: nothing. Locks: none. Raises: nothing.';
 
--- objects/80_maintain_plan.sql
+-- objects/80_maintain_horizon.sql
 
--- Maintenance: a plan of statements, each with its reason and whatever stands against it now. Nothing here executes
--- them, since VACUUM and REINDEX CONCURRENTLY refuse to run inside a function: sqlkit optimize does, or psql by
--- \gexec. Each statement is a run in the ledger.
+-- The horizon of dead rows: as long as somebody may still want to see them, nothing removes them.
+
+create or replace function sqlkit._horizon_holders(p_patience interval)
+returns table (
+    weight integer,
+    holder text,
+    detail text,
+    statement text
+)
+language sql
+stable
+begin atomic
+with held (weight, holder, detail, statement, xmin_age) as (
+    select
+        60,
+        'session ' || a.pid,
+        format(
+            'session %s of %s holds back the horizon of dead rows by a transaction since %s',
+            a.pid, coalesce(quote_ident(a.usename), a.backend_type), date_trunc('second', a.xact_start)
+        ),
+        format('select pg_terminate_backend(%s)', a.pid),
+        greatest(age(a.backend_xmin), age(a.backend_xid))
+    from pg_stat_activity as a
+    where
+        (a.backend_xmin is not null or a.backend_xid is not null)
+        and a.xact_start < clock_timestamp() - p_patience
+        and a.pid <> pg_backend_pid()
+        -- Those of other databases see none of the rows of this one.
+        and (a.datid is null or a.datname = current_database())
+        -- VACUUM holds back nothing; what it works at is seen by its locks.
+        and a.backend_type in ('client backend', 'parallel worker', 'background worker')
+        and not exists (select from pg_stat_progress_vacuum as v
+where v.pid = a.pid)
+    union all
+    select
+        70,
+        format('prepared transaction %L', x.gid),
+        format(
+            'prepared transaction %L holds back the horizon of dead rows since %s',
+            x.gid, date_trunc('second', x.prepared)
+        ),
+        format('rollback prepared %L', x.gid),
+        age(x.transaction)
+    from pg_prepared_xacts as x
+    where x.database = current_database() and x.prepared < clock_timestamp() - p_patience
+    union all
+    select
+        80,
+        format('replication slot %I', s.slot_name),
+        format('replication slot %I holds back the horizon of dead rows, and nobody reads it', s.slot_name),
+        format('select pg_drop_replication_slot(%L)', s.slot_name),
+        age(s.xmin)
+    from pg_replication_slots as s
+    where s.xmin is not null and not s.active
+    union all
+    select
+        50,
+        'standby ' || f.name,
+        format(
+            'standby %s holds back the horizon of dead rows by a query since before %s (hot_standby_feedback)',
+            f.name, date_trunc('second', w.finished_at)
+        ),
+        '/* there, or end its oldest query */ alter system set hot_standby_feedback = off; select pg_reload_conf()',
+        age(f.xmin)
+    from (
+        select
+            coalesce(nullif(r.application_name, ''), r.client_addr::text, r.pid::text) as name,
+            coalesce(r.backend_xmin, s.xmin) as xmin
+        from pg_stat_replication as r
+        left join pg_replication_slots as s on s.active_pid = r.pid
+    ) as f
+    cross join lateral (
+        -- How long, a transaction id does not tell. But whoever does not see yet what a run wrote when it finished,
+        -- looks at what was before that. Of older runs the ids may have come round.
+        select min(r.finished_at) as finished_at
+        from sqlkit.run as r
+        where
+            r.finished_at < clock_timestamp() - p_patience
+            and r.finished_at > clock_timestamp() - p_patience - interval '7 days'
+            and age(r.xmin) between 0 and age(f.xmin)
+    ) as w
+    where w.finished_at is not null
+)
+
+select
+    h.weight,
+    h.holder,
+    h.detail,
+    h.statement
+from held as h
+order by h.xmin_age desc, h.holder;
+end;
+
+comment on function sqlkit._horizon_holders(interval) is
+'Who has kept dead rows of this database from being removed for longer than so, with a statement that ends it: sessions,
+prepared transactions, abandoned replication slots, queries of a standby (as far as runs in the ledger tell how old they
+are); the oldest first. Of other roles'' sessions, and of standbys, only pg_read_all_stats sees it.';
+
 
 create or replace function sqlkit._held_horizon(p_patience interval)
 returns text
@@ -13331,56 +13511,142 @@ begin atomic
 select
     case
         when pg_is_in_recovery() then 'the server is a standby'
-        else coalesce(
-            (
-                select
-                    format(
-                        'session %s of %s holds back the horizon of dead rows by a transaction since %s',
-                        a.pid, coalesce(quote_ident(a.usename), a.backend_type), date_trunc('second', a.xact_start)
-                    ) as holder
-                from pg_stat_activity as a
-                where
-                    (a.backend_xmin is not null or a.backend_xid is not null)
-                    and a.xact_start < clock_timestamp() - p_patience
-                    and a.pid <> pg_backend_pid()
-                    -- Those of other databases see none of the rows of this one.
-                    and (a.datid is null or a.datname = current_database())
-                    -- VACUUM holds back nothing; what it works at is seen by its locks.
-                    and a.backend_type in ('client backend', 'parallel worker', 'background worker')
-                    and not exists (select from pg_stat_progress_vacuum as v
-where v.pid = a.pid)
-                order by a.xact_start
-                limit 1
-            ),
-            (
-                select
-                    format(
-                        'prepared transaction %L holds back the horizon of dead rows since %s',
-                        x.gid, date_trunc('second', x.prepared)
-                    ) as holder
-                from pg_prepared_xacts as x
-                where x.database = current_database() and x.prepared < clock_timestamp() - p_patience
-                order by x.prepared
-                limit 1
-            ),
-            (
-                select
-                    format(
-                        'replication slot %I holds back the horizon of dead rows, and nobody reads it', s.slot_name
-                    ) as holder
-                from pg_replication_slots as s
-                where s.xmin is not null and not s.active
-                order by s.slot_name
-                limit 1
-            )
+        else (
+            select h.detail from sqlkit._horizon_holders(p_patience) as h
+limit 1
         )
     end as holder;
 end;
 
 comment on function sqlkit._held_horizon(interval) is
-'Who has kept dead rows from being removed for longer than so: a session, a prepared transaction, an abandoned
-replication slot; null if nobody. Of other roles'' sessions only pg_read_all_stats sees it.';
+'Who has kept dead rows from being removed for longer than so, as _horizon_holders() finds it; null if nobody.';
 
+-- objects/80_maintain_partitioned.sql
+
+-- Indexes of partitioned tables that some partition does not have: they are invalid until all of them do.
+
+create or replace function sqlkit._index_tail(p_index regclass)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $index_tail$
+    select substr(
+        pg_get_indexdef(x.oid),
+        length(format(
+            'create %sindex %I on %s%s',
+            case when i.indisunique then 'unique ' else '' end,
+            x.relname,
+            case when x.relkind = 'I' then 'only ' else '' end,
+            sqlkit._table_name(i.indrelid)
+        )) + 1
+    )
+    from pg_index as i
+    join pg_class as x on x.oid = i.indexrelid
+    where i.indexrelid = p_index
+$index_tail$;
+
+comment on function sqlkit._index_tail(regclass) is
+'What an index is, whatever it is called and of whichever table: its definition from USING on.';
+
+
+create or replace function sqlkit._incomplete_indexes()
+returns table (index_id oid, detail text, statement text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $incomplete_indexes$
+    select
+        i.indexrelid,
+        format(
+            'It is invalid as long as a partition has no valid one attached%s: %s.',
+            case when bool_or(i.indisunique) then ', and keeps nothing unique' else '' end,
+            string_agg(
+                sqlkit._table_name(p.oid) || case when a.oid is null then ' has none' else ' has it' end,
+                ', ' order by p.oid
+            )
+        ),
+        string_agg(
+            case
+                when a.oid is not null or e.oid is not null then ''
+                when k.oid is not null
+                    then format(
+                        'alter table %s add constraint %I %s; ',
+                        sqlkit._table_name(p.oid), n.new_name, pg_get_constraintdef(k.oid)
+                    )
+                else format(
+                    'create %sindex%s %I on %s%s; ',
+                    case when i.indisunique then 'unique ' else '' end,
+                    case when p.relkind = 'r' then ' concurrently' else '' end,
+                    n.new_name,
+                    sqlkit._table_name(p.oid),
+                    sqlkit._index_tail(i.indexrelid)
+                )
+            end
+            -- An index that is attached already is looked at again: it may have been invalid before.
+            || format(
+                'alter index %s attach partition %s',
+                sqlkit._table_name(i.indexrelid),
+                coalesce(
+                    sqlkit._table_name(coalesce(a.oid, e.oid)), format('%I.%I', s.nspname, n.new_name)
+                )
+            ),
+            '; ' order by p.oid
+        )
+    from pg_index as i
+    join pg_class as x on x.oid = i.indexrelid
+    join pg_inherits as h on h.inhparent = i.indrelid
+    join pg_class as p on p.oid = h.inhrelid
+    join pg_namespace as s on s.oid = p.relnamespace
+    left join pg_constraint as k on k.conindid = i.indexrelid and k.conrelid = i.indrelid and k.contype in ('p', 'u')
+    left join lateral (
+        select b.indexrelid as oid
+        from pg_index as b
+        join pg_inherits as ih on ih.inhrelid = b.indexrelid and ih.inhparent = i.indexrelid
+        where b.indrelid = p.oid
+    ) as a on true
+    left join lateral (
+        -- One that was made for it, and not attached.
+        select b.indexrelid as oid
+        from pg_index as b
+        join pg_class as c on c.oid = b.indexrelid
+        where
+            b.indrelid = p.oid
+            and b.indisvalid
+            and not c.relispartition
+            and b.indisunique = i.indisunique
+            and sqlkit._index_tail(b.indexrelid) = sqlkit._index_tail(i.indexrelid)
+            and (k.oid is null) = not exists (
+                select from pg_constraint as o where o.conindid = b.indexrelid and o.contype in ('p', 'u')
+            )
+        order by b.indexrelid
+        limit 1
+    ) as e on true
+    cross join lateral format('%s_%s_%s', left(x.relname, 20), i.indexrelid, p.oid) as n (new_name)
+    where x.relkind = 'I' and not i.indisvalid
+    group by i.indexrelid
+    -- Somebody may be building what is missing.
+    having not bool_or(exists (
+        select
+        from pg_locks as l
+        where
+            l.relation in (p.oid, i.indrelid)
+            and l.mode in ('ShareUpdateExclusiveLock', 'ShareLock')
+            and l.granted
+            and l.pid <> pg_backend_pid()
+            and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+    ))
+$incomplete_indexes$;
+
+comment on function sqlkit._incomplete_indexes() is
+'Indexes of partitioned tables that are invalid since not each partition has a valid one attached, and the statements
+that build and attach what is missing. An invalid index of a partition is to be mended before.';
+
+-- objects/80_maintain_plan.sql
+
+-- Maintenance: a plan of statements, each with its reason and whatever stands against it now. Nothing here executes
+-- them, since VACUUM and REINDEX CONCURRENTLY refuse to run inside a function: sqlkit optimize does, or psql by
+-- \gexec. Each statement is a run in the ledger.
 
 create or replace function sqlkit._lagging_replica(p_lag_bytes bigint)
 returns text
@@ -15927,6 +16193,9 @@ begin
             ('sqlkit_reader', 'execute', 'routine', 'collect_metrics'),
             ('sqlkit_reader', 'execute', 'routine', 'plan_maintenance'),
             ('sqlkit_reader', 'execute', 'routine', '_held_horizon'),
+            ('sqlkit_reader', 'execute', 'routine', '_horizon_holders'),
+            ('sqlkit_reader', 'execute', 'routine', '_incomplete_indexes'),
+            ('sqlkit_reader', 'execute', 'routine', '_index_tail'),
             ('sqlkit_reader', 'execute', 'routine', '_lagging_replica'),
             ('sqlkit_reader', 'execute', 'routine', '_may_maintain'),
             ('sqlkit_reader', 'execute', 'routine', '_maintainer'),
@@ -15984,6 +16253,9 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'collect_metrics'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_maintenance'),
             ('sqlkit_loader', 'execute', 'routine', '_held_horizon'),
+            ('sqlkit_loader', 'execute', 'routine', '_horizon_holders'),
+            ('sqlkit_loader', 'execute', 'routine', '_incomplete_indexes'),
+            ('sqlkit_loader', 'execute', 'routine', '_index_tail'),
             ('sqlkit_loader', 'execute', 'routine', '_lagging_replica'),
             ('sqlkit_loader', 'execute', 'routine', '_may_maintain'),
             ('sqlkit_loader', 'execute', 'routine', '_maintainer'),
@@ -16135,6 +16407,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_only_looked_up'),
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
             ('sqlkit_loader', 'execute', 'routine', '_privileges'),
+            ('sqlkit_loader', 'execute', 'routine', '_publications'),
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_obstacle'),
@@ -16349,6 +16622,9 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'collect_metrics'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_maintenance'),
             ('sqlkit_admin', 'execute', 'routine', '_held_horizon'),
+            ('sqlkit_admin', 'execute', 'routine', '_horizon_holders'),
+            ('sqlkit_admin', 'execute', 'routine', '_incomplete_indexes'),
+            ('sqlkit_admin', 'execute', 'routine', '_index_tail'),
             ('sqlkit_admin', 'execute', 'routine', '_lagging_replica'),
             ('sqlkit_admin', 'execute', 'routine', '_may_maintain'),
             ('sqlkit_admin', 'execute', 'routine', '_maintainer'),
@@ -16500,6 +16776,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_only_looked_up'),
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
             ('sqlkit_admin', 'execute', 'routine', '_privileges'),
+            ('sqlkit_admin', 'execute', 'routine', '_publications'),
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_obstacle'),
