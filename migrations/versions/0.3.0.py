@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="a26bbc0133f3838bf5ce72da918dc143a9fd034081da7a65ee910f36a14cd304",
+        sha256="974bd580faae3666f3bb9a8b9bf1bcfdd9ac2f46b6197fb51569f84bda3d1c9a",
     )
 
 

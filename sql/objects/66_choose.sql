@@ -44,11 +44,13 @@ comment on function sqlkit._changed_share(regclass, regclass, name[]) is
 
 
 create or replace function sqlkit._publications(p_target regclass)
-returns setof pg_publication
+returns table (name name, sends_truncates boolean)
 language sql
 stable
 begin atomic
-select p.*
+select
+    p.pubname,
+    p.pubtruncate
 from pg_publication as p
 where exists (
     select
@@ -66,7 +68,8 @@ where exists (
 end;
 
 comment on function sqlkit._publications(regclass) is
-'The publications that send changes of a table: as such, as one of its schema, as a partition or by its partitions.';
+'The publications that send changes of a table: as such, as one of its schema, as a partition or by its partitions; and
+whether they send that it is emptied.';
 
 
 create or replace function sqlkit.choose_strategy(
@@ -110,7 +113,7 @@ begin
     if exists (select from sqlkit._publications(v_target)) then
         v_no_swap := v_no_swap || 'it is published, and subscribers would not be sent the new rows'::text;
     end if;
-    if exists (select from sqlkit._publications(v_target) as p where not p.pubtruncate) then
+    if exists (select from sqlkit._publications(v_target) as p where not p.sends_truncates) then
         v_no_truncate := v_no_truncate || 'it is published without truncates, and subscribers would keep the old rows'::text;
     end if;
     reasons := array[

@@ -5,7 +5,8 @@ returns table (
     weight integer,
     holder text,
     detail text,
-    statement text
+    statement text,
+    xmin_age integer
 )
 language sql
 stable
@@ -86,15 +87,15 @@ select
     h.weight,
     h.holder,
     h.detail,
-    h.statement
-from held as h
-order by h.xmin_age desc, h.holder;
+    h.statement,
+    h.xmin_age
+from held as h;
 end;
 
 comment on function sqlkit._horizon_holders(interval) is
 'Who has kept dead rows of this database from being removed for longer than so, with a statement that ends it: sessions,
 prepared transactions, abandoned replication slots, queries of a standby (as far as runs in the ledger tell how old they
-are); the oldest first. Of other roles'' sessions, and of standbys, only pg_read_all_stats sees it.';
+are). Of other roles'' sessions, and of standbys, only pg_read_all_stats sees it.';
 
 
 create or replace function sqlkit._held_horizon(p_patience interval)
@@ -107,6 +108,7 @@ select
         when pg_is_in_recovery() then 'the server is a standby'
         else (
             select h.detail from sqlkit._horizon_holders(p_patience) as h
+order by h.xmin_age desc, h.holder
 limit 1
         )
     end as holder;

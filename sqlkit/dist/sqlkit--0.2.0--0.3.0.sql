@@ -8126,11 +8126,13 @@ comment on function sqlkit._changed_share(regclass, regclass, name[]) is
 
 
 create or replace function sqlkit._publications(p_target regclass)
-returns setof pg_publication
+returns table (name name, sends_truncates boolean)
 language sql
 stable
 begin atomic
-select p.*
+select
+    p.pubname,
+    p.pubtruncate
 from pg_publication as p
 where exists (
     select
@@ -8148,7 +8150,8 @@ where exists (
 end;
 
 comment on function sqlkit._publications(regclass) is
-'The publications that send changes of a table: as such, as one of its schema, as a partition or by its partitions.';
+'The publications that send changes of a table: as such, as one of its schema, as a partition or by its partitions; and
+whether they send that it is emptied.';
 
 
 create or replace function sqlkit.choose_strategy(
@@ -8192,7 +8195,7 @@ begin
     if exists (select from sqlkit._publications(v_target)) then
         v_no_swap := v_no_swap || 'it is published, and subscribers would not be sent the new rows'::text;
     end if;
-    if exists (select from sqlkit._publications(v_target) as p where not p.pubtruncate) then
+    if exists (select from sqlkit._publications(v_target) as p where not p.sends_truncates) then
         v_no_truncate := v_no_truncate || 'it is published without truncates, and subscribers would keep the old rows'::text;
     end if;
     reasons := array[
@@ -13126,7 +13129,8 @@ returns table (
     weight integer,
     holder text,
     detail text,
-    statement text
+    statement text,
+    xmin_age integer
 )
 language sql
 stable
@@ -13207,15 +13211,15 @@ select
     h.weight,
     h.holder,
     h.detail,
-    h.statement
-from held as h
-order by h.xmin_age desc, h.holder;
+    h.statement,
+    h.xmin_age
+from held as h;
 end;
 
 comment on function sqlkit._horizon_holders(interval) is
 'Who has kept dead rows of this database from being removed for longer than so, with a statement that ends it: sessions,
 prepared transactions, abandoned replication slots, queries of a standby (as far as runs in the ledger tell how old they
-are); the oldest first. Of other roles'' sessions, and of standbys, only pg_read_all_stats sees it.';
+are). Of other roles'' sessions, and of standbys, only pg_read_all_stats sees it.';
 
 
 create or replace function sqlkit._held_horizon(p_patience interval)
@@ -13228,6 +13232,7 @@ select
         when pg_is_in_recovery() then 'the server is a standby'
         else (
             select h.detail from sqlkit._horizon_holders(p_patience) as h
+order by h.xmin_age desc, h.holder
 limit 1
         )
     end as holder;
