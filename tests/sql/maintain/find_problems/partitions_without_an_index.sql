@@ -9,9 +9,9 @@ create table "Part ""1" partition of parted for values from (0) to (10);
 create table part_2 partition of parted for values from (10) to (20);
 create table part_3 partition of parted for values from (20) to (30) partition by range (day);
 create table part_3_1 partition of part_3 for values from (0) to (10);
-create unique index "On ""amount" on only parted (amount desc, id) where amount > 0;
-create unique index by_hand on "Part ""1" (amount desc, id) where amount > 0;
-create index other_way on part_2 (amount, id) where amount > 0;
+create unique index "On ""amount" on only parted (amount desc, id, day) where amount > 0;
+create unique index by_hand on "Part ""1" (amount desc, id, day) where amount > 0;
+create index other_way on part_2 (amount, id, day) where amount > 0;
 
 create view pg_temp.found as
 select
@@ -64,7 +64,7 @@ create index later on only parted (day);
 create index later_1 on "Part ""1" (day);
 create index later_2 on part_2 (day);
 create index later_3 on part_3 (day);
-select sqlkit_test.as_admin($$update pg_index set indisvalid = false where indexrelid = 'later_2'::regclass$$);
+select sqlkit_test.as_admin($$update pg_index set indisvalid = false where indexrelid = '"My ""shop""".later_2'::regclass$$);
 alter index later attach partition later_1;
 alter index later attach partition later_2;
 alter index later attach partition later_3;
