@@ -35,8 +35,8 @@ end;
 $mend$;
 create view pg_temp.invalid as
 select x.relname
-from pg_index as i
-join pg_class as x on x.oid = i.indexrelid
+from pg_catalog.pg_index as i
+join pg_catalog.pg_class as x on x.oid = i.indexrelid
 where not i.indisvalid and x.relnamespace = '"My ""shop"""'::regnamespace;
 
 select results_eq(
@@ -54,7 +54,7 @@ select is_empty('select from found', 'the remedy helps');
 select is_empty('select from invalid', 'and the index is valid');
 select is(
     (
-        select count(*) from pg_index as i
+        select count(*) from pg_catalog.pg_index as i
         where i.indrelid = '"Part ""1"'::regclass
     ), 1::bigint, 'what was built before is attached, and nothing is built twice'
 );
@@ -64,7 +64,9 @@ create index later on only parted (day);
 create index later_1 on "Part ""1" (day);
 create index later_2 on part_2 (day);
 create index later_3 on part_3 (day);
-select sqlkit_test.as_admin($$update pg_index set indisvalid = false where indexrelid = '"My ""shop""".later_2'::regclass$$);
+select sqlkit_test.as_admin(
+    $$update pg_catalog.pg_index set indisvalid = false where indexrelid = '"My ""shop""".later_2'::regclass$$
+);
 alter index later attach partition later_1;
 alter index later attach partition later_2;
 alter index later attach partition later_3;
