@@ -607,12 +607,18 @@ def apply_transform(
     name: str,
     full: bool,
     lookups: Sequence[dict[str, Any]] = (),
-) -> None:
-    """Merges what a query makes of the rows of a source that changed. The ledger has the counts."""
-    _value(
+    reject_limit: int | None = 0,
+    reject_share: float | None = None,
+) -> bool:
+    """Merges what a query makes of the rows of a source that changed. The ledger has the counts.
+
+    False, and nothing was merged, if more rows were refused than may be.
+    """
+    told = _value(
         connection,
         "select sqlkit.apply_transform(%s::regclass, %s::regclass, %s, %s, %s::name[], %s::name, "
-        "%s, %s, %s, p_lookups => %s::jsonb)::text",
+        "%s, %s, %s, p_lookups => %s::jsonb, p_limit => %s::bigint, "
+        "p_share => %s::double precision)::text",
         source,
         target,
         query,
@@ -623,7 +629,10 @@ def apply_transform(
         full,
         run_id,
         json.dumps(lookups),
+        reject_limit,
+        reject_share,
     )
+    return told is not None
 
 
 def transform_of(connection: Connection[Any], run_id: int) -> tuple[str, int, RowCounts]:
@@ -1239,12 +1248,12 @@ def edited_rejects(
     return dict(cursor.fetchall())
 
 
-def count_told(connection: Connection[Any], run_id: int, source_id: int) -> int:
-    """How many rows a run only told of, since its limit was passed."""
+def count_told(connection: Connection[Any], run_id: int, source_id: int | None = None) -> int:
+    """How many rows of a source, or of a transform, a run only told of: its limit was passed."""
     found: int = _value(
         connection,
         "select pg_catalog.count(*) from sqlkit.reject "
-        "where run_id = %s and source_id = %s and batch_id is null",
+        "where run_id = %s and source_id is not distinct from %s and batch_id is null",
         run_id,
         source_id,
     )

@@ -617,12 +617,18 @@ async def apply_transform(
     name: str,
     full: bool,
     lookups: Sequence[dict[str, Any]] = (),
-) -> None:
-    """Merges what a query makes of the rows of a source that changed. The ledger has the counts."""
-    await _value(
+    reject_limit: int | None = 0,
+    reject_share: float | None = None,
+) -> bool:
+    """Merges what a query makes of the rows of a source that changed. The ledger has the counts.
+
+    False, and nothing was merged, if more rows were refused than may be.
+    """
+    told = await _value(
         connection,
         "select sqlkit.apply_transform(%s::regclass, %s::regclass, %s, %s, %s::name[], %s::name, "
-        "%s, %s, %s, p_lookups => %s::jsonb)::text",
+        "%s, %s, %s, p_lookups => %s::jsonb, p_limit => %s::bigint, "
+        "p_share => %s::double precision)::text",
         source,
         target,
         query,
@@ -633,7 +639,10 @@ async def apply_transform(
         full,
         run_id,
         json.dumps(lookups),
+        reject_limit,
+        reject_share,
     )
+    return told is not None
 
 
 async def transform_of(connection: AsyncConnection[Any], run_id: int) -> tuple[str, int, RowCounts]:
@@ -1255,12 +1264,14 @@ async def edited_rejects(
     return dict(await cursor.fetchall())
 
 
-async def count_told(connection: AsyncConnection[Any], run_id: int, source_id: int) -> int:
-    """How many rows a run only told of, since its limit was passed."""
+async def count_told(
+    connection: AsyncConnection[Any], run_id: int, source_id: int | None = None
+) -> int:
+    """How many rows of a source, or of a transform, a run only told of: its limit was passed."""
     found: int = await _value(
         connection,
         "select pg_catalog.count(*) from sqlkit.reject "
-        "where run_id = %s and source_id = %s and batch_id is null",
+        "where run_id = %s and source_id is not distinct from %s and batch_id is null",
         run_id,
         source_id,
     )

@@ -541,7 +541,6 @@ _NO_SECRET = (
 _TAKES_ROWS = (
     "schema",
     "create",
-    "reject_limit",
     "whole",
     "rest",
     "record",
@@ -561,6 +560,7 @@ _TAKES_ROWS = (
 _WITHOUT = {
     "refresh": (
         *_TAKES_ROWS,
+        "reject_limit",
         "policy",
         "order_by",
         "atomic",

@@ -75,7 +75,7 @@ from sqlkit.sources.base import (
 from sqlkit.sources.newer import NewerSource, mark_of
 from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
-from sqlkit.telling import Tally, Teller
+from sqlkit.telling import TOLD, Tally, Teller
 from sqlkit.together import Together
 from sqlkit.transient import (
     REASONS,
@@ -84,7 +84,7 @@ from sqlkit.transient import (
     Waiting,
     reason_to_wait,
 )
-from sqlkit.ways import LOCK_TIMEOUT, TOLD, Ways
+from sqlkit.ways import LOCK_TIMEOUT, Ways
 
 BATCH_TAKEN = "SK402"
 

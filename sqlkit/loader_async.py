@@ -73,7 +73,7 @@ from sqlkit.sources.base import (
 from sqlkit.sources.newer import NewerSource, mark_of
 from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
-from sqlkit.telling import Tally, Teller
+from sqlkit.telling import TOLD, Tally, Teller
 from sqlkit.together_async import AsyncTogether
 from sqlkit.transient import (
     REASONS,
@@ -82,7 +82,7 @@ from sqlkit.transient import (
     Waiting,
     reason_to_wait,
 )
-from sqlkit.ways_async import LOCK_TIMEOUT, TOLD, AsyncWays
+from sqlkit.ways_async import LOCK_TIMEOUT, AsyncWays
 
 BATCH_TAKEN = "SK402"
 

@@ -395,6 +395,8 @@ async def do_rows(
             name=name,
             full_refresh=full_refresh,
             lookups=lookups,
+            reject_limit=table.reject_limit.rows,
+            reject_share=table.reject_limit.share,
             retry_for=table.retry_for,
         )
     sources: Sequence[str | Source] = project.sources_of(name)

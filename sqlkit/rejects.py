@@ -157,6 +157,13 @@ def replay(
             code="SK406",
             hint="Load the source again: once the rule is mended, or with a limit for rejects.",
         )
+    if any(reject["layout"] is None for reject in rejects):
+        raise SqlkitError(
+            f"the rejects of run {run_id} are of no file that could be loaded again",
+            code="SK406",
+            hint="Mend the rows that they were made of: a transform takes what is changed. Or mend "
+            "its query, and run it with --full-refresh. Then dismiss them.",
+        )
     if edit_sql is not None:
         edited = calls.edited_rejects(connection, run_id, edit_sql)
         rejects = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlkit.connection import in_source
+from sqlkit.errors import RejectLimitError
 from sqlkit.results import LoadProgress, ProgressCallback, RowCounts
 from sqlkit.sources.base import Piece, Reader, Source
 
@@ -30,6 +31,12 @@ class _Read:
 
 SHOWN = 200
 """How many characters of a refused row are shown."""
+
+TOLD = 20
+"""How many refused rows an error lists."""
+
+MOST_TOLD = 10_000
+"""How many rows of a batch that is refused the ledger tells of (`merge_text_batch`)."""
 
 
 @dataclass
@@ -121,8 +128,37 @@ class Teller:
 def describe_reject(reject: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Place and reason of a refused row, and below them its text; `names` are the source's."""
     column, raw = reject["column_name"], reject["raw"]
-    where = f"column {in_source(column, names.get(column, column))}: " if column else ""
+    reason = f"column {in_source(column, names.get(column, column))}: " if column else ""
+    place = f"{reject['source']}, line {reject['first_line']}: " if reject["source"] else ""
     shown = raw if len(raw) <= SHOWN else raw[:SHOWN] + " ..."
-    return (
-        f"{reject['source']}, line {reject['first_line']}: {where}{reject['message']}\n    {shown}"
+    return f"{place}{reason}{reject['message']}\n    {shown}"
+
+
+def limit_passed(
+    run_id: int,
+    number: int,
+    told: Sequence[Mapping[str, Any]],
+    *,
+    limit: int | None,
+    share: float | None,
+    hint: str,
+    names: Mapping[str, str] | None = None,
+) -> RejectLimitError:
+    """The error of a run that refused more rows than it may: how many, and the first of them."""
+    lines = [describe_reject(reject, names or {}) for reject in told]
+    is_least = number >= MOST_TOLD
+    if number > len(lines):
+        least = "at least " if is_least else ""
+        lines.append(f"and {least}{number - len(lines):,} more: sqlkit rejects {run_id}")
+    limits = []
+    if limit is not None:
+        limits.append(f"{limit:,}")
+    if share is not None:
+        limits.append(f"{share * 100:.4g}% of the rows")
+    count = f"{number:,} {'row was' if number == 1 else 'rows were'}"
+    return RejectLimitError(
+        f"{'At least ' if is_least else ''}{count} refused and the limit is "
+        f"{' or '.join(limits)}: nothing of the batch was kept",
+        detail="\n".join(lines),
+        hint=hint,
     )

@@ -26,12 +26,13 @@ from sqlkit._memory import peak_memory
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import RejectLimitError, SqlkitError
 from sqlkit.heartbeat import heartbeat
 from sqlkit.lock_watch import LockWatch
 from sqlkit.model import Lookup
 from sqlkit.results import TransformResult
 from sqlkit.retry import pause
+from sqlkit.telling import TOLD, limit_passed
 from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
 
 
@@ -46,6 +47,8 @@ class TransformOptions:
     full_refresh: bool = False
     retry_for: float = RETRY_FOR
     lookups: tuple[Lookup, ...] = ()
+    reject_limit: int | None = 0
+    reject_share: float | None = None
 
 
 class Transformer:
@@ -127,7 +130,7 @@ class Transformer:
                 heartbeat(self._connections, self._run_id),
                 self._transaction(main),
             ):
-                calls.apply_transform(
+                is_within = calls.apply_transform(
                     main,
                     self._run_id,
                     names[0],
@@ -139,11 +142,16 @@ class Transformer:
                     options.name,
                     options.full_refresh,
                     [lookup.told() for lookup in options.lookups],
+                    options.reject_limit,
+                    options.reject_share,
                 )
                 calls.require_synchronous_commit(main)
                 calls.note_memory(main, self._run_id, peak_memory())
                 wal = max(0, calls.wal_position(main) - wal)
-                calls.finish_run(main, self._run_id, wal_bytes=wal)
+                if is_within:
+                    calls.finish_run(main, self._run_id, wal_bytes=wal)
+            if not is_within:
+                raise self._over_limit(main)
         _, seen, rows = calls.transform_of(main, self._run_id)
         return TransformResult(
             self._run_id,
@@ -154,6 +162,17 @@ class Transformer:
             rows,
             wal,
             time.monotonic() - started,
+        )
+
+    def _over_limit(self, main: Connection[Any]) -> RejectLimitError:
+        number = calls.count_told(main, self._run_id)
+        return limit_passed(
+            self._run_id,
+            number,
+            calls.rejects_of(main, self._run_id, limit=TOLD),
+            limit=self._options.reject_limit,
+            share=self._options.reject_share,
+            hint="Mend the rows or the query, or let more be kept as rejects.",
         )
 
     def _is_applied(self, main: Connection[Any]) -> bool:

@@ -24,12 +24,13 @@ from sqlkit._memory import peak_memory
 from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import RejectLimitError, SqlkitError
 from sqlkit.heartbeat_async import heartbeat_async
 from sqlkit.lock_watch_async import AsyncLockWatch
 from sqlkit.model import Lookup
 from sqlkit.results import TransformResult
 from sqlkit.retry_async import pause_async
+from sqlkit.telling import TOLD, limit_passed
 from sqlkit.transient import RETRY_FOR, Patience, WaitCallback
 
 
@@ -44,6 +45,8 @@ class TransformOptions:
     full_refresh: bool = False
     retry_for: float = RETRY_FOR
     lookups: tuple[Lookup, ...] = ()
+    reject_limit: int | None = 0
+    reject_share: float | None = None
 
 
 class AsyncTransformer:
@@ -125,7 +128,7 @@ class AsyncTransformer:
                 heartbeat_async(self._connections, self._run_id),
                 self._transaction(main),
             ):
-                await calls.apply_transform(
+                is_within = await calls.apply_transform(
                     main,
                     self._run_id,
                     names[0],
@@ -137,11 +140,16 @@ class AsyncTransformer:
                     options.name,
                     options.full_refresh,
                     [lookup.told() for lookup in options.lookups],
+                    options.reject_limit,
+                    options.reject_share,
                 )
                 await calls.require_synchronous_commit(main)
                 await calls.note_memory(main, self._run_id, peak_memory())
                 wal = max(0, await calls.wal_position(main) - wal)
-                await calls.finish_run(main, self._run_id, wal_bytes=wal)
+                if is_within:
+                    await calls.finish_run(main, self._run_id, wal_bytes=wal)
+            if not is_within:
+                raise await self._over_limit(main)
         _, seen, rows = await calls.transform_of(main, self._run_id)
         return TransformResult(
             self._run_id,
@@ -152,6 +160,17 @@ class AsyncTransformer:
             rows,
             wal,
             time.monotonic() - started,
+        )
+
+    async def _over_limit(self, main: AsyncConnection[Any]) -> RejectLimitError:
+        number = await calls.count_told(main, self._run_id)
+        return limit_passed(
+            self._run_id,
+            number,
+            await calls.rejects_of(main, self._run_id, limit=TOLD),
+            limit=self._options.reject_limit,
+            share=self._options.reject_share,
+            hint="Mend the rows or the query, or let more be kept as rejects.",
         )
 
     async def _is_applied(self, main: AsyncConnection[Any]) -> bool:

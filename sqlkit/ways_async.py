@@ -49,7 +49,7 @@ from sqlkit.results import RowCounts
 from sqlkit.screening_async import TEXT_COLUMNS, screen_async, screen_stage_async
 from sqlkit.sources.base import Piece, ResumePoint, Source
 from sqlkit.sources.repertoire import NOT_IN_ENCODING
-from sqlkit.telling import Tally, Teller, describe_reject
+from sqlkit.telling import TOLD, Tally, Teller, limit_passed
 
 PIECE_BYTES = 4 << 20
 """Decoded bytes handed to COPY at a time. A few such pieces are all that a load holds in memory."""
@@ -77,12 +77,6 @@ SMALL_SOURCE = 1 << 20
 
 LOCK_TIMEOUT = "3s"
 """How long the first load waits for sole use of an empty table before it goes the other way."""
-
-TOLD = 20
-"""How many refused rows an error lists."""
-
-MOST_TOLD = 10_000
-"""How many rows of a batch that is refused the ledger tells of (`merge_text_batch`)."""
 
 
 class _Abandoned(Exception):  # noqa: N818 - the error is the other stream's
@@ -968,27 +962,18 @@ class AsyncWays:
                 await calls.drop_stage(main, stage)
 
     async def _over_limit(self, main: AsyncConnection[Any], opened: OpenSource) -> RejectLimitError:
-        options = self._options
         number = await calls.count_told(main, self._run_id, opened.source_id)
         told = await calls.rejects_of(main, self._run_id, limit=TOLD)
-        names = opened.plan.names
-        lines = [describe_reject(reject, names) for reject in told]
-        if number > len(lines):
-            least = "at least " if number >= MOST_TOLD else ""
-            lines.append(f"and {least}{number - len(lines):,} more: sqlkit rejects {self._run_id}")
-        limits = []
-        if options.reject_limit is not None:
-            limits.append(f"{options.reject_limit:,}")
-        if options.reject_share is not None:
-            limits.append(f"{options.reject_share * 100:.4g}% of the rows")
         hint = "Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%."
         if any(reject["sqlstate"] == NOT_IN_ENCODING for reject in told):
             hint = f"Name the encoding, say --encoding cp1255 or latin-1. If it is right: {hint}"
-        count = f"{number:,} {'row was' if number == 1 else 'rows were'}"
-        return RejectLimitError(
-            f"{'At least ' if number >= MOST_TOLD else ''}{count} refused and the limit is "
-            f"{' or '.join(limits)}: nothing of the batch was kept",
-            detail="\n".join(lines),
+        return limit_passed(
+            self._run_id,
+            number,
+            told,
+            limit=self._options.reject_limit,
+            share=self._options.reject_share,
+            names=opened.plan.names,
             hint=hint,
         )
 

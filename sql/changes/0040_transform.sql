@@ -35,7 +35,8 @@ create type sqlkit.transform_result as (
     rows_updated bigint,
     rows_unchanged bigint,
     rows_ignored bigint,
-    rows_duplicate bigint
+    rows_duplicate bigint,
+    rows_rejected bigint
 );
 
 comment on type sqlkit.transform_result is

@@ -1,6 +1,31 @@
 -- Refresh: a stage holds the whole new content of a target, or of a scope of it. Three strategies bring it there;
 -- here stands what they share, and what a caller calls.
 
+create or replace function sqlkit._query_columns(p_query text, p_search_path text)
+returns name[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $query_columns$
+declare
+    v_columns name[];
+begin
+    -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
+    perform set_config('search_path', p_search_path, true);
+    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', p_query);
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    select array_agg(a.attname order by a.attnum)
+    into v_columns
+    from pg_attribute as a
+    where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
+    drop table pg_temp.sqlkit_query;
+    return v_columns;
+end;
+$query_columns$;
+
+comment on function sqlkit._query_columns(text, text) is
+'The columns of a query, which is not run. Raises: the query''s errors.';
+
+
 create or replace function sqlkit.stage_query(
     p_target regclass,
     p_query text,
@@ -15,20 +40,12 @@ set search_path = pg_catalog, pg_temp
 as $stage_query$
 declare
     v_query text := rtrim(p_query, E'; \n\r\t');
-    v_statement text := format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
-    v_columns name[];
+    v_statement text;
     v_stage regclass;
 begin
-    -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
-    perform set_config('search_path', p_search_path, true);
-    execute v_statement;
-    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    select array_agg(a.attname order by a.attnum)
-    into v_columns
-    from pg_attribute as a
-    where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
-    drop table pg_temp.sqlkit_query;
-    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_left_out, p_run_id);
+    v_stage := sqlkit.create_stage(
+        p_target, sqlkit._query_columns(v_query, p_search_path), p_name, p_left_out, p_run_id
+    );
     v_statement := format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
     perform set_config('search_path', p_search_path, true);
     execute v_statement;

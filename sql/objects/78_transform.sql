@@ -206,6 +206,148 @@ comment on function sqlkit._settled_changes() is
 'A snapshot that sees all transactions that have ended by now, and not the one that asks.';
 
 
+create or replace function sqlkit._refuse_failing(
+    p_query text,
+    p_search_path text,
+    p_first bigint,
+    p_last bigint,
+    p_most bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_failing$
+declare
+    v_found bigint := (select count(*) from pg_temp.sqlkit_failing);
+    v_middle bigint := p_first + (p_last - p_first) / 2;
+    v_sqlstate text;
+    v_message text;
+    v_detail text;
+    v_hint text;
+begin
+    if v_found > p_most then
+        return;
+    end if;
+    begin
+        perform set_config('sqlkit.first_row', p_first::text, true);
+        perform set_config('sqlkit.last_row', p_last::text, true);
+        perform set_config('search_path', p_search_path, true);
+        -- A whole row is counted, so that every column of it is computed.
+        execute format(E'select pg_catalog.count(q) from (select * from (%s\n) as r offset 0) as q', p_query);
+        return;
+    exception
+        when data_exception
+        or integrity_constraint_violation
+        or cardinality_violation
+        or program_limit_exceeded
+        or raise_exception then
+            get stacked diagnostics
+                v_sqlstate = returned_sqlstate,
+                v_message = message_text,
+                v_detail = pg_exception_detail,
+                v_hint = pg_exception_hint;
+    end;
+    if p_first = p_last then
+        insert into pg_temp.sqlkit_failing (line, sqlstate, message)
+        values (p_first, v_sqlstate, v_message);
+        return;
+    end if;
+    perform sqlkit._refuse_failing(p_query, p_search_path, p_first, v_middle, p_most);
+    perform sqlkit._refuse_failing(p_query, p_search_path, v_middle + 1, p_last, p_most);
+    if v_found = (select count(*) from pg_temp.sqlkit_failing) then
+        -- Only together do they make it fail: it lies in no row.
+        raise exception using errcode = v_sqlstate, message = v_message, detail = v_detail, hint = v_hint;
+    end if;
+end;
+$refuse_failing$;
+
+comment on function sqlkit._refuse_failing(text, text, bigint, bigint, bigint) is
+'Notes in pg_temp.sqlkit_failing the rows of pg_temp.sqlkit_seen in a range for which the query of a transform fails
+by itself, found by halves; it looks no further once there are more than p_most.
+Raises: the query''s error where rows make it fail only together.';
+
+
+create or replace function sqlkit._stage_carefully(
+    p_target regclass,
+    p_source regclass,
+    p_query text,
+    p_run_id bigint,
+    p_search_path text,
+    p_lookups jsonb,
+    p_most bigint
+)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $stage_carefully$
+declare
+    v_query text := rtrim(p_query, E'; \n\r\t');
+    v_columns name[];
+    v_rows bigint;
+    v_stage regclass;
+    v_statement text;
+begin
+    create temporary table sqlkit_failing (line bigint primary key, sqlstate text, message text) on commit drop;
+    create temporary table sqlkit_seen on commit drop as
+    select
+        row_number() over () as sqlkit_row,
+        r.*
+    from pg_temp.sqlkit_changed as r;
+    get diagnostics v_rows = row_count;
+    create unique index on pg_temp.sqlkit_seen (sqlkit_row);
+    analyze pg_temp.sqlkit_seen;
+    execute format(
+        'create or replace temporary view sqlkit_changed as select %s from pg_temp.sqlkit_seen as r '
+        'where r.sqlkit_row operator(pg_catalog.>=) pg_catalog.current_setting(''sqlkit.first_row'')::bigint '
+        'and r.sqlkit_row operator(pg_catalog.<=) pg_catalog.current_setting(''sqlkit.last_row'')::bigint '
+        'and not exists (select from pg_temp.sqlkit_failing as f where f.line operator(pg_catalog.=) r.sqlkit_row)',
+        (
+            select string_agg(format('r.%I', a.attname), ', ' order by a.attnum)
+            from pg_attribute as a
+            where a.attrelid = p_source and a.attnum > 0 and not a.attisdropped
+        )
+    );
+    v_columns := sqlkit._query_columns(v_query, p_search_path);
+    v_stage := sqlkit.create_text_stage(p_target, v_columns, p_run_id);
+    perform sqlkit._refuse_columns(p_target, array(
+        select k.name
+        from unnest(v_columns) as k (name)
+        where k.name <> all (sqlkit._only_looked_up(p_target, p_lookups))
+    ));
+    perform sqlkit._add_lookups(v_stage, p_lookups);
+    perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
+    execute format(
+        'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
+        'select f.line, f.line, (to_jsonb(r) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
+        'from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
+        v_stage
+    );
+    perform set_config('sqlkit.first_row', '1', true);
+    perform set_config('sqlkit.last_row', v_rows::text, true);
+    -- What the query made comes after what it could not be asked for.
+    v_statement := format(
+        E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, %s) '
+        'select %3$s operator(pg_catalog.+) pg_catalog.row_number() over (), '
+        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q)::pg_catalog.text, %4$s '
+        'from (%5$s\n) as q',
+        v_stage,
+        sqlkit._column_list(v_columns, '%I'),
+        v_rows,
+        sqlkit._column_list(v_columns, 'q.%I::pg_catalog.text'),
+        v_query
+    );
+    perform set_config('search_path', p_search_path, true);
+    execute v_statement;
+    return v_stage;
+end;
+$stage_carefully$;
+
+comment on function sqlkit._stage_carefully(regclass, regclass, text, bigint, text, jsonb, bigint) is
+'Makes a text stage of what the query of a transform makes of the changed rows, without those for which it fails: they
+stand in it as what is no row, up to one more than p_most. Leaves pg_temp.sqlkit_seen and pg_temp.sqlkit_failing,
+which the view sqlkit_changed then reads.';
+
+
 create or replace function sqlkit.apply_transform(
     p_source regclass,
     p_target regclass,
@@ -217,7 +359,9 @@ create or replace function sqlkit.apply_transform(
     p_full boolean default false,
     p_run_id bigint default null,
     p_search_path text default current_setting('search_path'),
-    p_lookups jsonb default '[]'
+    p_lookups jsonb default '[]',
+    p_limit bigint default 0,
+    p_share double precision default null
 )
 returns sqlkit.transform_result
 language plpgsql
@@ -235,6 +379,8 @@ declare
     v_rows bigint;
     v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
     v_stage regclass;
+    v_may_refuse boolean := p_limit is distinct from 0 or p_share is not null;
+    v_is_refused boolean := false;
 begin
     if not sqlkit._is_followed(p_source) then
         raise exception using
@@ -287,18 +433,51 @@ begin
             case when v_known.changes_seen is null then '' else v_known.applied_at::text end,
             true
         );
-        v_stage := sqlkit.stage_query(
-            p_target, p_query, v_run_id,
-            p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
+        begin
+            v_stage := sqlkit.stage_query(
+                p_target, p_query, v_run_id,
+                p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
+            );
+            perform sqlkit._add_lookups(v_stage, p_lookups);
+            v_counts := sqlkit.merge_batch(
+                v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
+                p_search_path => p_search_path
+            );
+            perform sqlkit.drop_stage(v_stage);
+        exception
+            when data_exception
+            or integrity_constraint_violation
+            or cardinality_violation
+            or raise_exception
+            or program_limit_exceeded
+            or with_check_option_violation
+            or triggered_data_change_violation
+            or insufficient_privilege then
+                if not v_may_refuse then
+                    raise;
+                end if;
+                v_is_refused := true;
+        end;
+    end if;
+    if v_is_refused then
+        v_stage := sqlkit._stage_carefully(
+            p_target, p_source, p_query, v_run_id, p_search_path, p_lookups,
+            least(p_limit, floor(p_share * v_rows)::bigint)
         );
-        perform sqlkit._add_lookups(v_stage, p_lookups);
-        v_counts := sqlkit.merge_batch(
-            v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
-            p_search_path => p_search_path
+        v_counts := sqlkit._merge_text_batch(
+            v_run_id, null, null, v_stage, p_target, p_policy, p_key, p_order_by, p_limit, p_share, 0, 0,
+            p_search_path, null
         );
         perform sqlkit.drop_stage(v_stage);
     end if;
     drop view pg_temp.sqlkit_changed;
+    drop table if exists pg_temp.sqlkit_seen, pg_temp.sqlkit_failing;
+    if v_counts.rows_read is null then
+        if p_run_id is null then
+            perform sqlkit.finish_run(v_run_id, 'SK301', 'more rows were refused than the limit allows');
+        end if;
+        return null;
+    end if;
     update sqlkit.run as u
     set options = u.options || jsonb_build_object('rows_source', v_rows)
     where u.run_id = v_run_id;
@@ -319,13 +498,13 @@ begin
     end if;
     return (
         v_rows, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
-        v_counts.rows_ignored, v_counts.rows_duplicate
+        v_counts.rows_ignored, v_counts.rows_duplicate, v_counts.rows_rejected
     )::sqlkit.transform_result;
 end;
 $apply_transform$;
 
 comment on function sqlkit.apply_transform(
-    regclass, regclass, text, text, name[], name, text, boolean, bigint, text, jsonb
+    regclass, regclass, text, text, name[], name, text, boolean, bigint, text, jsonb, bigint, double precision
 ) is
 'Makes rows of raw rows and merges them into a target under a policy, as merge_stage() does. The query reads
 pg_temp.sqlkit_changed: the rows of the source that were changed since this transform (target, source and p_name) was
@@ -336,6 +515,10 @@ sqlkit.watermark (when it was applied last; empty at first) are there for the qu
 the caller''s unless said. p_lookups: columns of the target that get ids, each an object of what add_lookup() is told
 ([{"column": "product_id", "dimension": "shop.product", "keys": ["code"]}]); the query gives the natural keys then.
 p_run_id: a run that the caller opened and closes.
-Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
+p_limit (a number of rows; null: any) and p_share (0 to 1 of them): so many may be refused, and are kept in
+sqlkit.reject: rows of the source for which the query fails, as they are, and rows that it made and the target refuses.
+They come again when the row of the source is changed. Where more are refused nothing is merged and nothing counts as
+seen: the result is null, and what was found is in sqlkit.reject without a batch.
+Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch, sqlkit.reject. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
 on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
 merge_stage() and add_lookup() raise, and the query''s and the target''s own errors.';

@@ -54,8 +54,8 @@ def list_rejects(
         for reject in found:
             column = f"column {reject['column_name']}: " if reject["column_name"] else ""
             _print(
-                f"{reject['reject_id']}  {reject['source']}, line {reject['first_line']}: "
-                f"{column}{reject['message']} ({reject['sqlstate']}, {reject['state']})"
+                f"{reject['reject_id']}  {_place(reject)}{column}{reject['message']} "
+                f"({reject['sqlstate']}, {reject['state']})"
             )
             _print(f"    {reject['raw']}")
         return
@@ -68,7 +68,12 @@ def list_rejects(
             f"run {reason['run_id']}, {reason['target']}: {reason['rejects']:,} {reason['state']}"
             f"{told}: {reason['sqlstate']} {column}{reason['first_message']}"
         )
-        _print(f"    {reason['source']}, line {reason['first_line']}: {reason['first_raw']}")
+        _print(f"    {_place(reason)}{reason['first_raw']}")
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Where a row stood; one that a query made stood in no source."""
+    return "" if row["source"] is None else f"{row['source']}, line {row['first_line']}: "
 
 
 def _print(text: str) -> None:

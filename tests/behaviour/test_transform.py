@@ -204,6 +204,42 @@ def test_a_table_that_is_not_followed_is_refused(core: psycopg.Connection, dsn: 
     assert told.value.hint == "select sqlkit.follow_changes('public.price');"
 
 
+@pytest.mark.oldest_and_newest
+def test_rows_that_fail_become_rejects_within_the_limit(core: psycopg.Connection, dsn: str) -> None:
+    for number in range(50):
+        add(core, f"i{number}", number + 1)
+    add(core, "much", "much")
+    add(core, "big", 10**9)
+    with package.connect(dsn) as client:
+        with pytest.raises(RejectLimitError) as told:
+            client.transform("public.feed", "public.price", QUERY, reject_limit=1)
+        assert told.value.code == "SK301"
+        assert told.value.message.startswith("2 rows were refused and the limit is 1")
+        assert 'invalid input syntax for type numeric: "much"' in str(told.value.detail)
+        assert client.runs()[0]["state"] == "failed"
+        assert prices(core) == {}
+
+        result = client.transform(
+            "public.feed", "public.price", QUERY, reject_limit=None, reject_share=0.5
+        )
+        assert (result.rows.read, result.rows.inserted, result.rows.rejected) == (52, 50, 2)
+        assert len(prices(core)) == 50
+        kept = [(row["column_name"], row["sqlstate"]) for row in client.rejects(result.run_id)]
+        assert sorted(kept, key=str) == [("price", "22003"), (None, "22P02")]
+        with pytest.raises(package.SqlkitError, match="of no file") as refused:
+            client.replay_rejects(result.run_id)
+        assert refused.value.code == "SK406"
+        # Mended, they come again.
+        core.execute(
+            "update feed set raw_data = raw_data || '{\"price\": 5}' "
+            "where raw_data ->> 'item' in ('much', 'big')"
+        )
+        again = client.transform("public.feed", "public.price", QUERY)
+        assert (again.rows_source, again.rows.inserted) == (2, 2)
+        assert client.dismiss_rejects(result.run_id) == 2
+    assert core.execute("select count(*) from sqlkit.stage").fetchall() == [(0,)]
+
+
 # In a project --------------------------------------------------------------------------------
 
 PROJECT = """\

@@ -57,6 +57,8 @@ TEMPORARY = (
     " is_refused boolean, span text)",
     "create temporary table sqlkit_typed ()",
     "create temporary table sqlkit_followed (changed_in xid8, updated_at timestamptz)",
+    "create temporary table sqlkit_seen (sqlkit_row bigint)",
+    "create temporary table sqlkit_failing (line bigint, sqlstate text, message text)",
     "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
     " changed_at timestamptz, resource jsonb, first_key jsonb, second_key jsonb,"
     " measure double precision, facts jsonb)",
@@ -103,7 +105,11 @@ COMPOSING = {
     "empty_stages",
     "finish_first_load",
     "mark_detection",
+    # The query is the caller's own SQL, run with the caller's own rights.
     "stage_query",
+    "_query_columns",
+    "_refuse_failing",
+    "_stage_carefully",
     "resolve_values",
 }
 """Functions that execute fragments which format() built from quoted names: plpgsql_check cannot

@@ -9,12 +9,12 @@ insert into feed (raw_data) values ('{"item": "own"}');
 
 select is(
     sqlkit.apply_transform('feed', 'price', 'select raw_data ->> ''item'' as item from pg_temp.sqlkit_changed')::text,
-    '(2,2,2,0,0,0,0)',
+    '(2,2,2,0,0,0,0,0)',
     'all rows are seen at first'
 );
 select is(
     sqlkit.apply_transform('feed', 'price', 'select raw_data ->> ''item'' as item from pg_temp.sqlkit_changed')::text,
-    '(0,0,0,0,0,0,0)',
+    '(0,0,0,0,0,0,0,0)',
     'and not again'
 );
 delete from feed
@@ -23,7 +23,7 @@ select is(
     sqlkit.apply_transform(
         'feed', 'price', 'select raw_data ->> ''item'' as item from pg_temp.sqlkit_changed', p_full => true
     )::text,
-    '(0,0,0,0,0,0,0)',
+    '(0,0,0,0,0,0,0,0)',
     'what the own transaction has written is left for the next time'
 );
 
