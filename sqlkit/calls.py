@@ -691,6 +691,24 @@ def count_rows(connection: Connection[Any], query: str) -> int:
     return int(row[0]) if row else 0
 
 
+def describe_merge(
+    connection: Connection[Any],
+    target: str,
+    columns: list[str],
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+) -> list[str]:
+    """The statements by which a stage with these columns would be merged."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select d.statement from sqlkit.describe_merge("
+        b"%s::regclass, %s::name[], %s, %s::name[], %s::name) as d (statement)",
+        (target, columns, policy, key, order_by),
+    )
+    return [statement for (statement,) in cursor.fetchall()]
+
+
 def rows_of(
     connection: Connection[Any], query: str, limit: int
 ) -> tuple[list[str], list[list[str | None]]]:

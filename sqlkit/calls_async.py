@@ -705,6 +705,24 @@ async def count_rows(connection: AsyncConnection[Any], query: str) -> int:
     return int(row[0]) if row else 0
 
 
+async def describe_merge(
+    connection: AsyncConnection[Any],
+    target: str,
+    columns: list[str],
+    policy: str,
+    key: list[str] | None,
+    order_by: str | None,
+) -> list[str]:
+    """The statements by which a stage with these columns would be merged."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
+        b"select d.statement from sqlkit.describe_merge("
+        b"%s::regclass, %s::name[], %s, %s::name[], %s::name) as d (statement)",
+        (target, columns, policy, key, order_by),
+    )
+    return [statement for (statement,) in await cursor.fetchall()]
+
+
 async def rows_of(
     connection: AsyncConnection[Any], query: str, limit: int
 ) -> tuple[list[str], list[list[str | None]]]:

@@ -127,6 +127,40 @@ def column_types(reader: Reader, names: Sequence[str]) -> dict[str, str]:
     return types
 
 
+def takes(target: str, source: str, *, is_known: bool) -> bool:
+    """Whether a column of one type takes, as far as can be told, all values of another.
+
+    Unless the source's type `is_known`, it is the narrowest that took some values (`infer_type`),
+    which makes every whole number a bigint.
+    """
+    target, source = _plain_type(target), _plain_type(source)
+    if target == source or target in ("text", "varchar", "bpchar"):
+        return True
+    if source in _WIDTHS and target in _WIDTHS:
+        is_whole = not is_known and source == "bigint"
+        return is_whole or _WIDTHS.index(source) <= _WIDTHS.index(target)
+    if source in ("date", "timestamp", "timestamptz"):
+        return target in ("timestamp", "timestamptz")
+    return target in ("json", "jsonb") and source in ("json", "jsonb", "boolean", *_WIDTHS)
+
+
+_WIDTHS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
+"""Numbers: each takes the values of those before it, if not to the last digit."""
+
+_ALIASES = {
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "character varying": "varchar",
+    "character": "bpchar",
+}
+
+
+def _plain_type(name: str) -> str:
+    """A type without its length, under one name."""
+    name = re.sub(r"\([^)]*\)", "", name).strip()
+    return _ALIASES.get(name, name)
+
+
 def common_type(one: str, other: str) -> str:
     """A type that takes the values of two."""
     if one == other:

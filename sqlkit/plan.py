@@ -23,7 +23,7 @@ from sqlkit.compatible import check_compatible
 from sqlkit.config import Project, Table, Watermark
 from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError
-from sqlkit.infer import column_types, new_table, quoted
+from sqlkit.infer import column_types, infer_type, new_table, quoted, takes
 from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.partitions import Partitioned
@@ -52,11 +52,16 @@ class SourcePlan:
 
 @dataclass(frozen=True)
 class Drift:
-    """A column that only one side has, and what happens with it."""
+    """A column that only one side has, or whose types differ, and what happens with it.
+
+    A stage has the columns of the source, under the names and types that they have in the target.
+    """
 
     column: str
-    side: str  # source | target
+    side: str  # source | target | both
     becomes: str
+    source_type: str | None = None  # as its first rows show it, unless the source says it
+    target_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Strategy:
     why: str
     lock: str | None = None
     indexes: str | None = None  # what becomes of those that neither keys nor constraints need
+    is_direct: bool = False  # rows go into the table itself, not into a stage
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ class TablePlan:
     lookups: tuple[LookupPlan, ...] = ()
     estimate: RowCounts | None = None  # of the first rows of the first source that is not loaded
     ddl: str | None = None  # of the table that would be made
-    sql: str | None = None  # of a transform
+    sql: str | None = None  # of a transform, or of the first partition
+    statements: tuple[str, ...] = ()  # by which rows get there
     maintenance: str | None = None  # what the table gets afterwards
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=())
@@ -308,6 +315,8 @@ class _Planning:
             places = [at for at, column in enumerate(columns) if column in there]
             columns = [*(columns[at] for at in places), *ids]
             rows = [[*(row[at] for at in places), *row[-len(ids) :]] for row in rows]
+        merged = await self._merge_statements(target, list(columns))
+        self._plan = replace(self._plan, statements=tuple(merged))
         key = None if table.key is None else list(table.key)
         counts = await calls.estimate_merge(
             connection, target.name, columns, rows, table.policy, key, table.order_by
@@ -382,7 +391,8 @@ class _Planning:
         if table.schema_policy == "evolve":
             types = await run_async(partial(column_types, reader, list(new)))
             left_out = (*left_out, *new, *absent_columns(reader.columns, columns, renamed, lookups))
-        drift = _drift(table, source, reader, target, renamed, types)
+        found = await run_async(partial(_types_of, reader))
+        drift = _drift(table, source, reader, target, renamed, {**found, **types})
         self._plan = replace(self._plan, drift=tuple(drift))
         if types and self._plan.sql is None:
             added = ", ".join(f"add column {quoted(new[name])} {types[name]}" for name in types)
@@ -405,7 +415,32 @@ class _Planning:
         if strategy.lock == _WRITERS_WAIT and target.kind == "r" and table.refresh is None:
             strategy = replace(strategy, indexes=await self._indexes(source, target))
         self._plan = replace(self._plan, strategy=strategy)
+        await self._tell_statements(target, plan)
         await self._estimate(source, reader, target, plan)
+
+    async def _tell_statements(self, target: Target, plan: ColumnPlan) -> None:
+        """What is executed for each batch, or once for a first load."""
+        table, strategy = self._table, self._plan.strategy
+        assert strategy is not None
+        into = target.name if strategy.is_direct else "sqlkit_stage.stage"
+        columns = ", ".join(map(quoted, plan.staged))
+        statements = [f"copy {into} ({columns}) from stdin"]
+        if strategy.way.startswith("INSERT"):
+            statements = [f"insert into {into} ({columns}) values ..."]  # noqa: S608 - shown only
+        if table.refresh is not None:
+            call = "select sqlkit.refresh_stage({}, {}, ...)"
+            strategy_name = sql.Literal(table.refresh.strategy).as_string()
+            statements.append(call.format("'sqlkit_stage.stage'", strategy_name))
+        elif not strategy.is_direct:
+            statements += await self._merge_statements(target, list(plan.merged))
+        self._plan = replace(self._plan, statements=tuple(statements))
+
+    async def _merge_statements(self, target: Target, columns: list[str]) -> list[str]:
+        table = self._table
+        key = None if table.key is None else list(table.key)
+        return await calls.describe_merge(
+            self._connection, target.name, columns, table.policy, key, table.order_by
+        )
 
     async def _strategy(self, source: Source, target: Target, plan: ColumnPlan) -> Strategy:
         """How rows would get there, as the loader decides it."""
@@ -437,6 +472,7 @@ class _Planning:
                 f"COPY into the table by {workers} streams at once",
                 "policy append, and no index or trigger makes rows wait for each other",
                 _NOBODY_WAITS,
+                is_direct=True,
             )
         if target.heap_bytes:
             why = "the table holds rows"
@@ -450,7 +486,8 @@ class _Planning:
             return _FIRST
         if appends:
             why = "policy append looks at no key"
-            return Strategy("COPY into the table by one stream", why, _NOBODY_WAITS)
+            way = "COPY into the table by one stream"
+            return Strategy(way, why, _NOBODY_WAITS, is_direct=True)
         streams = f"by {workers} streams" if workers > 1 else "by one stream"
         return Strategy(
             f"COPY into stages {streams}, one join, only differences are written",
@@ -566,6 +603,7 @@ _FIRST = Strategy(
     "COPY into the bare table, indexes are built afterwards",
     "the table is empty",
     f"ACCESS EXCLUSIVE, if it is to be had within {LOCK_TIMEOUT}",
+    is_direct=True,
 )
 
 
@@ -577,6 +615,19 @@ def _refreshed(table: Table) -> Strategy:
     return Strategy(way, "refresh says so", None)
 
 
+def _types_of(reader: Reader) -> dict[str, str]:
+    """The types of a source's columns: those that it tells, else as its first rows show them."""
+    types = dict(reader.column_types)
+    sample: Sequence[Sequence[str | None]] = ()
+    if len(types) < len(reader.columns):
+        sample = reader.sample(ESTIMATED_ROWS)
+    for at, name in enumerate(reader.columns):
+        values = [row[at] for row in sample if row[at] is not None]
+        if name not in types and values:
+            types[name] = infer_type(values)
+    return types
+
+
 def _drift(
     table: Table,
     source: Source,
@@ -585,7 +636,7 @@ def _drift(
     renamed: dict[str, str],
     types: dict[str, str],
 ) -> list[Drift]:
-    """Columns that only one side has."""
+    """Columns that only one side has, or whose types differ."""
     left_out = set(table.leave_out or ())
     leaves_all = EVERYTHING in left_out
     chosen = set(table.columns or ()) if source.declares_columns else set()
@@ -601,14 +652,24 @@ def _drift(
             if leaves_all or name in left_out or (chosen and name not in chosen):
                 becomes = "left out"
             elif table.schema_policy == "evolve":
-                becomes = f"added: {types[name]}"
+                becomes = f"added: {types.get(name, 'text')}"
             elif table.discard is not None:
                 becomes = f"kept in {table.discard}"
             elif table.rest is not None:
                 becomes = f"kept in {table.rest}"
             else:
                 becomes = "refused"
-            found.append(Drift(name, "source", becomes))
+            found.append(Drift(name, "source", becomes, types.get(name)))
+    targets = {column.name: column.type for column in target.columns}
+    for name in reader.columns:
+        source_type, target_type = types.get(name), targets.get(renamed.get(name, name))
+        if source_type is None or target_type is None or name in left_out or name in looked_up:
+            continue
+        if (not chosen or name in chosen) and not takes(
+            target_type, source_type, is_known=name in reader.column_types
+        ):
+            becomes = f"read as {target_type}, or refused"
+            found.append(Drift(name, "both", becomes, source_type, target_type))
     for column in target.columns:
         if column.name in arriving or column.name in (table.rest, table.discard, *table.lookups):
             continue
@@ -622,5 +683,5 @@ def _drift(
             becomes = "refused" if column.not_null else "null"
         else:
             becomes = "refused"
-        found.append(Drift(column.name, "target", becomes))
+        found.append(Drift(column.name, "target", becomes, None, column.type))
     return found

@@ -185,29 +185,21 @@ comment on function sqlkit._count_repeated(text, regclass, name[], text) is
 (p_is_keyed) repeat nothing.';
 
 
-create or replace function sqlkit._find_difference(
+create or replace function sqlkit._difference_statement(
     p_rows text,
     p_target regclass,
     p_policy text,
     p_columns name[],
     p_key name[],
     p_order_by name,
-    p_batch_bytes bigint,
     p_with_unmet boolean
 )
-returns void
+returns text
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
--- The planner expects the filter to keep most rows, and charges for each that a worker would hand over: it
--- would not use any. Measured, the parallel join takes half the time.
-set parallel_tuple_cost = 0
-set parallel_setup_cost = 0
-set min_parallel_table_scan_size = 0
-set work_mem = '4MB'
-as $find_difference$
+as $difference_statement$
 declare
-    v_start timestamptz := clock_timestamp();
-    v_bytes bigint := least(p_batch_bytes, pg_table_size(p_target));
     v_wanted text;
     v_is_newer text := 'true';
     v_difference text := sqlkit._difference(p_target, sqlkit._value_columns(p_target, p_columns, p_key));
@@ -233,12 +225,7 @@ begin
         when 'ignore' then 'false'
         when 'error' then 'true'
     end;
-    -- Hash tables that stay in the processor's cache beat those that need no temporary files (measured: 4 MB
-    -- is a third faster than 256 MB), as long as they do not become thousands.
-    perform set_config(
-        'work_mem', greatest(4096, least(262144, v_bytes / 1024 / 128))::text || 'kB', true
-    );
-    execute format(
+    return format(
         'create temporary table sqlkit_difference on commit drop as '
         'select %1$s, t.ctid as sqlkit_ctid, %2$s as sqlkit_is_wanted, %3$s as sqlkit_is_staged '
         'from (%4$s) as s %5$s join %6$s%7$s as t on %8$s where t.ctid is null or %9$s%10$s',
@@ -255,6 +242,45 @@ begin
         sqlkit._key_match(p_target, p_key),
         v_wanted,
         case when p_with_unmet then ' or s.sqlkit_is_staged is null' else '' end
+    );
+end;
+$difference_statement$;
+
+comment on function sqlkit._difference_statement(text, regclass, text, name[], name[], name, boolean) is
+'The statement of _find_difference().';
+
+
+create or replace function sqlkit._find_difference(
+    p_rows text,
+    p_target regclass,
+    p_policy text,
+    p_columns name[],
+    p_key name[],
+    p_order_by name,
+    p_batch_bytes bigint,
+    p_with_unmet boolean
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- The planner expects the filter to keep most rows, and charges for each that a worker would hand over: it
+-- would not use any. Measured, the parallel join takes half the time.
+set parallel_tuple_cost = 0
+set parallel_setup_cost = 0
+set min_parallel_table_scan_size = 0
+set work_mem = '4MB'
+as $find_difference$
+declare
+    v_start timestamptz := clock_timestamp();
+    v_bytes bigint := least(p_batch_bytes, pg_table_size(p_target));
+begin
+    -- Hash tables that stay in the processor's cache beat those that need no temporary files (measured: 4 MB
+    -- is a third faster than 256 MB), as long as they do not become thousands.
+    perform set_config(
+        'work_mem', greatest(4096, least(262144, v_bytes / 1024 / 128))::text || 'kB', true
+    );
+    execute sqlkit._difference_statement(
+        p_rows, p_target, p_policy, p_columns, p_key, p_order_by, p_with_unmet
     );
     perform set_config('sqlkit.seconds_lookup', extract(epoch from clock_timestamp() - v_start)::text, true);
 end;
@@ -289,6 +315,45 @@ comment on function sqlkit._write(text) is
 returns the number of rows that it wrote. Writes: the target.';
 
 
+create or replace function sqlkit._write_statement(
+    p_target regclass,
+    p_policy text,
+    p_columns name[],
+    p_key name[],
+    p_is_update boolean
+)
+returns text
+language sql
+stable
+return case
+    when p_is_update then format(
+        'update %1$s%2$s as t set %3$s from (select s.* from pg_temp.sqlkit_difference as s '
+        'where s.sqlkit_is_staged and s.sqlkit_ctid is not null and s.sqlkit_is_wanted '
+        'order by %4$s offset 0) as s where %5$s',
+        case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+        sqlkit._table_name(p_target),
+        sqlkit._column_list(
+            sqlkit._value_columns(p_target, p_columns, p_key),
+            case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
+        ),
+        sqlkit._column_list(p_key, 's.%I'),
+        -- Where rows lie in many tables, a place alone does not tell which row is meant.
+        case
+            when sqlkit._is_plain(p_target) then 't.ctid operator(pg_catalog.=) s.sqlkit_ctid'
+            else sqlkit._key_match(p_target, p_key)
+        end
+    )
+    else format(
+        '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
+        sqlkit._insert_from(p_target, p_columns),
+        sqlkit._column_list(p_key, 's.%I')
+    )
+end;
+
+comment on function sqlkit._write_statement(regclass, text, name[], name[], boolean) is
+'The statement of _write_difference().';
+
+
 create or replace function sqlkit._write_difference(
     p_target regclass,
     p_policy text,
@@ -306,36 +371,12 @@ set enable_mergejoin = off
 set enable_memoize = off
 set work_mem = '64MB'
 as $write_difference$
-declare
-    v_is_plain boolean := sqlkit._is_plain(p_target);
 begin
-    if p_is_update then
-        if not v_is_plain then
-            -- Rows lie in many tables, where a place alone does not tell which row is meant.
-            perform set_config('enable_hashjoin', 'on', true);
-        end if;
-        return sqlkit._write(format(
-            'update %1$s%2$s as t set %3$s from (select s.* from pg_temp.sqlkit_difference as s '
-            'where s.sqlkit_is_staged and s.sqlkit_ctid is not null and s.sqlkit_is_wanted '
-            'order by %4$s offset 0) as s where %5$s',
-            case when v_is_plain then 'only ' else '' end,
-            sqlkit._table_name(p_target),
-            sqlkit._column_list(
-                sqlkit._value_columns(p_target, p_columns, p_key),
-                case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
-            ),
-            sqlkit._column_list(p_key, 's.%I'),
-            case
-                when v_is_plain then 't.ctid operator(pg_catalog.=) s.sqlkit_ctid'
-                else sqlkit._key_match(p_target, p_key)
-            end
-        ));
+    if p_is_update and not sqlkit._is_plain(p_target) then
+        -- Rows are found by their keys.
+        perform set_config('enable_hashjoin', 'on', true);
     end if;
-    return sqlkit._write(format(
-        '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
-        sqlkit._insert_from(p_target, p_columns),
-        sqlkit._column_list(p_key, 's.%I')
-    ));
+    return sqlkit._write(sqlkit._write_statement(p_target, p_policy, p_columns, p_key, p_is_update));
 end;
 $write_difference$;
 

@@ -112,3 +112,56 @@ Each row is held against the target alone, so that duplicates are not told; rows
 are counted as rejected. Changes nothing, and may be called in a read-only transaction.
 Raises: SK201 if the target is no table, SK202, SK203 or SK204 for its key, SK206 unknown policy, SK207 nothing to
 order by, SK212 no history; and what the types of the columns raise for bad values.';
+
+
+create or replace function sqlkit.describe_merge(
+    p_target regclass,
+    p_columns name[],
+    p_policy text default 'update',
+    p_key name[] default null,
+    p_order_by name default null,
+    p_stage name default 'stage'
+)
+returns setof text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $describe_merge$
+declare
+    v_key name[] := sqlkit.find_policy_key(p_target, p_policy, p_key);
+    v_rows text := format('select %s from only sqlkit_stage.%I as s', sqlkit._column_list(p_columns, 's.%I'), p_stage);
+    v_is_empty boolean;
+begin
+    perform sqlkit._check_policy(p_policy, p_target, p_columns, v_key, p_order_by);
+    if p_policy = 'append' then
+        return next format('%s (%s) as s', sqlkit._insert_from(p_target, p_columns), v_rows);
+        return;
+    elsif p_policy = 'history' then
+        return next format(
+            'select sqlkit.merge_stage(%L, %L, %L, %L)',
+            format('sqlkit_stage.%I', p_stage), p_policy, p_key, p_order_by
+        );
+        return;
+    end if;
+    return next format('lock table %s in share row exclusive mode', sqlkit._table_name(p_target));
+    execute format('select not exists (select from %s)', sqlkit._table_name(p_target)) into v_is_empty;
+    if v_is_empty then
+        return next format(
+            '%s (%s) as s order by %s',
+            sqlkit._insert_from(p_target, p_columns), v_rows, sqlkit._column_list(v_key, 's.%I')
+        );
+        return;
+    end if;
+    return next sqlkit._difference_statement(v_rows, p_target, p_policy, p_columns, v_key, p_order_by, false);
+    if p_policy in ('update', 'newer', 'fill') then
+        return next sqlkit._write_statement(p_target, p_policy, p_columns, v_key, true);
+    end if;
+    return next sqlkit._write_statement(p_target, p_policy, p_columns, v_key, false);
+end;
+$describe_merge$;
+
+comment on function sqlkit.describe_merge(regclass, name[], text, name[], name, name) is
+'The statements by which the rows of a stage with these columns would be merged as the target is now, in their order:
+those that merge_stage() executes where no key is repeated (policy history is that call). Changes nothing, and may be
+called in a read-only transaction.
+Raises: SK202, SK203 or SK204 for the key, SK206 unknown policy, SK207 nothing to order by, SK212 no history.';

@@ -234,7 +234,10 @@ def _planned(table: TablePlan) -> Iterator[str]:
         if table.strategy.indexes is not None:
             yield f"  indexes   {table.strategy.indexes}"
     for column in table.drift:
-        yield f"  column    {column.column}: only in the {column.side}, {column.becomes}"
+        where = f"only in the {column.side}"
+        if column.side == "both":
+            where = f"{column.source_type} in the source, {column.target_type} in the table"
+        yield f"  column    {column.column}: {where}, {column.becomes}"
     for lookup in table.lookups:
         text = f"{lookup.column}: by {', '.join(lookup.key)} in {lookup.dimension}"
         if lookup.known is not None and lookup.unknown is not None:
@@ -249,6 +252,8 @@ def _planned(table: TablePlan) -> Iterator[str]:
         yield "  creates   " + table.ddl.replace("\n", "\n            ")
     if table.sql is not None:
         yield "  query     " + table.sql.rstrip().replace("\n", "\n            ")
+    for statement in table.statements:
+        yield f"  sql       {statement}"
     if table.maintenance is not None:
         yield f"  then      {table.maintenance}"
     for note in table.notes:

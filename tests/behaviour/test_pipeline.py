@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from psycopg import sql
 
@@ -410,6 +412,17 @@ tables:
     assert price.strategy.indexes.startswith("price_noted: kept, about ")
     assert price.strategy.indexes.endswith("(rebuild_rows)")
     assert price.problems == ()
+    copy, lock, difference, update, insert = price.statements
+    assert copy.startswith("copy sqlkit_stage.stage (id, price")
+    assert lock == "lock table public.price in share row exclusive mode"
+    # They are what a merge executes: they are executed here.
+    shown = list(map(str.encode, (lock, difference, update, insert)))
+    with connection.transaction(force_rollback=True):
+        stage = "select sqlkit.create_stage('price', '{id,price}', 'stage')"
+        connection.execute(stage.encode())
+        connection.execute("insert into sqlkit_stage.stage values (1, 1), (2, 2.5), (3, 3)")
+        written = [connection.execute(statement).rowcount for statement in shown]
+    assert written == [-1, 2, 1, 1]
 
     assert plans["event"].strategy is not None
     assert "2 streams at once" in plans["event"].strategy.way
@@ -429,6 +442,43 @@ tables:
     after = plan(project, "price")["price"]
     assert after.strategy is not None
     assert after.strategy.way == "nothing is loaded"
+
+
+def test_a_plan_tells_types_that_differ(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute(
+        """
+        create table item (
+            id int primary key, amount int, noted date, name varchar(9), is_new boolean, extra jsonb
+        )
+        """
+    )
+    text = "id,amount,noted,name,is_new,more\n1,1.5,soon,7,true,x\n2,2,,8,f,\n"
+    for schema in ("evolve", "freeze", "{policy: discard, into: extra}"):
+        write(project, f"tables: {{item: {{source: item.csv, schema: {schema}}}}}\n", item=text)
+        drift = {column.column: column for column in plan(project)["item"].drift}
+        assert drift["amount"] == Drift(
+            "amount", "both", "read as integer, or refused", "numeric", "integer"
+        )
+        assert (drift["noted"].source_type, drift["noted"].target_type) == ("text", "date")
+        assert {"id", "name", "is_new"}.isdisjoint(drift)
+        assert drift["more"].becomes == {
+            "evolve": "added: text",
+            "freeze": "refused",
+        }.get(schema, "kept in extra")
+    shown = sqlkit("plan").stdout
+    assert (
+        "  column    amount: numeric in the source, integer in the table, "
+        "read as integer, or refused\n" in shown
+    )
+    # What a source says of its types is taken at its word.
+    table = pa.table({"id": pa.array([1], pa.int64()), "amount": pa.array([1], pa.int32())})
+    pa.parquet.write_table(table, project / "item.parquet")
+    write(project, "tables: {item: {source: item.parquet, leave_out: '*'}}\n")
+    drift = {column.column: column for column in plan(project)["item"].drift}
+    assert drift["id"] == Drift("id", "both", "read as integer, or refused", "bigint", "integer")
+    assert "amount" not in drift
 
 
 def test_a_plan_of_a_refresh_and_of_bad_values(
