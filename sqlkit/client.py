@@ -380,6 +380,8 @@ class Client:
         name: str = "",
         full_refresh: bool = False,
         lookups: Sequence[Lookup] = (),
+        reject_limit: int | None = 0,
+        reject_share: float | None = None,
         retry_for: float = RETRY_FOR,
         on_wait: WaitCallback | None = None,
     ) -> TransformResult:
@@ -393,6 +395,11 @@ class Client:
         tables apart. `policy`, `key`, `order_by`, `lookups`, `retry_for` and `on_wait` are those of
         `load`, of which the natural keys are columns of the query; of rows with the same key the
         last one counts, so let the query order them.
+
+        Up to `reject_limit` rows, or `reject_share` of them (0 to 1), may be refused, and are kept
+        as rejects: rows of `source` for which the query fails, as they are, and rows that it made
+        and the table refuses. They come again when the row of `source` is changed. Where there are
+        more, RejectLimitError lists them.
 
         Guarantees: rows and what was seen are committed together. A row is seen once for each
         version that was committed, also if its transaction was open when the last call looked; on
@@ -411,6 +418,8 @@ class Client:
             full_refresh=full_refresh,
             retry_for=retry_for,
             lookups=tuple(lookups),
+            reject_limit=reject_limit,
+            reject_share=reject_share,
         )
         transformer = Transformer(self._connections, options, on_wait)
         return transformer.transform(source, into, query)

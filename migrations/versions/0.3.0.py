@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="974bd580faae3666f3bb9a8b9bf1bcfdd9ac2f46b6197fb51569f84bda3d1c9a",
+        sha256="2c5ba9bfb2308f011009108072d37657ab78f4fa4a9db8a2f010022079eb3e91",
     )
 
 

@@ -446,7 +446,8 @@ create type sqlkit.transform_result as (
     rows_updated bigint,
     rows_unchanged bigint,
     rows_ignored bigint,
-    rows_duplicate bigint
+    rows_duplicate bigint,
+    rows_rejected bigint
 );
 
 comment on type sqlkit.transform_result is
@@ -3237,29 +3238,21 @@ comment on function sqlkit._count_repeated(text, regclass, name[], text) is
 (p_is_keyed) repeat nothing.';
 
 
-create or replace function sqlkit._find_difference(
+create or replace function sqlkit._difference_statement(
     p_rows text,
     p_target regclass,
     p_policy text,
     p_columns name[],
     p_key name[],
     p_order_by name,
-    p_batch_bytes bigint,
     p_with_unmet boolean
 )
-returns void
+returns text
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
--- The planner expects the filter to keep most rows, and charges for each that a worker would hand over: it
--- would not use any. Measured, the parallel join takes half the time.
-set parallel_tuple_cost = 0
-set parallel_setup_cost = 0
-set min_parallel_table_scan_size = 0
-set work_mem = '4MB'
-as $find_difference$
+as $difference_statement$
 declare
-    v_start timestamptz := clock_timestamp();
-    v_bytes bigint := least(p_batch_bytes, pg_table_size(p_target));
     v_wanted text;
     v_is_newer text := 'true';
     v_difference text := sqlkit._difference(p_target, sqlkit._value_columns(p_target, p_columns, p_key));
@@ -3285,12 +3278,7 @@ begin
         when 'ignore' then 'false'
         when 'error' then 'true'
     end;
-    -- Hash tables that stay in the processor's cache beat those that need no temporary files (measured: 4 MB
-    -- is a third faster than 256 MB), as long as they do not become thousands.
-    perform set_config(
-        'work_mem', greatest(4096, least(262144, v_bytes / 1024 / 128))::text || 'kB', true
-    );
-    execute format(
+    return format(
         'create temporary table sqlkit_difference on commit drop as '
         'select %1$s, t.ctid as sqlkit_ctid, %2$s as sqlkit_is_wanted, %3$s as sqlkit_is_staged '
         'from (%4$s) as s %5$s join %6$s%7$s as t on %8$s where t.ctid is null or %9$s%10$s',
@@ -3307,6 +3295,45 @@ begin
         sqlkit._key_match(p_target, p_key),
         v_wanted,
         case when p_with_unmet then ' or s.sqlkit_is_staged is null' else '' end
+    );
+end;
+$difference_statement$;
+
+comment on function sqlkit._difference_statement(text, regclass, text, name[], name[], name, boolean) is
+'The statement of _find_difference().';
+
+
+create or replace function sqlkit._find_difference(
+    p_rows text,
+    p_target regclass,
+    p_policy text,
+    p_columns name[],
+    p_key name[],
+    p_order_by name,
+    p_batch_bytes bigint,
+    p_with_unmet boolean
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- The planner expects the filter to keep most rows, and charges for each that a worker would hand over: it
+-- would not use any. Measured, the parallel join takes half the time.
+set parallel_tuple_cost = 0
+set parallel_setup_cost = 0
+set min_parallel_table_scan_size = 0
+set work_mem = '4MB'
+as $find_difference$
+declare
+    v_start timestamptz := clock_timestamp();
+    v_bytes bigint := least(p_batch_bytes, pg_table_size(p_target));
+begin
+    -- Hash tables that stay in the processor's cache beat those that need no temporary files (measured: 4 MB
+    -- is a third faster than 256 MB), as long as they do not become thousands.
+    perform set_config(
+        'work_mem', greatest(4096, least(262144, v_bytes / 1024 / 128))::text || 'kB', true
+    );
+    execute sqlkit._difference_statement(
+        p_rows, p_target, p_policy, p_columns, p_key, p_order_by, p_with_unmet
     );
     perform set_config('sqlkit.seconds_lookup', extract(epoch from clock_timestamp() - v_start)::text, true);
 end;
@@ -3341,6 +3368,45 @@ comment on function sqlkit._write(text) is
 returns the number of rows that it wrote. Writes: the target.';
 
 
+create or replace function sqlkit._write_statement(
+    p_target regclass,
+    p_policy text,
+    p_columns name[],
+    p_key name[],
+    p_is_update boolean
+)
+returns text
+language sql
+stable
+return case
+    when p_is_update then format(
+        'update %1$s%2$s as t set %3$s from (select s.* from pg_temp.sqlkit_difference as s '
+        'where s.sqlkit_is_staged and s.sqlkit_ctid is not null and s.sqlkit_is_wanted '
+        'order by %4$s offset 0) as s where %5$s',
+        case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+        sqlkit._table_name(p_target),
+        sqlkit._column_list(
+            sqlkit._value_columns(p_target, p_columns, p_key),
+            case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
+        ),
+        sqlkit._column_list(p_key, 's.%I'),
+        -- Where rows lie in many tables, a place alone does not tell which row is meant.
+        case
+            when sqlkit._is_plain(p_target) then 't.ctid operator(pg_catalog.=) s.sqlkit_ctid'
+            else sqlkit._key_match(p_target, p_key)
+        end
+    )
+    else format(
+        '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
+        sqlkit._insert_from(p_target, p_columns),
+        sqlkit._column_list(p_key, 's.%I')
+    )
+end;
+
+comment on function sqlkit._write_statement(regclass, text, name[], name[], boolean) is
+'The statement of _write_difference().';
+
+
 create or replace function sqlkit._write_difference(
     p_target regclass,
     p_policy text,
@@ -3358,36 +3424,12 @@ set enable_mergejoin = off
 set enable_memoize = off
 set work_mem = '64MB'
 as $write_difference$
-declare
-    v_is_plain boolean := sqlkit._is_plain(p_target);
 begin
-    if p_is_update then
-        if not v_is_plain then
-            -- Rows lie in many tables, where a place alone does not tell which row is meant.
-            perform set_config('enable_hashjoin', 'on', true);
-        end if;
-        return sqlkit._write(format(
-            'update %1$s%2$s as t set %3$s from (select s.* from pg_temp.sqlkit_difference as s '
-            'where s.sqlkit_is_staged and s.sqlkit_ctid is not null and s.sqlkit_is_wanted '
-            'order by %4$s offset 0) as s where %5$s',
-            case when v_is_plain then 'only ' else '' end,
-            sqlkit._table_name(p_target),
-            sqlkit._column_list(
-                sqlkit._value_columns(p_target, p_columns, p_key),
-                case p_policy when 'fill' then '%1$I = coalesce(t.%1$I, s.%1$I)' else '%1$I = s.%1$I' end
-            ),
-            sqlkit._column_list(p_key, 's.%I'),
-            case
-                when v_is_plain then 't.ctid operator(pg_catalog.=) s.sqlkit_ctid'
-                else sqlkit._key_match(p_target, p_key)
-            end
-        ));
+    if p_is_update and not sqlkit._is_plain(p_target) then
+        -- Rows are found by their keys.
+        perform set_config('enable_hashjoin', 'on', true);
     end if;
-    return sqlkit._write(format(
-        '%s pg_temp.sqlkit_difference as s where s.sqlkit_ctid is null order by %s',
-        sqlkit._insert_from(p_target, p_columns),
-        sqlkit._column_list(p_key, 's.%I')
-    ));
+    return sqlkit._write(sqlkit._write_statement(p_target, p_policy, p_columns, p_key, p_is_update));
 end;
 $write_difference$;
 
@@ -5033,6 +5075,59 @@ are counted as rejected. Changes nothing, and may be called in a read-only trans
 Raises: SK201 if the target is no table, SK202, SK203 or SK204 for its key, SK206 unknown policy, SK207 nothing to
 order by, SK212 no history; and what the types of the columns raise for bad values.';
 
+
+create or replace function sqlkit.describe_merge(
+    p_target regclass,
+    p_columns name[],
+    p_policy text default 'update',
+    p_key name[] default null,
+    p_order_by name default null,
+    p_stage name default 'stage'
+)
+returns setof text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $describe_merge$
+declare
+    v_key name[] := sqlkit.find_policy_key(p_target, p_policy, p_key);
+    v_rows text := format('select %s from only sqlkit_stage.%I as s', sqlkit._column_list(p_columns, 's.%I'), p_stage);
+    v_is_empty boolean;
+begin
+    perform sqlkit._check_policy(p_policy, p_target, p_columns, v_key, p_order_by);
+    if p_policy = 'append' then
+        return next format('%s (%s) as s', sqlkit._insert_from(p_target, p_columns), v_rows);
+        return;
+    elsif p_policy = 'history' then
+        return next format(
+            'select sqlkit.merge_stage(%L, %L, %L, %L)',
+            format('sqlkit_stage.%I', p_stage), p_policy, p_key, p_order_by
+        );
+        return;
+    end if;
+    return next format('lock table %s in share row exclusive mode', sqlkit._table_name(p_target));
+    execute format('select not exists (select from %s)', sqlkit._table_name(p_target)) into v_is_empty;
+    if v_is_empty then
+        return next format(
+            '%s (%s) as s order by %s',
+            sqlkit._insert_from(p_target, p_columns), v_rows, sqlkit._column_list(v_key, 's.%I')
+        );
+        return;
+    end if;
+    return next sqlkit._difference_statement(v_rows, p_target, p_policy, p_columns, v_key, p_order_by, false);
+    if p_policy in ('update', 'newer', 'fill') then
+        return next sqlkit._write_statement(p_target, p_policy, p_columns, v_key, true);
+    end if;
+    return next sqlkit._write_statement(p_target, p_policy, p_columns, v_key, false);
+end;
+$describe_merge$;
+
+comment on function sqlkit.describe_merge(regclass, name[], text, name[], name, name) is
+'The statements by which the rows of a stage with these columns would be merged as the target is now, in their order:
+those that merge_stage() executes where no key is repeated (policy history is that call). Changes nothing, and may be
+called in a read-only transaction.
+Raises: SK202, SK203 or SK204 for the key, SK206 unknown policy, SK207 nothing to order by, SK212 no history.';
+
 -- objects/45_merge_source.sql
 
 -- Merging from another relation: a foreign table, a view, any table. One statement, inside the database; of the
@@ -6236,6 +6331,31 @@ closed. Raises: SK405 if one is not.';
 -- Refresh: a stage holds the whole new content of a target, or of a scope of it. Three strategies bring it there;
 -- here stands what they share, and what a caller calls.
 
+create or replace function sqlkit._query_columns(p_query text, p_search_path text)
+returns name[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $query_columns$
+declare
+    v_columns name[];
+begin
+    -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
+    perform set_config('search_path', p_search_path, true);
+    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', p_query);
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    select array_agg(a.attname order by a.attnum)
+    into v_columns
+    from pg_attribute as a
+    where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
+    drop table pg_temp.sqlkit_query;
+    return v_columns;
+end;
+$query_columns$;
+
+comment on function sqlkit._query_columns(text, text) is
+'The columns of a query, which is not run. Raises: the query''s errors.';
+
+
 create or replace function sqlkit.stage_query(
     p_target regclass,
     p_query text,
@@ -6250,20 +6370,12 @@ set search_path = pg_catalog, pg_temp
 as $stage_query$
 declare
     v_query text := rtrim(p_query, E'; \n\r\t');
-    v_statement text := format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', v_query);
-    v_columns name[];
+    v_statement text;
     v_stage regclass;
 begin
-    -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
-    perform set_config('search_path', p_search_path, true);
-    execute v_statement;
-    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    select array_agg(a.attname order by a.attnum)
-    into v_columns
-    from pg_attribute as a
-    where a.attrelid = 'pg_temp.sqlkit_query'::regclass and a.attnum > 0;
-    drop table pg_temp.sqlkit_query;
-    v_stage := sqlkit.create_stage(p_target, v_columns, p_name, p_left_out, p_run_id);
+    v_stage := sqlkit.create_stage(
+        p_target, sqlkit._query_columns(v_query, p_search_path), p_name, p_left_out, p_run_id
+    );
     v_statement := format('insert into %s %s', sqlkit._table_name(v_stage), v_query);
     perform set_config('search_path', p_search_path, true);
     execute v_statement;
@@ -11731,6 +11843,148 @@ comment on function sqlkit._settled_changes() is
 'A snapshot that sees all transactions that have ended by now, and not the one that asks.';
 
 
+create or replace function sqlkit._refuse_failing(
+    p_query text,
+    p_search_path text,
+    p_first bigint,
+    p_last bigint,
+    p_most bigint
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_failing$
+declare
+    v_found bigint := (select count(*) from pg_temp.sqlkit_failing);
+    v_middle bigint := p_first + (p_last - p_first) / 2;
+    v_sqlstate text;
+    v_message text;
+    v_detail text;
+    v_hint text;
+begin
+    if v_found > p_most then
+        return;
+    end if;
+    begin
+        perform set_config('sqlkit.first_row', p_first::text, true);
+        perform set_config('sqlkit.last_row', p_last::text, true);
+        perform set_config('search_path', p_search_path, true);
+        -- A whole row is counted, so that every column of it is computed.
+        execute format(E'select pg_catalog.count(q) from (select * from (%s\n) as r offset 0) as q', p_query);
+        return;
+    exception
+        when data_exception
+        or integrity_constraint_violation
+        or cardinality_violation
+        or program_limit_exceeded
+        or raise_exception then
+            get stacked diagnostics
+                v_sqlstate = returned_sqlstate,
+                v_message = message_text,
+                v_detail = pg_exception_detail,
+                v_hint = pg_exception_hint;
+    end;
+    if p_first = p_last then
+        insert into pg_temp.sqlkit_failing (line, sqlstate, message)
+        values (p_first, v_sqlstate, v_message);
+        return;
+    end if;
+    perform sqlkit._refuse_failing(p_query, p_search_path, p_first, v_middle, p_most);
+    perform sqlkit._refuse_failing(p_query, p_search_path, v_middle + 1, p_last, p_most);
+    if v_found = (select count(*) from pg_temp.sqlkit_failing) then
+        -- Only together do they make it fail: it lies in no row.
+        raise exception using errcode = v_sqlstate, message = v_message, detail = v_detail, hint = v_hint;
+    end if;
+end;
+$refuse_failing$;
+
+comment on function sqlkit._refuse_failing(text, text, bigint, bigint, bigint) is
+'Notes in pg_temp.sqlkit_failing the rows of pg_temp.sqlkit_seen in a range for which the query of a transform fails
+by itself, found by halves; it looks no further once there are more than p_most.
+Raises: the query''s error where rows make it fail only together.';
+
+
+create or replace function sqlkit._stage_carefully(
+    p_target regclass,
+    p_source regclass,
+    p_query text,
+    p_run_id bigint,
+    p_search_path text,
+    p_lookups jsonb,
+    p_most bigint
+)
+returns regclass
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $stage_carefully$
+declare
+    v_query text := rtrim(p_query, E'; \n\r\t');
+    v_columns name[];
+    v_rows bigint;
+    v_stage regclass;
+    v_statement text;
+begin
+    create temporary table sqlkit_failing (line bigint primary key, sqlstate text, message text) on commit drop;
+    create temporary table sqlkit_seen on commit drop as
+    select
+        row_number() over () as sqlkit_row,
+        r.*
+    from pg_temp.sqlkit_changed as r;
+    get diagnostics v_rows = row_count;
+    create unique index on pg_temp.sqlkit_seen (sqlkit_row);
+    analyze pg_temp.sqlkit_seen;
+    execute format(
+        'create or replace temporary view sqlkit_changed as select %s from pg_temp.sqlkit_seen as r '
+        'where r.sqlkit_row operator(pg_catalog.>=) pg_catalog.current_setting(''sqlkit.first_row'')::bigint '
+        'and r.sqlkit_row operator(pg_catalog.<=) pg_catalog.current_setting(''sqlkit.last_row'')::bigint '
+        'and not exists (select from pg_temp.sqlkit_failing as f where f.line operator(pg_catalog.=) r.sqlkit_row)',
+        (
+            select string_agg(format('r.%I', a.attname), ', ' order by a.attnum)
+            from pg_attribute as a
+            where a.attrelid = p_source and a.attnum > 0 and not a.attisdropped
+        )
+    );
+    v_columns := sqlkit._query_columns(v_query, p_search_path);
+    v_stage := sqlkit.create_text_stage(p_target, v_columns, p_run_id);
+    perform sqlkit._refuse_columns(p_target, array(
+        select k.name
+        from unnest(v_columns) as k (name)
+        where k.name <> all (sqlkit._only_looked_up(p_target, p_lookups))
+    ));
+    perform sqlkit._add_lookups(v_stage, p_lookups);
+    perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
+    execute format(
+        'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
+        'select f.line, f.line, (to_jsonb(r) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
+        'from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
+        v_stage
+    );
+    perform set_config('sqlkit.first_row', '1', true);
+    perform set_config('sqlkit.last_row', v_rows::text, true);
+    -- What the query made comes after what it could not be asked for.
+    v_statement := format(
+        E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, %s) '
+        'select %3$s operator(pg_catalog.+) pg_catalog.row_number() over (), '
+        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q)::pg_catalog.text, %4$s '
+        'from (%5$s\n) as q',
+        v_stage,
+        sqlkit._column_list(v_columns, '%I'),
+        v_rows,
+        sqlkit._column_list(v_columns, 'q.%I::pg_catalog.text'),
+        v_query
+    );
+    perform set_config('search_path', p_search_path, true);
+    execute v_statement;
+    return v_stage;
+end;
+$stage_carefully$;
+
+comment on function sqlkit._stage_carefully(regclass, regclass, text, bigint, text, jsonb, bigint) is
+'Makes a text stage of what the query of a transform makes of the changed rows, without those for which it fails: they
+stand in it as what is no row, up to one more than p_most. Leaves pg_temp.sqlkit_seen and pg_temp.sqlkit_failing,
+which the view sqlkit_changed then reads.';
+
+
 create or replace function sqlkit.apply_transform(
     p_source regclass,
     p_target regclass,
@@ -11742,7 +11996,9 @@ create or replace function sqlkit.apply_transform(
     p_full boolean default false,
     p_run_id bigint default null,
     p_search_path text default current_setting('search_path'),
-    p_lookups jsonb default '[]'
+    p_lookups jsonb default '[]',
+    p_limit bigint default 0,
+    p_share double precision default null
 )
 returns sqlkit.transform_result
 language plpgsql
@@ -11760,6 +12016,8 @@ declare
     v_rows bigint;
     v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
     v_stage regclass;
+    v_may_refuse boolean := p_limit is distinct from 0 or p_share is not null;
+    v_is_refused boolean := false;
 begin
     if not sqlkit._is_followed(p_source) then
         raise exception using
@@ -11812,18 +12070,51 @@ begin
             case when v_known.changes_seen is null then '' else v_known.applied_at::text end,
             true
         );
-        v_stage := sqlkit.stage_query(
-            p_target, p_query, v_run_id,
-            p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
+        begin
+            v_stage := sqlkit.stage_query(
+                p_target, p_query, v_run_id,
+                p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
+            );
+            perform sqlkit._add_lookups(v_stage, p_lookups);
+            v_counts := sqlkit.merge_batch(
+                v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
+                p_search_path => p_search_path
+            );
+            perform sqlkit.drop_stage(v_stage);
+        exception
+            when data_exception
+            or integrity_constraint_violation
+            or cardinality_violation
+            or raise_exception
+            or program_limit_exceeded
+            or with_check_option_violation
+            or triggered_data_change_violation
+            or insufficient_privilege then
+                if not v_may_refuse then
+                    raise;
+                end if;
+                v_is_refused := true;
+        end;
+    end if;
+    if v_is_refused then
+        v_stage := sqlkit._stage_carefully(
+            p_target, p_source, p_query, v_run_id, p_search_path, p_lookups,
+            least(p_limit, floor(p_share * v_rows)::bigint)
         );
-        perform sqlkit._add_lookups(v_stage, p_lookups);
-        v_counts := sqlkit.merge_batch(
-            v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
-            p_search_path => p_search_path
+        v_counts := sqlkit._merge_text_batch(
+            v_run_id, null, null, v_stage, p_target, p_policy, p_key, p_order_by, p_limit, p_share, 0, 0,
+            p_search_path, null
         );
         perform sqlkit.drop_stage(v_stage);
     end if;
     drop view pg_temp.sqlkit_changed;
+    drop table if exists pg_temp.sqlkit_seen, pg_temp.sqlkit_failing;
+    if v_counts.rows_read is null then
+        if p_run_id is null then
+            perform sqlkit.finish_run(v_run_id, 'SK301', 'more rows were refused than the limit allows');
+        end if;
+        return null;
+    end if;
     update sqlkit.run as u
     set options = u.options || jsonb_build_object('rows_source', v_rows)
     where u.run_id = v_run_id;
@@ -11844,13 +12135,13 @@ begin
     end if;
     return (
         v_rows, v_counts.rows_read, v_counts.rows_inserted, v_counts.rows_updated, v_counts.rows_unchanged,
-        v_counts.rows_ignored, v_counts.rows_duplicate
+        v_counts.rows_ignored, v_counts.rows_duplicate, v_counts.rows_rejected
     )::sqlkit.transform_result;
 end;
 $apply_transform$;
 
 comment on function sqlkit.apply_transform(
-    regclass, regclass, text, text, name[], name, text, boolean, bigint, text, jsonb
+    regclass, regclass, text, text, name[], name, text, boolean, bigint, text, jsonb, bigint, double precision
 ) is
 'Makes rows of raw rows and merges them into a target under a policy, as merge_stage() does. The query reads
 pg_temp.sqlkit_changed: the rows of the source that were changed since this transform (target, source and p_name) was
@@ -11861,7 +12152,11 @@ sqlkit.watermark (when it was applied last; empty at first) are there for the qu
 the caller''s unless said. p_lookups: columns of the target that get ids, each an object of what add_lookup() is told
 ([{"column": "product_id", "dimension": "shop.product", "keys": ["code"]}]); the query gives the natural keys then.
 p_run_id: a run that the caller opened and closes.
-Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
+p_limit (a number of rows; null: any) and p_share (0 to 1 of them): so many may be refused, and are kept in
+sqlkit.reject: rows of the source for which the query fails, as they are, and rows that it made and the target refuses.
+They come again when the row of the source is changed. Where more are refused nothing is merged and nothing counts as
+seen: the result is null, and what was found is in sqlkit.reject without a batch.
+Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch, sqlkit.reject. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
 on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
 merge_stage() and add_lookup() raise, and the query''s and the target''s own errors.';
 
@@ -16061,6 +16356,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_delete_unmet'),
             ('sqlkit_loader', 'execute', 'routine', '_dependants'),
             ('sqlkit_loader', 'execute', 'routine', '_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_difference_statement'),
             ('sqlkit_loader', 'execute', 'routine', '_disagree_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_indexes'),
@@ -16128,6 +16424,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_operator'),
             ('sqlkit_loader', 'execute', 'routine', '_privileges'),
             ('sqlkit_loader', 'execute', 'routine', '_publications'),
+            ('sqlkit_loader', 'execute', 'routine', '_query_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_obstacle'),
@@ -16140,6 +16437,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_deletion'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_doubled_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_existing'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_failing'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_history'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_keys'),
@@ -16162,6 +16460,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_source_query'),
+            ('sqlkit_loader', 'execute', 'routine', '_stage_carefully'),
             ('sqlkit_loader', 'execute', 'routine', '_stage_lookups'),
             ('sqlkit_loader', 'execute', 'routine', '_stage_target'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
@@ -16191,6 +16490,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_warming_offer'),
             ('sqlkit_loader', 'execute', 'routine', '_write'),
             ('sqlkit_loader', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_loader', 'execute', 'routine', '_write_statement'),
             ('sqlkit_loader', 'execute', 'routine', '_write_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_yield_to_met'),
             ('sqlkit_loader', 'execute', 'routine', 'add_columns'),
@@ -16221,6 +16521,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'define_distance'),
             ('sqlkit_loader', 'execute', 'routine', 'define_duplicate'),
             ('sqlkit_loader', 'execute', 'routine', 'define_overlap'),
+            ('sqlkit_loader', 'execute', 'routine', 'describe_merge'),
             ('sqlkit_loader', 'execute', 'routine', 'describe_source'),
             ('sqlkit_loader', 'execute', 'routine', 'describe_target'),
             ('sqlkit_loader', 'execute', 'routine', 'detect_conflicts'),
@@ -16430,6 +16731,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_delete_unmet'),
             ('sqlkit_admin', 'execute', 'routine', '_dependants'),
             ('sqlkit_admin', 'execute', 'routine', '_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_difference_statement'),
             ('sqlkit_admin', 'execute', 'routine', '_disagree_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_indexes'),
@@ -16497,6 +16799,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_operator'),
             ('sqlkit_admin', 'execute', 'routine', '_privileges'),
             ('sqlkit_admin', 'execute', 'routine', '_publications'),
+            ('sqlkit_admin', 'execute', 'routine', '_query_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_obstacle'),
@@ -16509,6 +16812,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_deletion'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_doubled_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_existing'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_failing'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_history'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_input'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_keys'),
@@ -16531,6 +16835,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_source_query'),
+            ('sqlkit_admin', 'execute', 'routine', '_stage_carefully'),
             ('sqlkit_admin', 'execute', 'routine', '_stage_lookups'),
             ('sqlkit_admin', 'execute', 'routine', '_stage_target'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
@@ -16560,6 +16865,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_warming_offer'),
             ('sqlkit_admin', 'execute', 'routine', '_write'),
             ('sqlkit_admin', 'execute', 'routine', '_write_difference'),
+            ('sqlkit_admin', 'execute', 'routine', '_write_statement'),
             ('sqlkit_admin', 'execute', 'routine', '_write_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_yield_to_met'),
             ('sqlkit_admin', 'execute', 'routine', 'add_columns'),
@@ -16590,6 +16896,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'define_distance'),
             ('sqlkit_admin', 'execute', 'routine', 'define_duplicate'),
             ('sqlkit_admin', 'execute', 'routine', 'define_overlap'),
+            ('sqlkit_admin', 'execute', 'routine', 'describe_merge'),
             ('sqlkit_admin', 'execute', 'routine', 'describe_source'),
             ('sqlkit_admin', 'execute', 'routine', 'describe_target'),
             ('sqlkit_admin', 'execute', 'routine', 'detect_conflicts'),
