@@ -218,6 +218,7 @@ class Together:
         """A source with all its rows; None if these are too many."""
         source = member.source
         reader = source.open(database_encoding=self._encoding)
+        self._ways.prepare(reader)
         try:
             plan = self._plan_of(source, reader)
             pieces: list[Piece] = []

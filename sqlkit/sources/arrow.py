@@ -297,6 +297,7 @@ class ArrowReader(BlockReader[pa.RecordBatch]):
         self._name = name
         self._batches = batches
         self._is_utf8 = database_encoding == "UTF8"
+        self.may_be_binary = True
         self._point = point
         self.columns = tuple(batches.schema.names)
         self.column_types = {field.name: column_type(field.type) for field in batches.schema}
@@ -327,7 +328,8 @@ class ArrowReader(BlockReader[pa.RecordBatch]):
             for column in wanted
         ]
         self._forms = [form for form in forms if form is not None]
-        is_binary = len(self._forms) == len(wanted) and self._is_utf8
+        is_exact = len(self._forms) == len(wanted)
+        is_binary = is_exact and self._is_utf8 and self.may_be_binary
         self.copy_format = BINARY if is_binary else ROWS
         return super().pieces(wanted, piece_bytes, ignored)
 

@@ -246,6 +246,13 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class BinaryReader(Protocol):
+    """A reader whose rows may be in COPY's binary format, which nothing but COPY reads."""
+
+    may_be_binary: bool
+
+
+@runtime_checkable
 class SpreadSource(Protocol):
     """A source that several connections may read at once."""
 

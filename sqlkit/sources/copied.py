@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sqlkit.errors import UsageError
 from sqlkit.sources.base import CopyFormat
 from sqlkit.sources.records import NO_QUOTE, Grammar
 from sqlkit.sources.repertoire import SERVER_CODECS
@@ -15,10 +14,8 @@ _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v
 
 
 def rows_of(format: CopyFormat, data: bytes) -> Iterator[list[str | None]]:
-    """The rows of a piece; null as None. Raises UsageError for the binary format."""
+    """The rows of a piece that is not in the binary format; null as None."""
     codec = "utf-8" if format.encoding == "UTF8" else SERVER_CODECS[format.encoding]
-    if format.format == "binary":
-        raise UsageError("binary rows go through COPY alone", hint="Leave use_copy=False out.")
     if format.format == "csv":
         grammar = Grammar(
             delimiter=format.delimiter.encode(),

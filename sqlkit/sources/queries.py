@@ -32,7 +32,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.addresses import shortened
-from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
+from sqlkit.sources.base import BinaryReader, CopyFormat, Piece, Progress, ResumePoint, WantedColumn
 from sqlkit.sources.newer import Mark, Newer, identity_of, with_condition
 from sqlkit.sources.rows import RowsSource
 from sqlkit.sources.text_rows import ROWS
@@ -587,6 +587,7 @@ class QueryReader:
         self._encoding = database_encoding
         self._resume = resume
         self._answer: Any = None
+        self.may_be_binary = True
         self.columns = source.columns
         self.column_types = source.types
 
@@ -594,6 +595,8 @@ class QueryReader:
         if self._answer is None:
             answer = self._source.answer([column.name for column in wanted])
             self._answer = answer.open(database_encoding=self._encoding, resume=self._resume)
+            if isinstance(self._answer, BinaryReader):
+                self._answer.may_be_binary = self.may_be_binary
         return self._answer
 
     single_format: CopyFormat = ROWS

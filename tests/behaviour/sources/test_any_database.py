@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import sqlite3
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import duckdb
 import psycopg
+import pyarrow as pa
 import pytest
 
 import sqlkit as api
@@ -249,6 +252,95 @@ def test_no_secret_is_told(
         "select s::text from sqlkit.source as s) as t where t ~ 'hunter2|s3cret'"
     ).fetchone()
     assert kept == (0,)
+
+
+class Breaking:
+    """A DB-API module by this name: its third answer is long, and cut off after `rows` of it."""
+
+    apilevel = "2.0"
+    columns = (("id",), ("name",))
+    whole = 20_000
+
+    def __init__(self, rows: int, *, gives_arrow: bool) -> None:
+        self.rows = rows
+        self.gives_arrow = gives_arrow
+
+    def connect(self, **options: object) -> Breaking:
+        return self
+
+    def cursor(self) -> Breaking:
+        found = copy.copy(self)
+        found.description = None  # type: ignore[attr-defined]
+        if self.gives_arrow:
+            found.fetch_record_batch = found._batches  # type: ignore[attr-defined]
+        return found
+
+    def execute(self, statement: str) -> None:
+        self.description = self.columns
+        is_few = "1 = 0" in statement
+        self._left = iter(range(0 if is_few else self.whole))
+        if "sqlkit_nobody" in statement.lower():
+            raise RuntimeError("no such column")
+
+    def fetchmany(self, number: int) -> list[tuple[int, str]]:
+        found = [(n, f"name {n}") for n in itertools.islice(self._left, number)]
+        if found and found[-1][0] >= self.rows:
+            raise ConnectionError("server hunter2 closed the connection")
+        return found
+
+    def _batches(self) -> pa.RecordBatchReader:
+        schema = pa.schema([("id", pa.int32()), ("name", pa.string())])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            while rows := self.fetchmany(1000):
+                ids, names = zip(*rows, strict=True)
+                yield pa.record_batch([pa.array(ids, pa.int32()), pa.array(names)], schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def close(self) -> None:
+        pass
+
+    rollback = close
+
+
+@pytest.mark.parametrize("gives_arrow", [False, True], ids=["rows", "arrow"])
+@pytest.mark.parametrize("policy", ["update", "append"])
+def test_a_connection_that_is_lost_ends_the_load_and_the_next_one_has_every_row_once(
+    database: Database,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    gives_arrow: bool,
+) -> None:
+    connection.execute("create table item (id integer, name text)")
+    if policy == "update":
+        connection.execute("alter table item add primary key (id)")
+    monkeypatch.setitem(sys.modules, "breaking", Breaking(12_000, gives_arrow=gives_arrow))
+    monkeypatch.setenv("SQLKIT_SOURCE_PASSWORD", "hunter2")
+
+    def load(client: api.Client) -> api.LoadResult:
+        return client.load(
+            "dbapi+breaking://me@host/shop#item",
+            into="public.item",
+            policy=policy,
+            batch_bytes=10_000,
+        )
+
+    with api.connect(database.dsn) as client:
+        with pytest.raises(SourceError, match="closed the connection") as caught:
+            load(client)
+        assert "hunter2" not in str(caught.value) + str(caught.value.__cause__)
+        there = connection.execute("select count(*) from item").fetchone()
+        assert there is not None
+        # What was committed stays, where the next load knows it again.
+        assert (0 < there[0] < 12_000) if policy == "update" else there == (0,)
+        monkeypatch.setitem(sys.modules, "breaking", Breaking(20_000, gives_arrow=gives_arrow))
+        again = load(client)
+    assert again.rows.read == 20_000
+    assert again.rows.unchanged == there[0]
+    found = connection.execute("select count(*), count(distinct id), max(id) from item")
+    assert found.fetchone() == (20_000, 20_000, 19_999)
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from zoneinfo import ZoneInfo
 import attrs
 import msgspec
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -397,6 +399,15 @@ def test_inserts_do_the_same_as_copy(
     path.write_text('id,name\n10,"a ""b""\n"\n11,\n12,""\n')
     client.load(path, into="public.item", use_copy=False, policy=policy)
     assert content(connection)[-3:] == [(10, 'a "b"\n'), (11, None), (12, "")]
+    # What has a binary form goes as text: of files together, of one, and of a stream.
+    ids = pa.array(range(20, 320), pa.int32())
+    table = pa.table({"id": ids, "name": pa.array(["a\tb", None, "\\"] * 100)})
+    paths = [tmp_path / f"{number}.parquet" for number in range(3)]
+    for number, path in enumerate(paths):
+        pq.write_table(table.slice(number * 10, 10), path)
+    for source in (paths[:2], paths[2], table.slice(30)):
+        client.load(source, into="public.item", use_copy=False, policy=policy)
+    assert content(connection)[-300:] == [tuple(row.values()) for row in table.to_pylist()]
 
 
 def test_the_result_says_how_fast_it_was(client: sqlkit.Client) -> None:
