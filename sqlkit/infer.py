@@ -197,6 +197,11 @@ def infer_table(
         names.append(column)
         type_name = (types or {}).get(name) or infer_type(row[position] for row in sample)
         lines.append(f"    {quoted(column)} {type_name}")
+    if not names:
+        raise UsageError(
+            f"{into} cannot be made: the source tells of no columns",
+            hint="Make the table yourself, or load a source that has rows.",
+        )
     if missing := [name for name in key if name not in names]:
         raise UsageError(
             f"the key names columns that are not there: {', '.join(missing)}",

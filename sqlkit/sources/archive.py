@@ -173,6 +173,19 @@ def refuse_foreign(head: bytes, name: str) -> None:
         )
 
 
+def refuse_within(head: bytes, name: str, kind: Kind) -> None:
+    """Raises SourceError for what an archive is not read for: what is foreign, another archive."""
+    refuse_foreign(head, name)
+    for other in _KINDS:
+        if other.begins(head):
+            raise SourceError(
+                f"is compressed twice: its {kind.name} archive holds a {other.name} archive",
+                source=name,
+                code="SK109",
+                hint="Decompress it once first.",
+            )
+
+
 def cut_off(name: str, kind: str, offset: int) -> SourceError:
     return SourceError(
         f"the {kind} archive is cut off: it ends at byte {offset} in the middle of its data",

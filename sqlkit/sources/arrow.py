@@ -41,6 +41,7 @@ except ImportError as missing:
     ) from None
 
 from sqlkit.errors import SourceError
+from sqlkit.sources.archive import recognise
 from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.spool import Made, Spool, used_before
@@ -465,6 +466,16 @@ class ArrowFileSource(StoredSource):
             else:
                 batches = _ArrowFile(path)
         except (pa.ArrowInvalid, OSError) as error:
+            with Path(path).open("rb") as file:
+                kind = recognise(file.read(16), self.name)
+            if kind is not None:
+                raise SourceError(
+                    f"is a {self.format} file within a {kind.name} archive, which cannot be read "
+                    "from its end",
+                    source=self.name,
+                    code="SK109",
+                    hint="Decompress it first: such files are compressed in themselves.",
+                ) from None
             raise SourceError(
                 f"is no {self.format} file, or a corrupt one: {error}",
                 source=self.name,

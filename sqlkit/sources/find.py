@@ -108,7 +108,10 @@ def find_sources(
             raise UsageError(f"{format} has no records by the name of an element")
         format = "xml"
     if not specs:
-        raise UsageError("no source was named", hint="Name a file, a pattern, or - for stdin.")
+        raise UsageError(
+            "no source was named",
+            hint="Name a file, a pattern, or - for stdin; if there may be no rows: sqlkit.rows(x).",
+        )
     if any(database_of(spec) for spec in specs):
         if len(specs) > 1:
             return [

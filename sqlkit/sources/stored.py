@@ -50,6 +50,7 @@ from sqlkit.sources.archive import (
     cut_off,
     recognise,
     refuse_foreign,
+    refuse_within,
 )
 from sqlkit.sources.base import Progress, ResumePoint
 from sqlkit.sources.text import Transcoded, choose_codec, codec_name
@@ -296,7 +297,7 @@ class ByteStream:
         while len(head) < 512 and (data := binary.read(CHUNK)):
             head += data
         if kind is not None:
-            refuse_foreign(head, self.name)
+            refuse_within(head, self.name, kind)
         codec, skipped = choose_codec(head, encoding, self.name)
         head = head[skipped:]
         self.source_codec = codec

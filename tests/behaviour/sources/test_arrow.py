@@ -19,7 +19,7 @@ import pytest
 
 import sqlkit
 from sqlkit import demo
-from sqlkit.errors import RejectLimitError, SourceError
+from sqlkit.errors import RejectLimitError, SourceError, UsageError
 from sqlkit.sources import arrow
 from sqlkit.sources.arrow import BINARY, ArrowFileSource, binary_form
 from sqlkit.sources.base import WantedColumn
@@ -265,9 +265,12 @@ def test_files_that_are_cut_off_or_of_another_kind_are_refused(
     import gzip
 
     zipped.write_bytes(gzip.compress(whole))
-    with pytest.raises(SourceError) as raised:
+    with pytest.raises(SourceError, match="within a gzip archive") as raised:
         client.load(zipped, into="public.item")
-    assert raised.value.code == "SK106"
+    assert raised.value.code == "SK109"
+    pq.write_table(pa.table({}), path)
+    with pytest.raises(UsageError, match="no columns"):
+        client.load(path, into="public.made", create=True, policy="append")
 
 
 def test_pieces_are_cut_by_size_and_memory_does_not_grow(tmp_path: Path) -> None:

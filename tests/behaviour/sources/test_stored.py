@@ -251,6 +251,14 @@ def test_files_of_other_kinds_are_named(
     assert error.hint
 
 
+def test_what_is_compressed_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv.gz"
+    path.write_bytes(gzip.compress(bz2.compress(TEXT)))
+    error = refused(path)
+    assert error.code == "SK109"
+    assert "its gzip archive holds a bzip2 archive" in str(error)
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     error = refused(tmp_path / "not there.csv")
     assert error.code == "SK102"
