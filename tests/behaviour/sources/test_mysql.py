@@ -57,6 +57,13 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlkit.sources.mysql.session.FETCHED", 400)
 
 
+@pytest.fixture
+def spread(small_ranges: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of any size are read by several connections, if they may lock."""
+    monkeypatch.setattr("sqlkit.sources.mysql.SPREAD_BYTES", 1)
+    monkeypatch.setattr("sqlkit.sources.mysql.ranges.RANGE_BYTES", 100_000)
+
+
 def theirs(server: MariaServer, query: str, database: str) -> list[tuple[Any, ...]]:
     """What MariaDB's driver makes of a query, by itself."""
     import MySQLdb
@@ -157,12 +164,9 @@ def test_a_large_table_is_read_by_several_connections_in_one_snapshot(
     odd: str,
     connection: psycopg.Connection,
     dsn: str,
-    small_ranges: None,
-    monkeypatch: pytest.MonkeyPatch,
+    spread: None,
     may_lock: bool,
 ) -> None:
-    monkeypatch.setattr("sqlkit.sources.mysql.SPREAD_BYTES", 1)
-    monkeypatch.setattr("sqlkit.sources.mysql.ranges.RANGE_BYTES", 100_000)
     salaries(employees, odd)
     employees.run(  # far from all others
         "insert into salary select -500, seq, '2000-01-01' + interval seq day, '2030-01-01'"
@@ -203,11 +207,8 @@ def test_bad_rows_of_several_connections_have_their_lines(
     odd: str,
     connection: psycopg.Connection,
     dsn: str,
-    small_ranges: None,
-    monkeypatch: pytest.MonkeyPatch,
+    spread: None,
 ) -> None:
-    monkeypatch.setattr("sqlkit.sources.mysql.SPREAD_BYTES", 1)
-    monkeypatch.setattr("sqlkit.sources.mysql.ranges.RANGE_BYTES", 20_000)
     mariadb.run(
         "create table n (id bigint primary key, t text);"
         "insert into n select seq * 7, if(seq in (3, 9000), concat('a', char(0)), 'b')"
@@ -481,14 +482,15 @@ def test_a_killed_source_connection_is_waited_for(
     employees: MariaServer,
     connection: psycopg.Connection,
     dsn: str,
-    small_ranges: None,
+    spread: None,
     policy: str,
 ) -> None:
     connection.execute(SALARY.encode())
     user = f"killed_{policy}"
+    more = ", lock tables" if policy == "append" else ""  # all connections are killed, or the one
     employees.run(
         f"create or replace user {user} identified by '{employees.password}';"
-        f"grant select on *.* to {user}"
+        f"grant select{more} on *.* to {user}"
     )
     server = MariaServer(employees.port, user=user)
     waits: list[str] = []
@@ -513,18 +515,18 @@ def test_a_killed_source_connection_is_waited_for(
     assert sorted(rows_of(connection, "salary")) == sorted(expected)
 
 
-@pytest.mark.parametrize("by_key", [True, False])
+@pytest.mark.parametrize("read", ["by several", "by one", "without key"])
 def test_a_lost_target_goes_on_in_the_same_snapshot(
     employees: MariaServer,
     odd: str,
     connection: psycopg.Connection,
     superuser: psycopg.Connection,
     dsn: str,
-    small_ranges: None,
-    by_key: bool,
+    spread: None,
+    read: str,
 ) -> None:
     salaries(employees, odd)
-    if not by_key:
+    if read == "without key":
         employees.run("alter table salary drop primary key", odd)
     expected = theirs(employees, "select * from salary", odd)
     connection.execute(SALARY.encode())
@@ -541,6 +543,7 @@ def test_a_lost_target_goes_on_in_the_same_snapshot(
         result = client.load(
             employees.url(odd, "salary"),
             into="public.salary",
+            workers=3 if read == "by several" else 1,
             batch_bytes=100_000,
             progress=Once(strike),
             on_wait=lambda wait: waits.append(wait.reason),
