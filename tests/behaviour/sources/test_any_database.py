@@ -258,8 +258,8 @@ class Breaking:
     """A DB-API module by this name: its third answer is long, and cut off after `rows` of it."""
 
     apilevel = "2.0"
-    columns = (("id",), ("name",))
     whole = 20_000
+    description: tuple[tuple[str], ...] | None = None
 
     def __init__(self, rows: int, *, gives_arrow: bool) -> None:
         self.rows = rows
@@ -270,13 +270,12 @@ class Breaking:
 
     def cursor(self) -> Breaking:
         found = copy.copy(self)
-        found.description = None  # type: ignore[attr-defined]
         if self.gives_arrow:
             found.fetch_record_batch = found._batches  # type: ignore[attr-defined]
         return found
 
     def execute(self, statement: str) -> None:
-        self.description = self.columns
+        self.description = (("id",), ("name",))
         is_few = "1 = 0" in statement
         self._left = iter(range(0 if is_few else self.whole))
         if "sqlkit_nobody" in statement.lower():
