@@ -827,6 +827,7 @@ class Loader:
         self._note_watermark(main, source, state)
         self._tally.opened(source, reader, state.next_offset)
         self._can_screen = isinstance(reader, ScreeningReader)
+        ways.prepare(reader)
         prefetch: Prefetch[Piece] | Prefetch[Screening] | None = None
         try:
             plan = self._checked_plan(source, reader)

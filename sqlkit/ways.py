@@ -49,7 +49,7 @@ from sqlkit.model import Target
 from sqlkit.options import LoadOptions
 from sqlkit.results import RowCounts
 from sqlkit.screening import TEXT_COLUMNS, screen, screen_stage
-from sqlkit.sources.base import Piece, ResumePoint, Source
+from sqlkit.sources.base import BinaryReader, Piece, Reader, ResumePoint, Source
 from sqlkit.sources.repertoire import NOT_IN_ENCODING
 from sqlkit.telling import TOLD, Tally, Teller, limit_passed
 
@@ -162,6 +162,11 @@ class Ways:
     def may_be_rows(self, code: str | None) -> bool:
         """True if an error of this SQLSTATE may lie in single rows of a batch."""
         return may_be_rows(code, row_security=self._target.row_security)
+
+    def prepare(self, reader: Reader) -> None:
+        """Before it is read: what COPY alone understands is not for INSERTs."""
+        if not self._options.may_copy and isinstance(reader, BinaryReader):
+            reader.may_be_binary = False
 
     def piece_bytes(self, source: Source) -> int:
         """How much is handed to COPY at a time."""
