@@ -47,8 +47,12 @@ comment on table sqlkit.refresh_threshold is
 insert into sqlkit.refresh_threshold (name, is_default, value, meaning)
 values
 ('rebuild_rows', true, 20000, 'from so many rows on, indexes are built after the rows'),
-('mirror_share', true, 0.3, 'up to this share of rows that are new, changed or gone, differences are written'),
+('mirror_share', true, 0.05, 'up to this share of rows that are new, changed or gone, differences are written'),
+(
+    'mirror_share_readers', true, 0.3,
+    'the same, where a swap cannot be and readers would wait for a truncate: mirror takes longer, but nobody waits'
+),
 ('small_rows', true, 20000, 'a table of at most so many rows is mirrored, whatever changes'),
 ('sample_rows', true, 10000, 'so many rows are compared to know how many have changed'),
-('row_microseconds', true, 0.55, 'a row takes so long for itself, and for each index that is built over it'),
+('row_microseconds', true, 0.4, 'a row takes so long for itself, and for each index that is built over it'),
 ('swap_seconds', true, 2, 'readers may wait so long for a truncate, where a swap is possible');

@@ -3,7 +3,7 @@
 insert into sqlkit.refresh_threshold (name, is_default, value, meaning)
 values
 (
-    'rebuild_share', true, 0.15,
+    'rebuild_share', true, 0.1,
     'a load that writes at least this share of the rows that the table then holds builds its other indexes afterwards'
 );
 

@@ -183,7 +183,8 @@ begin
     ) || array(
         select d.description || ' depends on it'
         from sqlkit._dependants(p_target) as d
-        where not d.is_kept
+        -- Of another kind of table that it is one says enough, and its partitions hang on it.
+        where not d.is_kept and v_class.relkind = 'r'
     );
 end;
 $swap_obstacles$;

@@ -43,7 +43,7 @@ create temporary table before as select i.line from pg_temp.indexes() as i (line
 select is(sqlkit.begin_rebuild('"an item"', 19999), null, 'fewer rows than rebuild_rows');
 select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value) values ('rebuild_rows', 100)$$);
 select is(sqlkit.begin_rebuild('"an item"', 99), null, 'the threshold is a row of a table');
-select is(sqlkit.begin_rebuild('"an item"', 170), null, 'a smaller share than rebuild_share');
+select is(sqlkit.begin_rebuild('"an item"', 110), null, 'a smaller share than rebuild_share');
 select is(sqlkit.begin_rebuild('"an item"'), null, 'nobody knows how many');
 select set_config('sqlkit.indexes', 'keep', true);
 select is(sqlkit.begin_rebuild('"an item"', 1000000), null, 'kept, where the setting says so');
@@ -63,9 +63,9 @@ select set_eq('select * from pg_temp.indexes()', 'select line from before', 'as 
 
 -- By the size of the input, where the number of rows is not known.
 select is(
-    sqlkit.begin_rebuild('"an item"', p_bytes => pg_catalog.pg_relation_size('"an item"') / 8),
+    sqlkit.begin_rebuild('"an item"', p_bytes => pg_catalog.pg_relation_size('"an item"') / 10),
     null,
-    'an eighth of its size'
+    'a tenth of its size'
 );
 truncate taken;
 insert into taken select sqlkit.begin_rebuild('"an item"', p_bytes => pg_catalog.pg_relation_size('"an item"'));

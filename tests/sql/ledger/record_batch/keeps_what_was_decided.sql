@@ -21,7 +21,7 @@ select sqlkit_test.merge('price', 'select n, n from generate_series(11, 1000) as
 select is(pg_temp.decided(), '1 built after the rows', 'many rows');
 select sqlkit_test.merge('price', 'select n, n from generate_series(1001, 1101) as n');
 select is(
-    pg_temp.decided(), 'kept: 101 rows are 9.2% of the table, less than 15% (rebuild_share)', 'a small share'
+    pg_temp.decided(), 'kept: 101 rows are 9.2% of the table, less than 10% (rebuild_share)', 'a small share'
 );
 select sqlkit_test.refresh('price', 'select n, n from generate_series(1, 200) as n', 'truncate');
 select is(pg_temp.decided(), '2 built after the rows: 200, at least 100 (rebuild_rows)', 'a refresh, all of them');

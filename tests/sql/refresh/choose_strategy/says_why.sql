@@ -1,6 +1,6 @@
 -- Auto measures, and each threshold is a row of a table.
 begin;
-select plan(18);
+select plan(23);
 
 create table item (id integer primary key, name text);
 insert into item select
@@ -34,9 +34,19 @@ select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value)
 select is(pg_temp.chosen('select * from item'), 'mirror', 'nothing changed');
 select matches(current_setting('sqlkit_test.reasons'), 'by a sample: 0.0%', 'as a sample says');
 select is(
-    pg_temp.chosen($$select id, name || case when id % 5 = 0 then 'x' else '' end as name from item$$),
+    pg_temp.chosen($$select id, name || case when id % 25 = 0 then 'x' else '' end as name from item$$),
     'mirror',
-    'a fifth changed'
+    'few rows changed'
+);
+select matches(
+    current_setting('sqlkit_test.reasons'),
+    'sample: 4\.0%[^\n]+\nmirror: at most 5% \(mirror_share\)',
+    'and that is few'
+);
+select is(
+    pg_temp.chosen($$select id, name || case when id % 10 = 0 then 'x' else '' end as name from item$$),
+    'truncate',
+    'with a tenth changed a new content is quicker written as a whole'
 );
 select is(pg_temp.chosen($$select id, name || 'x' as name from item$$), 'truncate', 'everything changed');
 select matches(current_setting('sqlkit_test.reasons'), 'sample: 100.0%', 'as a sample says');
@@ -44,6 +54,19 @@ select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'truncate
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$, '{id}'), 'mirror', 'a scope wants a mirror');
 select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value) values ('swap_seconds', 0)$$);
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'swap', 'readers may not wait');
+create materialized view item_stored as select id
+from item;
+select is(
+    pg_temp.chosen($$select id, name || case when id % 10 = 0 then 'x' else '' end as name from item$$),
+    'mirror',
+    'where there is no swap, readers are worth some time'
+);
+select matches(
+    current_setting('sqlkit_test.reasons'), 'sample: 10\.0%[^\n]+\n.*mirror: at most 30% \(mirror_share_readers\)',
+    'and it says so'
+);
+select is(pg_temp.chosen($$select id, name || 'x' as name from item$$), 'truncate', 'but not any');
+drop materialized view item_stored;
 select sqlkit_test.as_admin(
     $$update sqlkit.refresh_threshold set value = 1 where name = 'mirror_share' and is_default$$
 );
