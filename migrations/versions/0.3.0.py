@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="2c5ba9bfb2308f011009108072d37657ab78f4fa4a9db8a2f010022079eb3e91",
+        sha256="b6bc1ecf4a2c73ce8c2006ae773cd8a2ece42c95a01c58eade52bc789d53bd70",
     )
 
 

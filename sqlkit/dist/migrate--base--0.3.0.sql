@@ -408,10 +408,14 @@ comment on table sqlkit.refresh_threshold is
 insert into sqlkit.refresh_threshold (name, is_default, value, meaning)
 values
 ('rebuild_rows', true, 20000, 'from so many rows on, indexes are built after the rows'),
-('mirror_share', true, 0.3, 'up to this share of rows that are new, changed or gone, differences are written'),
+('mirror_share', true, 0.05, 'up to this share of rows that are new, changed or gone, differences are written'),
+(
+    'mirror_share_readers', true, 0.3,
+    'the same, where a swap cannot be and readers would wait for a truncate: mirror takes longer, but nobody waits'
+),
 ('small_rows', true, 20000, 'a table of at most so many rows is mirrored, whatever changes'),
 ('sample_rows', true, 10000, 'so many rows are compared to know how many have changed'),
-('row_microseconds', true, 0.55, 'a row takes so long for itself, and for each index that is built over it'),
+('row_microseconds', true, 0.4, 'a row takes so long for itself, and for each index that is built over it'),
 ('swap_seconds', true, 2, 'readers may wait so long for a truncate, where a swap is possible');
 
 -- changes/0010_conflict.sql
@@ -650,7 +654,7 @@ comment on type sqlkit.history_key is
 insert into sqlkit.refresh_threshold (name, is_default, value, meaning)
 values
 (
-    'rebuild_share', true, 0.15,
+    'rebuild_share', true, 0.1,
     'a load that writes at least this share of the rows that the table then holds builds its other indexes afterwards'
 );
 
@@ -7690,7 +7694,8 @@ begin
     ) || array(
         select d.description || ' depends on it'
         from sqlkit._dependants(p_target) as d
-        where not d.is_kept
+        -- Of another kind of table that it is one says enough, and its partitions hang on it.
+        where not d.is_kept and v_class.relkind = 'r'
     );
 end;
 $swap_obstacles$;
@@ -8567,7 +8572,9 @@ declare
     v_indexes bigint;
     v_readers bigint;
     v_share double precision;
+    v_limit text := 'mirror_share';
     v_seconds double precision;
+    v_would_wait boolean;
 begin
     perform sqlkit._refuse_versions(p_stage, v_target);
     select count(*)
@@ -8607,6 +8614,8 @@ begin
         reasons := reasons || 'mirror: a scope is given'::text;
         return;
     end if;
+    v_seconds := v_new * (1 + v_indexes) * sqlkit._threshold('row_microseconds') / 1000000;
+    v_would_wait := v_old > 0 and (v_readers > 0 or v_seconds > sqlkit._threshold('swap_seconds'));
     if v_key is not null then
         if cardinality(v_no_swap) > 0 and cardinality(v_no_truncate) > 0 then
             strategy := 'mirror';
@@ -8621,22 +8630,20 @@ begin
         if v_old > 0 then
             v_share := sqlkit._changed_share(p_stage, v_target, v_key);
             reasons := reasons || format('to be written, by a sample: %s%% of the rows', round((100 * v_share)::numeric, 1));
-            if v_share <= sqlkit._threshold('mirror_share') then
+            if cardinality(v_no_swap) > 0 and v_would_wait then
+                v_limit := 'mirror_share_readers';
+                reasons := reasons || 'readers would wait for a truncate, and a swap cannot be'::text;
+            end if;
+            if v_share <= sqlkit._threshold(v_limit) then
                 strategy := 'mirror';
-                reasons := reasons || format(
-                    'mirror: at most %s%% (mirror_share)', 100 * sqlkit._threshold('mirror_share')
-                );
+                reasons := reasons || format('mirror: at most %s%% (%s)', 100 * sqlkit._threshold(v_limit), v_limit);
                 return;
             end if;
         end if;
     end if;
-    v_seconds := v_new * (1 + v_indexes) * sqlkit._threshold('row_microseconds') / 1000000;
     reasons := reasons || format('readers would wait for a truncate: about %s s', round(v_seconds::numeric, 1));
     if cardinality(v_no_swap) = 0
-        and (
-            cardinality(v_no_truncate) > 0
-            or (v_old > 0 and (v_readers > 0 or v_seconds > sqlkit._threshold('swap_seconds')))
-        )
+        and (cardinality(v_no_truncate) > 0 or v_would_wait)
     then
         strategy := 'swap';
         reasons := reasons || case
@@ -8657,8 +8664,9 @@ $choose_strategy$;
 
 comment on function sqlkit.choose_strategy(regclass, name[], name[]) is
 'The strategy by which auto would refresh the target of a stage, and the reasons: what was measured, and against which
-threshold of sqlkit.refresh_threshold. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key, SK212 for a history of which the stage
-tells no ranges.';
+threshold of sqlkit.refresh_threshold. A swap, of which subscribers hear nothing, is chosen for no table that is
+published. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key, SK212 for a history of which
+the stage tells no ranges.';
 
 -- objects/70_conflict_interval.sql
 
