@@ -269,6 +269,9 @@ begin
             (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
+        if v_lookups is not null then
+            perform sqlkit._tell_missing_keys(p_stage, v_lookups);
+        end if;
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
         if p_conflicts is not null then
             perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);

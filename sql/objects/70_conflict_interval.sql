@@ -1,7 +1,8 @@
--- Conflicts: pairs of rows that contradict each other. A rule becomes one statement, which passes over the rows in
--- order once; only rows that touch another one go further. What it finds is compared with what is known.
+-- Conflicts: pairs of rows that contradict each other. A rule becomes two queries: the first passes over the rows in
+-- order once, and gives only those that touch another one (candidates); the second makes pairs of them. What they find
+-- is compared with what is known.
 --
--- The statements' own names are short and positional, so that they can clash with no column: k1.. the key,
+-- The queries' own names are short and positional, so that they can clash with no column: k1.. the key,
 -- r1.. the resource, e1.. exempt, x1.. across, p1.. the place.
 
 create or replace function sqlkit._numbered_list(
@@ -182,12 +183,107 @@ comment on function sqlkit._minutes(text, text, regtype) is
 'An expression for the distance between two values: minutes for times, the difference of numbers; null for others.';
 
 
-create or replace function sqlkit._interval_pairs(
+create or replace function sqlkit._gap_of(p_definition jsonb, p_type regtype)
+returns text
+language sql
+stable
+return format(
+    '%L::%s',
+    p_definition ->> 'gap',
+    case p_type::text
+        when 'timestamp with time zone' then 'interval'
+        when 'timestamp without time zone' then 'interval'
+        when 'date' then 'integer'
+        else p_type::text
+    end
+);
+
+comment on function sqlkit._gap_of(jsonb, regtype) is
+'The gap of a rule of kind distance, as an expression that may be added to a value of a type.';
+
+
+create or replace function sqlkit._interval_candidates(
     p_kind text,
     p_target regclass,
     p_key jsonb,
     p_definition jsonb,
     p_filter text
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $interval_candidates$
+declare
+    v_is_distance boolean := p_kind = 'distance';
+    v_interval record := sqlkit._interval_of(p_target, p_definition, v_is_distance);
+    v_resource jsonb := p_definition -> 'resource';
+    v_range name := p_definition ->> 'range';
+    v_carried text;
+    v_kept text;
+    -- An interval is as much longer as it has to be away from the next one.
+    v_reach text := case
+        when v_is_distance then format('(s.hi + %s)', sqlkit._gap_of(p_definition, v_interval.bound_type))
+        else 's.hi'
+    end;
+begin
+    -- What is carried through the sort beside the interval.
+    select
+        string_agg(format('t.%I as %s%s, ', k.name, c.prefix, k.position), '' order by c.prefix, k.position),
+        string_agg(format('s.%s%s, ', c.prefix, k.position), '' order by c.prefix, k.position)
+    into v_carried, v_kept
+    from (
+        values
+        ('k', p_key), ('r', v_resource), ('e', p_definition -> 'exempt'), ('x', p_definition -> 'across'),
+        ('p', p_definition -> 'place'), ('v', case when v_range is not null then jsonb_build_array(v_range) end)
+    ) as c (prefix, columns)
+    cross join lateral jsonb_array_elements_text(c.columns) with ordinality as k (name, position);
+
+    return format(
+        $query$
+        select
+            %1$ss.lo, s.hi, %2$s as far,
+            row_number() over w as n, (%2$s %3$s lead(s.lo) over w) is not false as has_next
+        from (
+            select s.*, max(%2$s) over w as reach, lead(s.lo) over w as next_lo%4$s
+            from (select %5$s%6$s as lo, %7$s as hi from %8$s as t where %9$s and %10$s and (%11$s)) as s
+            window w as (
+                partition by %12$s order by s.lo nulls first
+                rows between unbounded preceding and 1 preceding
+            )
+        ) as s
+        where s.reach %3$s s.lo or %2$s %3$s s.next_lo%13$s
+        window w as (order by %12$s, s.lo nulls first%14$s)
+        $query$,
+        v_kept,
+        v_reach,
+        case when v_interval.is_closed then '>=' else '>' end,
+        case when not v_interval.is_bounded then ', bool_or(s.hi is null) over w as is_open' end,
+        v_carried,
+        v_interval.lo,
+        v_interval.hi,
+        sqlkit._table_name(p_target),
+        sqlkit._numbered_list(v_resource, 't.%1$I is not null', ' and '),
+        v_interval.is_proper,
+        p_filter,
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
+        case when not v_interval.is_bounded then ' or s.lo is null or s.hi is null or s.is_open' end,
+        case when v_is_distance then ', s.hi' when v_range is not null then ', ' || v_interval.lo_rank end
+    );
+end;
+$interval_candidates$;
+
+comment on function sqlkit._interval_candidates(text, regclass, jsonb, jsonb, text) is
+'A query for those rows t that touch another one of their resource, among those that meet a condition, for rules of kind
+overlap or distance: numbered in their order (n), how far they reach, and whether they may touch the next one.';
+
+
+create or replace function sqlkit._interval_pairs(
+    p_kind text,
+    p_target regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_candidates text
 )
 returns text
 language plpgsql
@@ -201,36 +297,13 @@ declare
     v_exempt jsonb := p_definition -> 'exempt';
     v_across jsonb := p_definition -> 'across';
     v_place jsonb := p_definition -> 'place';
-    v_is_time boolean := v_interval.bound_type in ('timestamptz'::regtype, 'timestamp'::regtype);
-    v_is_date boolean := v_interval.bound_type = 'date'::regtype;
-    v_carried text;
-    v_reach text := 's.hi';
-    v_gap text;
     v_condition text := '';
     v_measure text;
     v_needed text;
 begin
-    -- What is carried through the sort beside the interval.
-    v_carried := sqlkit._numbered_list(p_key, 't.%1$I as k%2$s, ', '')
-        || sqlkit._numbered_list(v_exempt, 't.%1$I as e%2$s, ', '')
-        || sqlkit._numbered_list(v_across, 't.%1$I as x%2$s, ', '')
-        || sqlkit._numbered_list(v_place, 't.%1$I as p%2$s, ', '')
-        || case when p_definition ->> 'range' is null then '' else format('t.%I as v1, ', p_definition ->> 'range') end;
-
     if v_is_distance then
-        -- An interval is as much longer as it has to be away from the next one.
-        v_gap := format(
-            '%L::%s',
-            p_definition ->> 'gap',
-            case
-                when v_is_time then 'interval'
-                when v_is_date then 'integer'
-                else v_interval.bound_type::text
-            end
-        );
-        v_reach := format('(s.hi + %s)', v_gap);
         v_needed := case
-            when p_definition ->> 'travel' is null then v_gap
+            when p_definition ->> 'travel' is null then sqlkit._gap_of(p_definition, v_interval.bound_type)
             else format(
                 '%s(%s, %s)',
                 p_definition ->> 'travel',
@@ -240,8 +313,9 @@ begin
         end;
         v_condition := ' and b.lo >= a.hi and b.lo - a.hi < d.needed';
         v_measure := case
-            when v_is_time then 'date_part(''epoch'', d.needed - (b.lo - a.hi)) / 60'
-            when v_is_date then '(d.needed - (b.lo - a.hi)) * 1440'
+            when v_interval.bound_type in ('timestamptz'::regtype, 'timestamp'::regtype)
+                then 'date_part(''epoch'', d.needed - (b.lo - a.hi)) / 60'
+            when v_interval.bound_type = 'date'::regtype then '(d.needed - (b.lo - a.hi)) * 1440'
             else '(d.needed - (b.lo - a.hi))::double precision'
         end;
     else
@@ -266,40 +340,11 @@ begin
             else ''
         end;
 
-    -- candidate: the rows that touch another, numbered in their order, and whether they may touch the next one.
-    -- event: the same rows' beginnings and ends in one order. As many rows as have begun when a row ends, of those
+    -- event: the candidates' beginnings and ends in one order. As many rows as have begun when a row ends, of those
     -- numbered after it, overlap it: they stand one behind the other, and every pair is made once.
     -- offset 0: what is made of a pair is made once, and not wherever it is used.
     return format(
         $query$
-        with candidate as materialized (
-            select s.*, row_number() over w as n, (%3$s %13$s lead(s.lo) over w) is not false as has_next
-            from (
-                select s.*, max(%3$s) over w as reach, lead(s.lo) over w as next_lo%4$s
-                from (select %5$s%6$s, %7$s as lo, %8$s as hi from %9$s as t where %10$s and %11$s and (%12$s)) as s
-                window w as (
-                    partition by %1$s order by s.lo nulls first
-                    rows between unbounded preceding and 1 preceding
-                )
-            ) as s
-            where s.reach %13$s s.lo or %3$s %13$s s.next_lo%14$s
-            window w as (order by %1$s, s.lo nulls first%2$s)
-        ),
-        event as (
-            select
-                s.n,
-                s.is_end,
-                count(*) filter (where not s.is_end)
-                over (order by %1$s%26$s, s.moment, s.rank rows unbounded preceding) as last_n
-            from (
-                select s.n, %15$s, false as is_end%27$s, s.lo as moment, %16$s as rank
-                from candidate as s
-                union all
-                select s.n, %15$s, true%28$s, %3$s, %17$s
-                from candidate as s
-                where s.has_next
-            ) as s
-        )
         select
             p.resource,
             case when p.is_ordered then p.a_key else p.b_key end as first_key,
@@ -311,54 +356,56 @@ begin
             select p.*, p.a_key < p.b_key as is_ordered
             from (
                 select
-                    jsonb_build_object(%18$s) as resource,
-                    jsonb_build_object(%19$s) as a_key,
-                    jsonb_build_object(%20$s) as b_key,
-                    %21$s as measure,
-                    %22$s as a_facts,
-                    %23$s as b_facts
-                from event as v
-                join candidate as a on a.n = v.n
+                    jsonb_build_object(%1$s) as resource,
+                    jsonb_build_object(%2$s) as a_key,
+                    jsonb_build_object(%3$s) as b_key,
+                    %4$s as measure,
+                    %5$s as a_facts,
+                    %6$s as b_facts
+                from (
+                    select
+                        s.n,
+                        s.is_end,
+                        count(*) filter (where not s.is_end)
+                        over (order by %7$s%8$s, s.moment, s.rank rows unbounded preceding) as last_n
+                    from (
+                        select s.n, %7$s, false as is_end%9$s, s.lo as moment, %10$s as rank
+                        from %11$s as s
+                        union all
+                        select s.n, %7$s, true%12$s, s.far, %13$s
+                        from %11$s as s
+                        where s.has_next
+                    ) as s
+                ) as v
+                join %11$s as a on a.n = v.n
                 cross join lateral generate_series(v.n + 1, v.last_n) as f (n)
-                join candidate as b on b.n = f.n
-                %24$s
-                where v.is_end and v.last_n > v.n%25$s
+                join %11$s as b on b.n = f.n
+                %14$s
+                where v.is_end and v.last_n > v.n%15$s
                 offset 0
             ) as p
             offset 0
         ) as p
         $query$,
-        sqlkit._numbered_list(v_resource, 's.r%2$s'),
-        case when v_is_distance then ', s.hi' when p_definition ->> 'range' is not null then ', ' || v_interval.lo_rank end,
-        v_reach,
-        case when not v_interval.is_bounded then ', bool_or(s.hi is null) over w as is_open' end,
-        v_carried,
-        sqlkit._numbered_list(v_resource, 't.%1$I as r%2$s'),
-        v_interval.lo,
-        v_interval.hi,
-        sqlkit._table_name(p_target),
-        sqlkit._numbered_list(v_resource, 't.%1$I is not null', ' and '),
-        v_interval.is_proper,
-        p_filter,
-        case when v_interval.is_closed then '>=' else '>' end,
-        case when not v_interval.is_bounded then ' or s.lo is null or s.hi is null or s.is_open' end,
-        sqlkit._numbered_list(v_resource, 's.r%2$s'),
-        case when v_is_distance then '1' else v_interval.lo_rank end,
-        case when v_is_distance then '0' else v_interval.hi_rank end,
         sqlkit._numbered_list(v_resource, '%1$L::text, a.r%2$s'),
         sqlkit._numbered_list(p_key, '%1$L::text, a.k%2$s'),
         sqlkit._numbered_list(p_key, '%1$L::text, b.k%2$s'),
         v_measure,
         sqlkit._interval_facts(p_definition, 'a'),
         sqlkit._interval_facts(p_definition, 'b'),
-        case when v_is_distance then format('cross join lateral (select %s as needed) as d', v_needed) end,
-        v_condition,
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
         case when not v_interval.is_bounded then ', s.side' end,
         case when not v_interval.is_bounded then ', case when s.lo is null then -1 else 0 end as side' end,
-        case when not v_interval.is_bounded then format(', case when %s is null then 1 else 0 end', v_reach) end
+        case when v_is_distance then '1' else v_interval.lo_rank end,
+        p_candidates,
+        case when not v_interval.is_bounded then ', case when s.far is null then 1 else 0 end' end,
+        case when v_is_distance then '0' else v_interval.hi_rank end,
+        case when v_is_distance then format('cross join lateral (select %s as needed) as d', v_needed) end,
+        v_condition
     );
 end;
 $interval_pairs$;
 
 comment on function sqlkit._interval_pairs(text, regclass, jsonb, jsonb, text) is
-'A query for the pairs of rows that rules of kind overlap or distance find among the rows t that meet a condition.';
+'A query for the pairs that rules of kind overlap or distance find, from a relation that holds what
+_interval_candidates() gives.';

@@ -27,7 +27,33 @@ comment on function sqlkit._compared(jsonb) is
 'The expressions of a row t that tell which resource it belongs to, in order: columns, or normalised columns.';
 
 
-create or replace function sqlkit._duplicate_pairs(
+create or replace function sqlkit._equal_list(
+    p_relation regclass,
+    p_columns jsonb,
+    p_left text,
+    p_right text,
+    p_expressions text[] default null
+)
+returns text
+language sql
+stable
+return (
+    select string_agg(
+        format(p_left, k.name, k.position)
+        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
+        ' and '
+        order by k.position
+    )
+    from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
+);
+
+comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
+'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
+side may be expressions in their place.';
+
+
+create or replace function sqlkit._duplicate_candidates(
     p_target regclass,
     p_key jsonb,
     p_definition jsonb,
@@ -39,24 +65,14 @@ stable
 return format(
     -- Each further row with the first one: as many pairs as there are rows too many, not their square.
     $query$
-    select
-        jsonb_build_object(%1$s) as resource,
-        jsonb_build_object(%2$s) as first_key,
-        jsonb_build_object(%3$s) as second_key,
-        null::double precision as measure,
-        jsonb_build_array(jsonb_build_object(%4$s), jsonb_build_object(%5$s)) as facts
+    select s.*
     from (
-        select s.*, row_number() over w as n%6$s
-        from (select %7$s, %8$s%9$s from %10$s as t where %11$s and (%12$s)) as s
-        window w as (partition by %13$s order by %14$s)
+        select s.*, row_number() over w as n%1$s
+        from (select %2$s, %3$s%4$s from %5$s as t where %6$s and (%7$s)) as s
+        window w as (partition by %8$s order by %9$s)
     ) as s
     where s.n > 1
     $query$,
-    sqlkit._numbered_list(p_definition -> 'resource', '%1$L::text, s.r%2$s'),
-    sqlkit._numbered_list(p_key, '%1$L::text, s.f%2$s'),
-    sqlkit._numbered_list(p_key, '%1$L::text, s.k%2$s'),
-    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.g%2$s'),
-    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.v%2$s'),
     sqlkit._numbered_list(p_key, ', first_value(s.k%2$s) over w as f%2$s', '')
     || sqlkit._numbered_list(p_definition -> 'normalised', ', first_value(s.v%2$s) over w as g%2$s', ''),
     sqlkit._numbered_list(p_key, 't.%1$I as k%2$s'),
@@ -69,8 +85,35 @@ return format(
     sqlkit._numbered_list(p_key, 's.k%2$s')
 );
 
-comment on function sqlkit._duplicate_pairs(regclass, jsonb, jsonb, text) is
-'A query for the pairs of rows that rules of kind duplicate find among the rows t that meet a condition.';
+comment on function sqlkit._duplicate_candidates(regclass, jsonb, jsonb, text) is
+'A query for those rows t that another one is like, each with the first one that is, among those that meet a condition,
+for rules of kind duplicate.';
+
+
+create or replace function sqlkit._duplicate_pairs(p_key jsonb, p_definition jsonb, p_candidates text)
+returns text
+language sql
+immutable
+return format(
+    $query$
+    select
+        jsonb_build_object(%1$s) as resource,
+        jsonb_build_object(%2$s) as first_key,
+        jsonb_build_object(%3$s) as second_key,
+        null::double precision as measure,
+        jsonb_build_array(jsonb_build_object(%4$s), jsonb_build_object(%5$s)) as facts
+    from %6$s as s
+    $query$,
+    sqlkit._numbered_list(p_definition -> 'resource', '%1$L::text, s.r%2$s'),
+    sqlkit._numbered_list(p_key, '%1$L::text, s.f%2$s'),
+    sqlkit._numbered_list(p_key, '%1$L::text, s.k%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.g%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.v%2$s'),
+    p_candidates
+);
+
+comment on function sqlkit._duplicate_pairs(jsonb, jsonb, text) is
+'A query for the pairs that rules of kind duplicate find, from a relation that holds what _duplicate_candidates() gives.';
 
 
 create or replace function sqlkit._tells_changes(p_relation regclass)
@@ -172,7 +215,7 @@ comment on function sqlkit._known_elsewhere(regclass, regclass, name, jsonb) is
 one of the rule has its key; true if that cannot be said.';
 
 
-create or replace function sqlkit._disagree_pairs(
+create or replace function sqlkit._disagree_candidates(
     p_target regclass,
     p_other regclass,
     p_key jsonb,
@@ -184,73 +227,130 @@ language sql
 stable
 return format(
     $query$
-    select
-        jsonb_build_object(%1$s) as resource,
-        jsonb_build_object(%1$s) as first_key,
-        jsonb_build_object(%1$s) as second_key,
-        case when t.is_there and o.is_there then (%2$s)::double precision end as measure,
-        case
-            when t.is_there is null then jsonb_build_object('missing', %3$L::text)
-            when o.is_there is null then jsonb_build_object('missing', %4$L::text)
-            else %5$s
-        end as facts
-    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s) and %12$s) as t
-    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s) and %13$s) as o on %10$s
-    where %11$s
+    select %15$s, %2$s%3$s, t.is_there as is_here, o.is_there
+    from (select %1$s%4$s, true as is_there from %5$s as t where %6$s and (%7$s) and %8$s) as t
+    full join (select %9$s%10$s, true as is_there from %11$s as t where %6$s and (%7$s) and %12$s) as o on %13$s
+    where %14$s
     $query$,
-    sqlkit._numbered_list(p_key, '%1$L::text, coalesce(t.k%2$s, o.k%2$s)'),
-    sqlkit._numbered_list(p_definition -> 'columns', '(t.v%2$s is distinct from o.v%2$s)::integer', ' + '),
-    sqlkit._table_name(p_target),
-    sqlkit._table_name(p_other),
-    sqlkit._numbered_list(
-        p_definition -> 'columns',
-        'case when t.v%2$s is distinct from o.v%2$s '
-        || 'then jsonb_build_object(%1$L::text, jsonb_build_array(t.v%2$s, o.v%2$s)) else ''{}'' end',
-        ' || '
-    ),
     sqlkit._numbered_list(p_key, 't.%1$I as k%2$s'),
+    sqlkit._numbered_list(p_key, 'o.l%2$s'),
+    sqlkit._numbered_list(p_definition -> 'columns', ', t.v%2$s, o.o%2$s', ''),
     sqlkit._numbered_list(p_definition -> 'columns', ', t.%1$I as v%2$s', ''),
+    sqlkit._table_name(p_target),
     sqlkit._numbered_list(p_key, 't.%1$I is not null', ' and '),
     p_filter,
-    (
-        select string_agg(
-            format(
-                't.k%s %s o.k%1$s', k.position, sqlkit._operator(p_target, k.name::name, '=')
-            ),
-            ' and '
-        )
-        from jsonb_array_elements_text(p_key) with ordinality as k (name, position)
-    ),
+    sqlkit._known_elsewhere(p_target, p_other, (p_key ->> 0)::name, p_definition),
+    sqlkit._numbered_list(p_key, 't.%1$I as l%2$s'),
+    sqlkit._numbered_list(p_definition -> 'columns', ', t.%1$I as o%2$s', ''),
+    sqlkit._table_name(p_other),
+    sqlkit._known_elsewhere(p_other, p_target, (p_key ->> 0)::name, p_definition),
+    sqlkit._equal_list(p_target, p_key, 't.k%2$s', 'o.l%2$s'),
     case
         when (p_definition ->> 'missing')::boolean then 't.is_there is null or o.is_there is null or '
         else 't.is_there and o.is_there and '
     end
-    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')',
-    sqlkit._known_elsewhere(p_target, p_other, (p_key ->> 0)::name, p_definition),
-    sqlkit._known_elsewhere(p_other, p_target, (p_key ->> 0)::name, p_definition)
+    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.o%2$s', ' or ') || ')',
+    sqlkit._numbered_list(p_key, 't.k%2$s')
+);
+
+comment on function sqlkit._disagree_candidates(regclass, regclass, jsonb, jsonb, text) is
+'A query for the rows that two tables do not agree about, from both, among their rows t that meet a condition, for rules
+of kind disagree.';
+
+
+create or replace function sqlkit._disagree_pairs(
+    p_target regclass,
+    p_other regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_candidates text
+)
+returns text
+language sql
+stable
+return format(
+    $query$
+    select
+        jsonb_build_object(%1$s) as resource,
+        jsonb_build_object(%1$s) as first_key,
+        jsonb_build_object(%1$s) as second_key,
+        case when s.is_here and s.is_there then (%2$s)::double precision end as measure,
+        case
+            when s.is_here is null then jsonb_build_object('missing', %3$L::text)
+            when s.is_there is null then jsonb_build_object('missing', %4$L::text)
+            else %5$s
+        end as facts
+    from %6$s as s
+    $query$,
+    sqlkit._numbered_list(p_key, '%1$L::text, coalesce(s.k%2$s, s.l%2$s)'),
+    sqlkit._numbered_list(p_definition -> 'columns', '(s.v%2$s is distinct from s.o%2$s)::integer', ' + '),
+    sqlkit._table_name(p_target),
+    sqlkit._table_name(p_other),
+    sqlkit._numbered_list(
+        p_definition -> 'columns',
+        'case when s.v%2$s is distinct from s.o%2$s '
+        || 'then jsonb_build_object(%1$L::text, jsonb_build_array(s.v%2$s, s.o%2$s)) else ''{}'' end',
+        ' || '
+    ),
+    p_candidates
 );
 
 comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, text) is
-'A query for the rows that two tables do not agree about, among their rows t that meet a condition.';
+'A query for the pairs that rules of kind disagree find, from a relation that holds what _disagree_candidates() gives.';
 
 
-create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_filter text default 'true')
+create or replace function sqlkit._conflict_candidates(p_rule sqlkit.conflict_rule, p_filter text default 'true')
 returns text
 language sql
 stable
 return case p_rule.kind
     when 'duplicate'
-        then sqlkit._duplicate_pairs(
+        then sqlkit._duplicate_candidates(
             p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
         )
     when 'disagree'
-        then sqlkit._disagree_pairs(
+        then sqlkit._disagree_candidates(
             p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
         )
-    else sqlkit._interval_pairs(
+    else sqlkit._interval_candidates(
         p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
     )
 end;
 
+comment on function sqlkit._conflict_candidates(sqlkit.conflict_rule, text) is
+'A query for what pairs are made of: the few among the rows t that meet a condition that contradict another one, or may.';
+
+
+create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_candidates text)
+returns text
+language sql
+stable
+return case p_rule.kind
+    when 'duplicate'
+        then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
+    when 'disagree'
+        then sqlkit._disagree_pairs(
+            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
+        )
+    else sqlkit._interval_pairs(
+        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
+    )
+end;
+
 comment on function sqlkit._conflict_pairs(sqlkit.conflict_rule, text) is
-'A query for the pairs that a rule finds among the rows t that meet a condition: resource, keys, measure, facts.';
+'A query for the pairs that a rule finds: resource, keys, measure, facts. p_candidates: the relation that holds what
+_conflict_candidates() gives.';
+
+
+create or replace function sqlkit._find_conflicts(p_rule sqlkit.conflict_rule)
+returns text
+language sql
+stable
+return format(
+    'with candidate as materialized (%s) %s',
+    sqlkit._conflict_candidates(p_rule),
+    sqlkit._conflict_pairs(p_rule, 'candidate')
+);
+
+comment on function sqlkit._find_conflicts(sqlkit.conflict_rule) is
+'One query for all pairs that a rule finds: resource, keys, measure, facts.';

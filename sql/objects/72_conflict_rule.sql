@@ -100,7 +100,7 @@ begin
         end
     returning r.* into v_rule;
     -- What PostgreSQL would not run is refused now, and not in the night.
-    execute 'explain ' || sqlkit._conflict_pairs(v_rule);
+    execute 'explain ' || sqlkit._find_conflicts(v_rule);
     return v_rule.conflict_rule_id;
 exception
     when syntax_error_or_access_rule_violation or data_exception or wrong_object_type then

@@ -122,32 +122,6 @@ comment on function sqlkit._typed_list(regclass, jsonb, jsonb) is
 'Columns of a relation with their types, as jsonb_to_record() wants them; those of p_as_text as text.';
 
 
-create or replace function sqlkit._equal_list(
-    p_relation regclass,
-    p_columns jsonb,
-    p_left text,
-    p_right text,
-    p_expressions text[] default null
-)
-returns text
-language sql
-stable
-return (
-    select string_agg(
-        format(p_left, k.name, k.position)
-        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
-        || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
-        ' and '
-        order by k.position
-    )
-    from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
-);
-
-comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
-'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
-side may be expressions in their place.';
-
-
 create or replace function sqlkit._tells_touched(p_rule sqlkit.conflict_rule)
 returns boolean
 language sql
@@ -392,6 +366,104 @@ is looked at, and where rows come from a view or another server, all of which ea
 Raises: SK802 if there is no such rule.';
 
 
+create or replace function sqlkit._update_conflicts(
+    p_rule sqlkit.conflict_rule,
+    p_pairs text,
+    p_scope text,
+    p_counts sqlkit.conflict_counts
+)
+returns sqlkit.conflict_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $update_conflicts$
+declare
+    v_counts sqlkit.conflict_counts := p_counts;
+begin
+    -- PHASE: of the pairs that were found, and of those known, only what differs.
+    execute format(
+        $query$
+        create temporary table sqlkit_found on commit drop as
+        select c.conflict_id, c.gone_at, c.changed_at, f.*
+        from (select c.* from sqlkit.conflict as c where c.conflict_rule_id = %s) as c
+        full join (%s) as f on f.first_key = c.first_key and f.second_key = c.second_key
+        where
+            c.conflict_id is null
+            or (f.first_key is null and c.gone_at is null and %s)
+            or (
+                f.first_key is not null
+                and (c.gone_at is not null or f.facts is distinct from c.facts or f.resource is distinct from c.resource)
+            )
+        $query$,
+        p_rule.conflict_rule_id, p_pairs, p_scope
+    );
+    perform sqlkit._refuse_doubled_pairs(p_rule, 'pg_temp.sqlkit_found as f where f.first_key is not null');
+
+    -- PHASE: record it.
+    insert into sqlkit.conflict_event (
+        conflict_id, action, state_before, measure_before, facts_before
+    )
+    select
+        c.conflict_id,
+        case
+            when f.first_key is null then 'gone'
+            when c.gone_at is not null then 'back'
+            else 'changed'
+        end,
+        c.state,
+        c.measure,
+        c.facts
+    from pg_temp.sqlkit_found as f
+    join sqlkit.conflict as c on c.conflict_id = f.conflict_id
+    where f.first_key is not null or c.changed_at = f.changed_at;
+
+    update sqlkit.conflict as c
+    set
+        state = 'resolved',
+        gone_at = clock_timestamp(),
+        changed_at = clock_timestamp(),
+        changed_by = current_user,
+        note = null
+    from pg_temp.sqlkit_found as f
+    -- Another part may have found it meanwhile, with another resource.
+    where c.conflict_id = f.conflict_id and f.first_key is null and c.changed_at = f.changed_at;
+    get diagnostics v_counts.pairs_closed = row_count;
+
+    update sqlkit.conflict as c
+    set
+        resource = f.resource,
+        measure = f.measure,
+        facts = f.facts,
+        state = 'open',
+        gone_at = null,
+        changed_at = clock_timestamp(),
+        changed_by = current_user,
+        note = null
+    from pg_temp.sqlkit_found as f
+    where c.conflict_id = f.conflict_id and f.first_key is not null;
+    get diagnostics v_counts.pairs_changed = row_count;
+
+    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts)
+    select
+        p_rule.conflict_rule_id,
+        f.resource,
+        f.first_key,
+        f.second_key,
+        f.measure,
+        f.facts
+    from pg_temp.sqlkit_found as f
+    where f.conflict_id is null;
+    get diagnostics v_counts.pairs_opened = row_count;
+    drop table pg_temp.sqlkit_found;
+    return v_counts;
+end;
+$update_conflicts$;
+
+comment on function sqlkit._update_conflicts(sqlkit.conflict_rule, text, text, sqlkit.conflict_counts) is
+'Compares the pairs that a query finds with those that are known of a rule and within a scope (a condition of conflicts
+c), and keeps what differs, with its history; adds how many pairs that were to the counts.
+Writes: sqlkit.conflict, sqlkit.conflict_event. Raises: SK803 if the key of the rule is not unique.';
+
+
 create or replace function sqlkit.detect_conflicts(
     p_rule text,
     p_full boolean default false,
@@ -425,6 +497,7 @@ declare
     v_filter text := 'true';
     v_scope text := 'true';
     v_is_first boolean;
+    v_pairs text;
 begin
     -- One detection of a rule at a time; its parts may run side by side, each of them once.
     if p_parts = 1 then
@@ -492,91 +565,26 @@ begin
         v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
     end if;
 
-    -- PHASE: find the pairs, and of them and of those known only what differs.
+    -- PHASE: find the pairs. In two statements: only the first, which looks at all rows, is worth being done in
+    -- parallel, and what inserts cannot be.
     execute format(
-        case
-            when v_is_first
-                then $query$
-        create temporary table sqlkit_found on commit drop as
-        select null::bigint as conflict_id, f.*
-        from (%2$s) as f
-        $query$
-            else $query$
-        create temporary table sqlkit_found on commit drop as
-        select c.conflict_id, c.gone_at, c.changed_at, f.*
-        from (select c.* from sqlkit.conflict as c where c.conflict_rule_id = %s) as c
-        full join (%s) as f on f.first_key = c.first_key and f.second_key = c.second_key
-        where
-            c.conflict_id is null
-            or (f.first_key is null and c.gone_at is null and %s)
-            or (
-                f.first_key is not null
-                and (c.gone_at is not null or f.facts is distinct from c.facts or f.resource is distinct from c.resource)
-            )
-        $query$
-        end,
-        v_rule.conflict_rule_id, sqlkit._conflict_pairs(v_rule, v_filter), v_scope
+        'create temporary table sqlkit_candidate on commit drop as %s',
+        sqlkit._conflict_candidates(v_rule, v_filter)
     );
-    perform sqlkit._refuse_doubled_pairs(v_rule);
-
-    -- PHASE: record it.
-    if not v_is_first then
-        insert into sqlkit.conflict_event (
-            conflict_id, action, state_before, measure_before, facts_before
-        )
-        select
-            c.conflict_id,
-            case
-                when f.first_key is null then 'gone'
-                when c.gone_at is not null then 'back'
-                else 'changed'
-            end,
-            c.state,
-            c.measure,
-            c.facts
-        from pg_temp.sqlkit_found as f
-        join sqlkit.conflict as c on c.conflict_id = f.conflict_id
-        where f.first_key is not null or c.changed_at = f.changed_at;
-
-        update sqlkit.conflict as c
-        set
-            state = 'resolved',
-            gone_at = clock_timestamp(),
-            changed_at = clock_timestamp(),
-            changed_by = current_user,
-            note = null
-        from pg_temp.sqlkit_found as f
-        -- Another part may have found it meanwhile, with another resource.
-        where c.conflict_id = f.conflict_id and f.first_key is null and c.changed_at = f.changed_at;
-        get diagnostics v_counts.pairs_closed = row_count;
-
-        update sqlkit.conflict as c
-        set
-            resource = f.resource,
-            measure = f.measure,
-            facts = f.facts,
-            state = 'open',
-            gone_at = null,
-            changed_at = clock_timestamp(),
-            changed_by = current_user,
-            note = null
-        from pg_temp.sqlkit_found as f
-        where c.conflict_id = f.conflict_id and f.first_key is not null;
-        get diagnostics v_counts.pairs_changed = row_count;
+    v_pairs := sqlkit._conflict_pairs(v_rule, 'pg_temp.sqlkit_candidate');
+    if v_is_first then
+        v_counts.pairs_opened := sqlkit._write(format(
+            'insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts) '
+            'select %s, f.resource, f.first_key, f.second_key, f.measure, f.facts from (%s) as f',
+            v_rule.conflict_rule_id, v_pairs
+        ));
+        perform sqlkit._refuse_doubled_pairs(
+            v_rule, format('sqlkit.conflict as f where f.conflict_rule_id = %s', v_rule.conflict_rule_id)
+        );
+    else
+        v_counts := sqlkit._update_conflicts(v_rule, v_pairs, v_scope, v_counts);
     end if;
-
-    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts)
-    select
-        v_rule.conflict_rule_id,
-        f.resource,
-        f.first_key,
-        f.second_key,
-        f.measure,
-        f.facts
-    from pg_temp.sqlkit_found as f
-    where f.conflict_id is null;
-    get diagnostics v_counts.pairs_opened = row_count;
-    drop table pg_temp.sqlkit_found;
+    drop table pg_temp.sqlkit_candidate;
     if not v_counts.is_full then
         drop table pg_temp.sqlkit_touched;
     end if;
@@ -606,9 +614,10 @@ Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the ta
 Locks: advisory, on the rule, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
 
 
-create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule)
+create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule, p_pairs text)
 returns void
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
 as $refuse_doubled_pairs$
 declare
@@ -621,14 +630,13 @@ begin
     ) then
         return;
     end if;
-    select f.first_key
-    into v_key
-    from pg_temp.sqlkit_found as f
-    where f.first_key is not null
-    group by f.first_key, f.second_key
-    having count(*) > 1 or (f.first_key = f.second_key and p_rule.kind <> 'disagree')
-    limit 1;
-    if found then
+    execute format(
+        'select f.first_key from %s group by f.first_key, f.second_key '
+        'having count(*) > 1 or (f.first_key = f.second_key and %L) limit 1',
+        p_pairs, p_rule.kind <> 'disagree'
+    )
+    into v_key;
+    if v_key is not null then
         raise exception using
             errcode = 'SK803',
             message = format('rows of rule %s have the same key', p_rule.name),
@@ -638,5 +646,5 @@ begin
 end;
 $refuse_doubled_pairs$;
 
-comment on function sqlkit._refuse_doubled_pairs(sqlkit.conflict_rule) is
-'Raises SK803 if pairs that were found show that the key of a rule is not unique.';
+comment on function sqlkit._refuse_doubled_pairs(sqlkit.conflict_rule, text) is
+'Raises SK803 if pairs (what stands after FROM, f) show that the key of a rule is not unique.';

@@ -480,6 +480,34 @@ comment on function sqlkit._refuse_keys(regclass, jsonb) is
 'Notes in pg_temp.sqlkit_refused the rows of a text stage whose natural keys are not of the types of their dimensions.';
 
 
+create or replace function sqlkit._tell_missing_keys(p_stage regclass, p_lookups jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $tell_missing_keys$
+declare
+    r_lookup record;
+begin
+    for r_lookup in
+        select l.*
+        from jsonb_to_recordset(p_lookups) as l ("column" name, dimension text, keys name[], "from" name[])
+    loop
+        execute format(
+            'update pg_temp.sqlkit_refused as r set message = %1$L || concat_ws('', '', %2$s) || '')'' from %3$s as s '
+            'where s.sqlkit_first_line = r.line and r.column_name = %4$L and r.sqlstate = ''23502''',
+            format('no row in %s for (%s)=(', r_lookup.dimension, sqlkit._column_list(r_lookup."keys", '%I')),
+            sqlkit._column_list(r_lookup."from", 'quote_nullable(left(s.%I, 100))'),
+            p_stage,
+            r_lookup."column"
+        );
+    end loop;
+end;
+$tell_missing_keys$;
+
+comment on function sqlkit._tell_missing_keys(regclass, jsonb) is
+'Says of rows in pg_temp.sqlkit_refused that lack an id which key of a text stage the dimension has no row for.';
+
+
 create or replace function sqlkit.resolve_values(
     p_values jsonb,
     p_dimension regclass,

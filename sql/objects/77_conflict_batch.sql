@@ -192,7 +192,7 @@ begin
         '(f.second_key ->> ''sqlkit_row'')::bigint as second_row from (%s) as f '
         'join pg_temp.sqlkit_meeting as m on m.sqlkit_row = (f.second_key ->> ''sqlkit_row'')::bigint '
         'where m.sqlkit_line is not null',
-        sqlkit._conflict_pairs(v_rule)
+        sqlkit._find_conflicts(v_rule)
     );
 end;
 $find_met$;

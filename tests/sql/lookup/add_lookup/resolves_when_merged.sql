@@ -1,6 +1,6 @@
 -- A stage knows which of its columns are ids: they are found, and missing ones made, when it is merged.
 begin;
-select plan(17);
+select plan(18);
 
 create table public.product (
     product_id integer generated always as identity primary key, code text, shop integer, is_late boolean,
@@ -91,6 +91,15 @@ select results_eq(
     ),
     $$values (2::bigint, 'sale_id', '22P02'), (3, 'shop', '22P02'), (4, 'product_id', '23502')$$,
     'what is not, is told'
+);
+select is(
+    (
+        select r.message
+        from sqlkit.reject as r
+        where r.run_id = :run_id and r.first_line = 4
+    ),
+    'no row in public.product for (code, shop)=(NULL, ''1'')',
+    'of a missing key: which, and where'
 );
 select is(
     array(
