@@ -330,7 +330,8 @@ return case p_rule.kind
         then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
     when 'disagree'
         then sqlkit._disagree_pairs(
-            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
+            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition,
+            p_candidates
         )
     else sqlkit._interval_pairs(
         p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates

@@ -1,41 +1,64 @@
 -- Detection: what was touched is looked at, what is found is compared with what is known.
 
-create or replace function sqlkit.mark_detection(p_rule text)
+create or replace function sqlkit._digest_of(p_rule sqlkit.conflict_rule)
+returns text
+language sql
+immutable
+return md5(
+    jsonb_build_array(
+        p_rule.kind, p_rule.target, p_rule.other, p_rule.key_columns, p_rule.definition, p_rule.changed_by
+    )::text
+);
+
+comment on function sqlkit._digest_of(sqlkit.conflict_rule) is
+'The same for rules that say the same.';
+
+
+create or replace function sqlkit._mark_of(p_rule sqlkit.conflict_rule)
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $mark_detection$
+as $mark_of$
 declare
-    v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
-    v_target regclass := v_rule.target::regclass;
-    v_mark jsonb;
+    v_target regclass := p_rule.target::regclass;
+    v_mark jsonb := jsonb_build_object('rule', sqlkit._digest_of(p_rule));
+    v_watermark text;
 begin
-    if v_rule.changed_by is null then
+    if p_rule.changed_by is null then
         -- Whatever is written by transactions from this number on was not there, or may not have been. It is a
         -- number of this server: another one that the database is restored to knows nothing of it.
-        return jsonb_build_object(
+        return v_mark || jsonb_build_object(
             'horizon', pg_snapshot_xmin(pg_current_snapshot())::text,
             'server', (select c.system_identifier::text from pg_control_system() as c)
         );
     end if;
-    if sqlkit._type_of(v_target, v_rule.changed_by) = 'boolean'::regtype then
-        return '{}'::jsonb;
+    if sqlkit._type_of(v_target, p_rule.changed_by) = 'boolean'::regtype then
+        return v_mark;
     end if;
     -- From the last mark on, so that a foreign server sends no more than what has changed.
     execute format(
-        'select jsonb_build_object(''watermark'', coalesce(max(t.%1$I)::text, %3$L)) from %2$s as t%4$s',
-        v_rule.changed_by,
+        'select coalesce(max(t.%1$I)::text, %3$L) from %2$s as t%4$s',
+        p_rule.changed_by,
         v_target,
-        v_rule.mark ->> 'watermark',
+        p_rule.mark ->> 'watermark',
         case
-            when v_rule.mark ->> 'watermark' is not null
-                then format(' where t.%I >= %L', v_rule.changed_by, v_rule.mark ->> 'watermark')
+            when p_rule.mark ->> 'watermark' is not null
+                then format(' where t.%I >= %L', p_rule.changed_by, p_rule.mark ->> 'watermark')
         end
     )
-    into v_mark;
-    return v_mark;
+    into v_watermark;
+    return v_mark || jsonb_build_object('watermark', v_watermark);
 end;
-$mark_detection$;
+$mark_of$;
+
+comment on function sqlkit._mark_of(sqlkit.conflict_rule) is
+'How far a detection of a rule that begins now will have come.';
+
+
+create or replace function sqlkit.mark_detection(p_rule text)
+returns jsonb
+language sql
+return sqlkit._mark_of(sqlkit._find_rule(p_rule));
 
 comment on function sqlkit.mark_detection(text) is
 'How far a detection that begins now will have come, for finish_detection(). Only a detection in parts needs it.
@@ -54,13 +77,16 @@ begin
     set
         mark = p_mark,
         detected_at = clock_timestamp()
-    where conflict_rule_id = v_rule.conflict_rule_id;
+    where
+        conflict_rule_id = v_rule.conflict_rule_id
+        -- What was found is not what a rule finds that was defined anew meanwhile.
+        and coalesce(p_mark ->> 'rule', sqlkit._digest_of(conflict_rule)) = sqlkit._digest_of(conflict_rule);
 end;
 $finish_detection$;
 
 comment on function sqlkit.finish_detection(text, jsonb) is
 'Records that all parts of a detection are done that began with mark_detection(): the next one looks only at what has
-changed since. Writes: sqlkit.conflict_rule. Raises: SK802 if there is no such rule.';
+changed since, and at everything if the rule was defined anew meanwhile. Writes: sqlkit.conflict_rule. Raises: SK802 if there is no such rule.';
 
 
 create or replace function sqlkit._changed_since(p_rule sqlkit.conflict_rule, p_relation regclass)
@@ -517,7 +543,7 @@ begin
     from sqlkit.conflict_rule as r
     where r.conflict_rule_id = v_rule.conflict_rule_id
     for key share;
-    v_mark := sqlkit.mark_detection(p_rule);
+    v_mark := sqlkit._mark_of(v_rule);
     perform set_config(
         'hash_mem_multiplier',
         least(1000, pg_size_bytes(sqlkit._memory_for_load('work_mem')) / pg_size_bytes('8MB'))::text,

@@ -13,6 +13,7 @@ from sqlkit.errors import UsageError
 from sqlkit.units import parse_bytes, parse_limit, parse_overlap, parse_seconds
 
 if TYPE_CHECKING:
+    from sqlkit.model import Lookup
     from sqlkit.results import LoadResult, Seconds
 
 
@@ -66,6 +67,17 @@ def load(
             help="Rename; of JSON also a.b.c=column.",
         ),
     ] = None,
+    lookup: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'COLUMN=TABLE(KEY,...)'",
+            help="Fill a column with ids of a dimension, by its natural key; the source's columns, "
+            "if named otherwise, after: from (A,B).",
+        ),
+    ] = None,
+    create_keys: Annotated[
+        bool, typer.Option(help="Make rows for keys that the dimension of a lookup lacks.")
+    ] = True,
     leave_out: Annotated[
         str | None,
         typer.Option(metavar="A,B", help="Columns of either side without partner; '*' for all."),
@@ -219,6 +231,7 @@ def load(
             dialect=dialect,
             columns=names_of(columns) or (),
             map=parse_mapping(map or []),
+            lookups=[parse_lookup(text, create=create_keys) for text in lookup or []],
             leave_out=names_of(leave_out) or (),
             whole=whole,
             rest=rest,
@@ -356,3 +369,23 @@ def parse_mapping(pairs: list[str]) -> dict[str, str]:
             )
         found[source] = column
     return found
+
+
+def parse_lookup(text: str, *, create: bool) -> Lookup:
+    """A lookup of the form 'column=table(key, ...) from (column, ...)'. Raises UsageError."""
+    import re
+
+    from sqlkit.model import Lookup
+
+    found = re.fullmatch(
+        r"\s*(?P<column>[^=]+?)\s*=\s*(?P<table>.+?)\s*\((?P<key>[^()]+)\)"
+        r"(\s*from\s*\((?P<source>[^()]+)\))?\s*",
+        text,
+    )
+    if found is None:
+        raise UsageError(
+            f"--lookup {text!r} is not of the form 'column=table(key, ...) from (column, ...)'",
+            hint="For example: --lookup 'store_id=public.store(code)'",
+        )
+    column, table, key, source = found["column"], found["table"], found["key"], found["source"]
+    return Lookup(column, table, names_of(key) or (), names_of(source), create=create)

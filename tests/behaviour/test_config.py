@@ -205,6 +205,12 @@ def test_the_schema_knows_every_key_and_what_is_allowed() -> None:
     }
     assert "update" in table["properties"]["policy"]["enum"]
     assert {"type": "string"} in table["properties"]["key"]["anyOf"]
+    lookup = schema["$defs"]["TableLookup"]
+    assert lookup["properties"].keys() == {
+        *("table", "key", "from", "id", "create", "defaults", "placeholder")
+    }
+    assert lookup["required"] == ["table", "key"]
+    assert table["properties"]["lookups"]["additionalProperties"] == {"$ref": "#/$defs/TableLookup"}
 
 
 def test_check_exits_2_with_the_problems(file: Path, sqlkit: RunSqlkit) -> None:

@@ -123,6 +123,30 @@ def test_rows_without_a_key_are_rejects_and_make_none(
     assert sold(connection)[1] == (2, "x", "b", True, 1, 2)
 
 
+def test_from_the_shell(project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit) -> None:
+    (project / "sale.csv").write_text("sale_id,code,brand,quantity,land\n1,a,x,1,fr\n2,b,x,2,xx\n")
+    product = "product_id=shop.product(maker, code) from (brand, code)"
+    load = ("load", "sale.csv", "--into", "shop.sale")
+    land = ("--lookup", "land_id = shop.land (name) from (land)", "--no-create-keys")
+    # Whatever is not there: nothing is made, and rows that need it are told.
+    refused = sqlkit(*load, "--lookup", product, *land, "--reject-limit", "2")
+    assert refused.returncode == 3, refused.stderr
+    told = connection.execute("select distinct message from sqlkit.reject order by 1").fetchall()
+    assert told == [
+        ("no row in shop.product for (maker, code)=('x', 'a')",),
+        ("no row in shop.product for (maker, code)=('x', 'b')",),
+    ]
+    done = sqlkit(*load, "--again", "--leave-out", "land,land_id", "--lookup", product)
+    assert done.returncode == 0, done.stderr
+    assert sold(connection) == [(1, "x", "a", False, None, 1), (2, "x", "b", False, None, 2)]
+    done = sqlkit(*load, "--again", "--lookup", product, *land)
+    assert done.returncode == 0, done.stderr
+    assert [row[4] for row in sold(connection)] == [1, None]
+    wrong = sqlkit(*load, "--lookup", "product_id=shop.product")
+    assert wrong.returncode == 2
+    assert "--lookup 'store_id=public.store(code)'" in wrong.stderr
+
+
 def test_two_runs_at_once_make_each_key_once(
     project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit, dsn: str
 ) -> None:

@@ -107,7 +107,7 @@ COMPOSING = {
     "drop_server",
     "empty_stages",
     "finish_first_load",
-    "mark_detection",
+    "_mark_of",
     # The query is the caller's own SQL, run with the caller's own rights.
     "stage_query",
     "_query_columns",
