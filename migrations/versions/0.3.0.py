@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="b6bc1ecf4a2c73ce8c2006ae773cd8a2ece42c95a01c58eade52bc789d53bd70",
+        sha256="13d5212cdc30ae32d5988857081f9c4e718cebb117268bc10cc98c5db62d08e0",
     )
 
 

@@ -6074,6 +6074,9 @@ begin
             (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
+        if v_lookups is not null then
+            perform sqlkit._tell_missing_keys(p_stage, v_lookups);
+        end if;
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
         if p_conflicts is not null then
             perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
@@ -8670,10 +8673,11 @@ the stage tells no ranges.';
 
 -- objects/70_conflict_interval.sql
 
--- Conflicts: pairs of rows that contradict each other. A rule becomes one statement, which passes over the rows in
--- order once; only rows that touch another one go further. What it finds is compared with what is known.
+-- Conflicts: pairs of rows that contradict each other. A rule becomes two queries: the first passes over the rows in
+-- order once, and gives only those that touch another one (candidates); the second makes pairs of them. What they find
+-- is compared with what is known.
 --
--- The statements' own names are short and positional, so that they can clash with no column: k1.. the key,
+-- The queries' own names are short and positional, so that they can clash with no column: k1.. the key,
 -- r1.. the resource, e1.. exempt, x1.. across, p1.. the place.
 
 create or replace function sqlkit._numbered_list(
@@ -8854,12 +8858,107 @@ comment on function sqlkit._minutes(text, text, regtype) is
 'An expression for the distance between two values: minutes for times, the difference of numbers; null for others.';
 
 
-create or replace function sqlkit._interval_pairs(
+create or replace function sqlkit._gap_of(p_definition jsonb, p_type regtype)
+returns text
+language sql
+stable
+return format(
+    '%L::%s',
+    p_definition ->> 'gap',
+    case p_type::text
+        when 'timestamp with time zone' then 'interval'
+        when 'timestamp without time zone' then 'interval'
+        when 'date' then 'integer'
+        else p_type::text
+    end
+);
+
+comment on function sqlkit._gap_of(jsonb, regtype) is
+'The gap of a rule of kind distance, as an expression that may be added to a value of a type.';
+
+
+create or replace function sqlkit._interval_candidates(
     p_kind text,
     p_target regclass,
     p_key jsonb,
     p_definition jsonb,
     p_filter text
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $interval_candidates$
+declare
+    v_is_distance boolean := p_kind = 'distance';
+    v_interval record := sqlkit._interval_of(p_target, p_definition, v_is_distance);
+    v_resource jsonb := p_definition -> 'resource';
+    v_range name := p_definition ->> 'range';
+    v_carried text;
+    v_kept text;
+    -- An interval is as much longer as it has to be away from the next one.
+    v_reach text := case
+        when v_is_distance then format('(s.hi + %s)', sqlkit._gap_of(p_definition, v_interval.bound_type))
+        else 's.hi'
+    end;
+begin
+    -- What is carried through the sort beside the interval.
+    select
+        string_agg(format('t.%I as %s%s, ', k.name, c.prefix, k.position), '' order by c.prefix, k.position),
+        string_agg(format('s.%s%s, ', c.prefix, k.position), '' order by c.prefix, k.position)
+    into v_carried, v_kept
+    from (
+        values
+        ('k', p_key), ('r', v_resource), ('e', p_definition -> 'exempt'), ('x', p_definition -> 'across'),
+        ('p', p_definition -> 'place'), ('v', case when v_range is not null then jsonb_build_array(v_range) end)
+    ) as c (prefix, columns)
+    cross join lateral jsonb_array_elements_text(c.columns) with ordinality as k (name, position);
+
+    return format(
+        $query$
+        select
+            %1$ss.lo, s.hi, %2$s as far,
+            row_number() over w as n, (%2$s %3$s lead(s.lo) over w) is not false as has_next
+        from (
+            select s.*, max(%2$s) over w as reach, lead(s.lo) over w as next_lo%4$s
+            from (select %5$s%6$s as lo, %7$s as hi from %8$s as t where %9$s and %10$s and (%11$s)) as s
+            window w as (
+                partition by %12$s order by s.lo nulls first
+                rows between unbounded preceding and 1 preceding
+            )
+        ) as s
+        where s.reach %3$s s.lo or %2$s %3$s s.next_lo%13$s
+        window w as (order by %12$s, s.lo nulls first%14$s)
+        $query$,
+        v_kept,
+        v_reach,
+        case when v_interval.is_closed then '>=' else '>' end,
+        case when not v_interval.is_bounded then ', bool_or(s.hi is null) over w as is_open' end,
+        v_carried,
+        v_interval.lo,
+        v_interval.hi,
+        sqlkit._table_name(p_target),
+        sqlkit._numbered_list(v_resource, 't.%1$I is not null', ' and '),
+        v_interval.is_proper,
+        p_filter,
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
+        case when not v_interval.is_bounded then ' or s.lo is null or s.hi is null or s.is_open' end,
+        case when v_is_distance then ', s.hi' when v_range is not null then ', ' || v_interval.lo_rank end
+    );
+end;
+$interval_candidates$;
+
+comment on function sqlkit._interval_candidates(text, regclass, jsonb, jsonb, text) is
+'A query for those rows t that touch another one of their resource, among those that meet a condition, for rules of kind
+overlap or distance: numbered in their order (n), how far they reach, and whether they may touch the next one.';
+
+
+create or replace function sqlkit._interval_pairs(
+    p_kind text,
+    p_target regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_candidates text
 )
 returns text
 language plpgsql
@@ -8873,36 +8972,13 @@ declare
     v_exempt jsonb := p_definition -> 'exempt';
     v_across jsonb := p_definition -> 'across';
     v_place jsonb := p_definition -> 'place';
-    v_is_time boolean := v_interval.bound_type in ('timestamptz'::regtype, 'timestamp'::regtype);
-    v_is_date boolean := v_interval.bound_type = 'date'::regtype;
-    v_carried text;
-    v_reach text := 's.hi';
-    v_gap text;
     v_condition text := '';
     v_measure text;
     v_needed text;
 begin
-    -- What is carried through the sort beside the interval.
-    v_carried := sqlkit._numbered_list(p_key, 't.%1$I as k%2$s, ', '')
-        || sqlkit._numbered_list(v_exempt, 't.%1$I as e%2$s, ', '')
-        || sqlkit._numbered_list(v_across, 't.%1$I as x%2$s, ', '')
-        || sqlkit._numbered_list(v_place, 't.%1$I as p%2$s, ', '')
-        || case when p_definition ->> 'range' is null then '' else format('t.%I as v1, ', p_definition ->> 'range') end;
-
     if v_is_distance then
-        -- An interval is as much longer as it has to be away from the next one.
-        v_gap := format(
-            '%L::%s',
-            p_definition ->> 'gap',
-            case
-                when v_is_time then 'interval'
-                when v_is_date then 'integer'
-                else v_interval.bound_type::text
-            end
-        );
-        v_reach := format('(s.hi + %s)', v_gap);
         v_needed := case
-            when p_definition ->> 'travel' is null then v_gap
+            when p_definition ->> 'travel' is null then sqlkit._gap_of(p_definition, v_interval.bound_type)
             else format(
                 '%s(%s, %s)',
                 p_definition ->> 'travel',
@@ -8912,8 +8988,9 @@ begin
         end;
         v_condition := ' and b.lo >= a.hi and b.lo - a.hi < d.needed';
         v_measure := case
-            when v_is_time then 'date_part(''epoch'', d.needed - (b.lo - a.hi)) / 60'
-            when v_is_date then '(d.needed - (b.lo - a.hi)) * 1440'
+            when v_interval.bound_type in ('timestamptz'::regtype, 'timestamp'::regtype)
+                then 'date_part(''epoch'', d.needed - (b.lo - a.hi)) / 60'
+            when v_interval.bound_type = 'date'::regtype then '(d.needed - (b.lo - a.hi)) * 1440'
             else '(d.needed - (b.lo - a.hi))::double precision'
         end;
     else
@@ -8938,40 +9015,11 @@ begin
             else ''
         end;
 
-    -- candidate: the rows that touch another, numbered in their order, and whether they may touch the next one.
-    -- event: the same rows' beginnings and ends in one order. As many rows as have begun when a row ends, of those
+    -- event: the candidates' beginnings and ends in one order. As many rows as have begun when a row ends, of those
     -- numbered after it, overlap it: they stand one behind the other, and every pair is made once.
     -- offset 0: what is made of a pair is made once, and not wherever it is used.
     return format(
         $query$
-        with candidate as materialized (
-            select s.*, row_number() over w as n, (%3$s %13$s lead(s.lo) over w) is not false as has_next
-            from (
-                select s.*, max(%3$s) over w as reach, lead(s.lo) over w as next_lo%4$s
-                from (select %5$s%6$s, %7$s as lo, %8$s as hi from %9$s as t where %10$s and %11$s and (%12$s)) as s
-                window w as (
-                    partition by %1$s order by s.lo nulls first
-                    rows between unbounded preceding and 1 preceding
-                )
-            ) as s
-            where s.reach %13$s s.lo or %3$s %13$s s.next_lo%14$s
-            window w as (order by %1$s, s.lo nulls first%2$s)
-        ),
-        event as (
-            select
-                s.n,
-                s.is_end,
-                count(*) filter (where not s.is_end)
-                over (order by %1$s%26$s, s.moment, s.rank rows unbounded preceding) as last_n
-            from (
-                select s.n, %15$s, false as is_end%27$s, s.lo as moment, %16$s as rank
-                from candidate as s
-                union all
-                select s.n, %15$s, true%28$s, %3$s, %17$s
-                from candidate as s
-                where s.has_next
-            ) as s
-        )
         select
             p.resource,
             case when p.is_ordered then p.a_key else p.b_key end as first_key,
@@ -8983,57 +9031,59 @@ begin
             select p.*, p.a_key < p.b_key as is_ordered
             from (
                 select
-                    jsonb_build_object(%18$s) as resource,
-                    jsonb_build_object(%19$s) as a_key,
-                    jsonb_build_object(%20$s) as b_key,
-                    %21$s as measure,
-                    %22$s as a_facts,
-                    %23$s as b_facts
-                from event as v
-                join candidate as a on a.n = v.n
+                    jsonb_build_object(%1$s) as resource,
+                    jsonb_build_object(%2$s) as a_key,
+                    jsonb_build_object(%3$s) as b_key,
+                    %4$s as measure,
+                    %5$s as a_facts,
+                    %6$s as b_facts
+                from (
+                    select
+                        s.n,
+                        s.is_end,
+                        count(*) filter (where not s.is_end)
+                        over (order by %7$s%8$s, s.moment, s.rank rows unbounded preceding) as last_n
+                    from (
+                        select s.n, %7$s, false as is_end%9$s, s.lo as moment, %10$s as rank
+                        from %11$s as s
+                        union all
+                        select s.n, %7$s, true%12$s, s.far, %13$s
+                        from %11$s as s
+                        where s.has_next
+                    ) as s
+                ) as v
+                join %11$s as a on a.n = v.n
                 cross join lateral generate_series(v.n + 1, v.last_n) as f (n)
-                join candidate as b on b.n = f.n
-                %24$s
-                where v.is_end and v.last_n > v.n%25$s
+                join %11$s as b on b.n = f.n
+                %14$s
+                where v.is_end and v.last_n > v.n%15$s
                 offset 0
             ) as p
             offset 0
         ) as p
         $query$,
-        sqlkit._numbered_list(v_resource, 's.r%2$s'),
-        case when v_is_distance then ', s.hi' when p_definition ->> 'range' is not null then ', ' || v_interval.lo_rank end,
-        v_reach,
-        case when not v_interval.is_bounded then ', bool_or(s.hi is null) over w as is_open' end,
-        v_carried,
-        sqlkit._numbered_list(v_resource, 't.%1$I as r%2$s'),
-        v_interval.lo,
-        v_interval.hi,
-        sqlkit._table_name(p_target),
-        sqlkit._numbered_list(v_resource, 't.%1$I is not null', ' and '),
-        v_interval.is_proper,
-        p_filter,
-        case when v_interval.is_closed then '>=' else '>' end,
-        case when not v_interval.is_bounded then ' or s.lo is null or s.hi is null or s.is_open' end,
-        sqlkit._numbered_list(v_resource, 's.r%2$s'),
-        case when v_is_distance then '1' else v_interval.lo_rank end,
-        case when v_is_distance then '0' else v_interval.hi_rank end,
         sqlkit._numbered_list(v_resource, '%1$L::text, a.r%2$s'),
         sqlkit._numbered_list(p_key, '%1$L::text, a.k%2$s'),
         sqlkit._numbered_list(p_key, '%1$L::text, b.k%2$s'),
         v_measure,
         sqlkit._interval_facts(p_definition, 'a'),
         sqlkit._interval_facts(p_definition, 'b'),
-        case when v_is_distance then format('cross join lateral (select %s as needed) as d', v_needed) end,
-        v_condition,
+        sqlkit._numbered_list(v_resource, 's.r%2$s'),
         case when not v_interval.is_bounded then ', s.side' end,
         case when not v_interval.is_bounded then ', case when s.lo is null then -1 else 0 end as side' end,
-        case when not v_interval.is_bounded then format(', case when %s is null then 1 else 0 end', v_reach) end
+        case when v_is_distance then '1' else v_interval.lo_rank end,
+        p_candidates,
+        case when not v_interval.is_bounded then ', case when s.far is null then 1 else 0 end' end,
+        case when v_is_distance then '0' else v_interval.hi_rank end,
+        case when v_is_distance then format('cross join lateral (select %s as needed) as d', v_needed) end,
+        v_condition
     );
 end;
 $interval_pairs$;
 
 comment on function sqlkit._interval_pairs(text, regclass, jsonb, jsonb, text) is
-'A query for the pairs of rows that rules of kind overlap or distance find among the rows t that meet a condition.';
+'A query for the pairs that rules of kind overlap or distance find, from a relation that holds what
+_interval_candidates() gives.';
 
 -- objects/71_conflict_pairs.sql
 
@@ -9066,7 +9116,33 @@ comment on function sqlkit._compared(jsonb) is
 'The expressions of a row t that tell which resource it belongs to, in order: columns, or normalised columns.';
 
 
-create or replace function sqlkit._duplicate_pairs(
+create or replace function sqlkit._equal_list(
+    p_relation regclass,
+    p_columns jsonb,
+    p_left text,
+    p_right text,
+    p_expressions text[] default null
+)
+returns text
+language sql
+stable
+return (
+    select string_agg(
+        format(p_left, k.name, k.position)
+        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
+        ' and '
+        order by k.position
+    )
+    from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
+);
+
+comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
+'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
+side may be expressions in their place.';
+
+
+create or replace function sqlkit._duplicate_candidates(
     p_target regclass,
     p_key jsonb,
     p_definition jsonb,
@@ -9078,24 +9154,14 @@ stable
 return format(
     -- Each further row with the first one: as many pairs as there are rows too many, not their square.
     $query$
-    select
-        jsonb_build_object(%1$s) as resource,
-        jsonb_build_object(%2$s) as first_key,
-        jsonb_build_object(%3$s) as second_key,
-        null::double precision as measure,
-        jsonb_build_array(jsonb_build_object(%4$s), jsonb_build_object(%5$s)) as facts
+    select s.*
     from (
-        select s.*, row_number() over w as n%6$s
-        from (select %7$s, %8$s%9$s from %10$s as t where %11$s and (%12$s)) as s
-        window w as (partition by %13$s order by %14$s)
+        select s.*, row_number() over w as n%1$s
+        from (select %2$s, %3$s%4$s from %5$s as t where %6$s and (%7$s)) as s
+        window w as (partition by %8$s order by %9$s)
     ) as s
     where s.n > 1
     $query$,
-    sqlkit._numbered_list(p_definition -> 'resource', '%1$L::text, s.r%2$s'),
-    sqlkit._numbered_list(p_key, '%1$L::text, s.f%2$s'),
-    sqlkit._numbered_list(p_key, '%1$L::text, s.k%2$s'),
-    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.g%2$s'),
-    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.v%2$s'),
     sqlkit._numbered_list(p_key, ', first_value(s.k%2$s) over w as f%2$s', '')
     || sqlkit._numbered_list(p_definition -> 'normalised', ', first_value(s.v%2$s) over w as g%2$s', ''),
     sqlkit._numbered_list(p_key, 't.%1$I as k%2$s'),
@@ -9108,8 +9174,35 @@ return format(
     sqlkit._numbered_list(p_key, 's.k%2$s')
 );
 
-comment on function sqlkit._duplicate_pairs(regclass, jsonb, jsonb, text) is
-'A query for the pairs of rows that rules of kind duplicate find among the rows t that meet a condition.';
+comment on function sqlkit._duplicate_candidates(regclass, jsonb, jsonb, text) is
+'A query for those rows t that another one is like, each with the first one that is, among those that meet a condition,
+for rules of kind duplicate.';
+
+
+create or replace function sqlkit._duplicate_pairs(p_key jsonb, p_definition jsonb, p_candidates text)
+returns text
+language sql
+immutable
+return format(
+    $query$
+    select
+        jsonb_build_object(%1$s) as resource,
+        jsonb_build_object(%2$s) as first_key,
+        jsonb_build_object(%3$s) as second_key,
+        null::double precision as measure,
+        jsonb_build_array(jsonb_build_object(%4$s), jsonb_build_object(%5$s)) as facts
+    from %6$s as s
+    $query$,
+    sqlkit._numbered_list(p_definition -> 'resource', '%1$L::text, s.r%2$s'),
+    sqlkit._numbered_list(p_key, '%1$L::text, s.f%2$s'),
+    sqlkit._numbered_list(p_key, '%1$L::text, s.k%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.g%2$s'),
+    sqlkit._numbered_list(p_definition -> 'normalised', '%1$L::text, s.v%2$s'),
+    p_candidates
+);
+
+comment on function sqlkit._duplicate_pairs(jsonb, jsonb, text) is
+'A query for the pairs that rules of kind duplicate find, from a relation that holds what _duplicate_candidates() gives.';
 
 
 create or replace function sqlkit._tells_changes(p_relation regclass)
@@ -9211,7 +9304,7 @@ comment on function sqlkit._known_elsewhere(regclass, regclass, name, jsonb) is
 one of the rule has its key; true if that cannot be said.';
 
 
-create or replace function sqlkit._disagree_pairs(
+create or replace function sqlkit._disagree_candidates(
     p_target regclass,
     p_other regclass,
     p_key jsonb,
@@ -9223,76 +9316,134 @@ language sql
 stable
 return format(
     $query$
-    select
-        jsonb_build_object(%1$s) as resource,
-        jsonb_build_object(%1$s) as first_key,
-        jsonb_build_object(%1$s) as second_key,
-        case when t.is_there and o.is_there then (%2$s)::double precision end as measure,
-        case
-            when t.is_there is null then jsonb_build_object('missing', %3$L::text)
-            when o.is_there is null then jsonb_build_object('missing', %4$L::text)
-            else %5$s
-        end as facts
-    from (select %6$s%7$s, true as is_there from %3$s as t where %8$s and (%9$s) and %12$s) as t
-    full join (select %6$s%7$s, true as is_there from %4$s as t where %8$s and (%9$s) and %13$s) as o on %10$s
-    where %11$s
+    select %15$s, %2$s%3$s, t.is_there as is_here, o.is_there
+    from (select %1$s%4$s, true as is_there from %5$s as t where %6$s and (%7$s) and %8$s) as t
+    full join (select %9$s%10$s, true as is_there from %11$s as t where %6$s and (%7$s) and %12$s) as o on %13$s
+    where %14$s
     $query$,
-    sqlkit._numbered_list(p_key, '%1$L::text, coalesce(t.k%2$s, o.k%2$s)'),
-    sqlkit._numbered_list(p_definition -> 'columns', '(t.v%2$s is distinct from o.v%2$s)::integer', ' + '),
-    sqlkit._table_name(p_target),
-    sqlkit._table_name(p_other),
-    sqlkit._numbered_list(
-        p_definition -> 'columns',
-        'case when t.v%2$s is distinct from o.v%2$s '
-        || 'then jsonb_build_object(%1$L::text, jsonb_build_array(t.v%2$s, o.v%2$s)) else ''{}'' end',
-        ' || '
-    ),
     sqlkit._numbered_list(p_key, 't.%1$I as k%2$s'),
+    sqlkit._numbered_list(p_key, 'o.l%2$s'),
+    sqlkit._numbered_list(p_definition -> 'columns', ', t.v%2$s, o.o%2$s', ''),
     sqlkit._numbered_list(p_definition -> 'columns', ', t.%1$I as v%2$s', ''),
+    sqlkit._table_name(p_target),
     sqlkit._numbered_list(p_key, 't.%1$I is not null', ' and '),
     p_filter,
-    (
-        select string_agg(
-            format(
-                't.k%s %s o.k%1$s', k.position, sqlkit._operator(p_target, k.name::name, '=')
-            ),
-            ' and '
-        )
-        from jsonb_array_elements_text(p_key) with ordinality as k (name, position)
-    ),
+    sqlkit._known_elsewhere(p_target, p_other, (p_key ->> 0)::name, p_definition),
+    sqlkit._numbered_list(p_key, 't.%1$I as l%2$s'),
+    sqlkit._numbered_list(p_definition -> 'columns', ', t.%1$I as o%2$s', ''),
+    sqlkit._table_name(p_other),
+    sqlkit._known_elsewhere(p_other, p_target, (p_key ->> 0)::name, p_definition),
+    sqlkit._equal_list(p_target, p_key, 't.k%2$s', 'o.l%2$s'),
     case
         when (p_definition ->> 'missing')::boolean then 't.is_there is null or o.is_there is null or '
         else 't.is_there and o.is_there and '
     end
-    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.v%2$s', ' or ') || ')',
-    sqlkit._known_elsewhere(p_target, p_other, (p_key ->> 0)::name, p_definition),
-    sqlkit._known_elsewhere(p_other, p_target, (p_key ->> 0)::name, p_definition)
+    || '(' || sqlkit._numbered_list(p_definition -> 'columns', 't.v%2$s is distinct from o.o%2$s', ' or ') || ')',
+    sqlkit._numbered_list(p_key, 't.k%2$s')
+);
+
+comment on function sqlkit._disagree_candidates(regclass, regclass, jsonb, jsonb, text) is
+'A query for the rows that two tables do not agree about, from both, among their rows t that meet a condition, for rules
+of kind disagree.';
+
+
+create or replace function sqlkit._disagree_pairs(
+    p_target regclass,
+    p_other regclass,
+    p_key jsonb,
+    p_definition jsonb,
+    p_candidates text
+)
+returns text
+language sql
+stable
+return format(
+    $query$
+    select
+        jsonb_build_object(%1$s) as resource,
+        jsonb_build_object(%1$s) as first_key,
+        jsonb_build_object(%1$s) as second_key,
+        case when s.is_here and s.is_there then (%2$s)::double precision end as measure,
+        case
+            when s.is_here is null then jsonb_build_object('missing', %3$L::text)
+            when s.is_there is null then jsonb_build_object('missing', %4$L::text)
+            else %5$s
+        end as facts
+    from %6$s as s
+    $query$,
+    sqlkit._numbered_list(p_key, '%1$L::text, coalesce(s.k%2$s, s.l%2$s)'),
+    sqlkit._numbered_list(p_definition -> 'columns', '(s.v%2$s is distinct from s.o%2$s)::integer', ' + '),
+    sqlkit._table_name(p_target),
+    sqlkit._table_name(p_other),
+    sqlkit._numbered_list(
+        p_definition -> 'columns',
+        'case when s.v%2$s is distinct from s.o%2$s '
+        || 'then jsonb_build_object(%1$L::text, jsonb_build_array(s.v%2$s, s.o%2$s)) else ''{}'' end',
+        ' || '
+    ),
+    p_candidates
 );
 
 comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, text) is
-'A query for the rows that two tables do not agree about, among their rows t that meet a condition.';
+'A query for the pairs that rules of kind disagree find, from a relation that holds what _disagree_candidates() gives.';
 
 
-create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_filter text default 'true')
+create or replace function sqlkit._conflict_candidates(p_rule sqlkit.conflict_rule, p_filter text default 'true')
 returns text
 language sql
 stable
 return case p_rule.kind
     when 'duplicate'
-        then sqlkit._duplicate_pairs(
+        then sqlkit._duplicate_candidates(
             p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
         )
     when 'disagree'
-        then sqlkit._disagree_pairs(
+        then sqlkit._disagree_candidates(
             p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
         )
-    else sqlkit._interval_pairs(
+    else sqlkit._interval_candidates(
         p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
     )
 end;
 
+comment on function sqlkit._conflict_candidates(sqlkit.conflict_rule, text) is
+'A query for what pairs are made of: the few among the rows t that meet a condition that contradict another one, or may.';
+
+
+create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_candidates text)
+returns text
+language sql
+stable
+return case p_rule.kind
+    when 'duplicate'
+        then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
+    when 'disagree'
+        then sqlkit._disagree_pairs(
+            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition,
+            p_candidates
+        )
+    else sqlkit._interval_pairs(
+        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
+    )
+end;
+
 comment on function sqlkit._conflict_pairs(sqlkit.conflict_rule, text) is
-'A query for the pairs that a rule finds among the rows t that meet a condition: resource, keys, measure, facts.';
+'A query for the pairs that a rule finds: resource, keys, measure, facts. p_candidates: the relation that holds what
+_conflict_candidates() gives.';
+
+
+create or replace function sqlkit._find_conflicts(p_rule sqlkit.conflict_rule)
+returns text
+language sql
+stable
+return format(
+    'with candidate as materialized (%s) %s',
+    sqlkit._conflict_candidates(p_rule),
+    sqlkit._conflict_pairs(p_rule, 'candidate')
+);
+
+comment on function sqlkit._find_conflicts(sqlkit.conflict_rule) is
+'One query for all pairs that a rule finds: resource, keys, measure, facts.';
 
 -- objects/72_conflict_rule.sql
 
@@ -9398,7 +9549,7 @@ begin
         end
     returning r.* into v_rule;
     -- What PostgreSQL would not run is refused now, and not in the night.
-    execute 'explain ' || sqlkit._conflict_pairs(v_rule);
+    execute 'explain ' || sqlkit._find_conflicts(v_rule);
     return v_rule.conflict_rule_id;
 exception
     when syntax_error_or_access_rule_violation or data_exception or wrong_object_type then
@@ -9714,42 +9865,65 @@ Writes: sqlkit.conflict_rule, sqlkit.conflict, sqlkit.conflict_event. Raises: SK
 
 -- Detection: what was touched is looked at, what is found is compared with what is known.
 
-create or replace function sqlkit.mark_detection(p_rule text)
+create or replace function sqlkit._digest_of(p_rule sqlkit.conflict_rule)
+returns text
+language sql
+immutable
+return md5(
+    jsonb_build_array(
+        p_rule.kind, p_rule.target, p_rule.other, p_rule.key_columns, p_rule.definition, p_rule.changed_by
+    )::text
+);
+
+comment on function sqlkit._digest_of(sqlkit.conflict_rule) is
+'The same for rules that say the same.';
+
+
+create or replace function sqlkit._mark_of(p_rule sqlkit.conflict_rule)
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $mark_detection$
+as $mark_of$
 declare
-    v_rule sqlkit.conflict_rule := sqlkit._find_rule(p_rule);
-    v_target regclass := v_rule.target::regclass;
-    v_mark jsonb;
+    v_target regclass := p_rule.target::regclass;
+    v_mark jsonb := jsonb_build_object('rule', sqlkit._digest_of(p_rule));
+    v_watermark text;
 begin
-    if v_rule.changed_by is null then
+    if p_rule.changed_by is null then
         -- Whatever is written by transactions from this number on was not there, or may not have been. It is a
         -- number of this server: another one that the database is restored to knows nothing of it.
-        return jsonb_build_object(
+        return v_mark || jsonb_build_object(
             'horizon', pg_snapshot_xmin(pg_current_snapshot())::text,
             'server', (select c.system_identifier::text from pg_control_system() as c)
         );
     end if;
-    if sqlkit._type_of(v_target, v_rule.changed_by) = 'boolean'::regtype then
-        return '{}'::jsonb;
+    if sqlkit._type_of(v_target, p_rule.changed_by) = 'boolean'::regtype then
+        return v_mark;
     end if;
     -- From the last mark on, so that a foreign server sends no more than what has changed.
     execute format(
-        'select jsonb_build_object(''watermark'', coalesce(max(t.%1$I)::text, %3$L)) from %2$s as t%4$s',
-        v_rule.changed_by,
+        'select coalesce(max(t.%1$I)::text, %3$L) from %2$s as t%4$s',
+        p_rule.changed_by,
         v_target,
-        v_rule.mark ->> 'watermark',
+        p_rule.mark ->> 'watermark',
         case
-            when v_rule.mark ->> 'watermark' is not null
-                then format(' where t.%I >= %L', v_rule.changed_by, v_rule.mark ->> 'watermark')
+            when p_rule.mark ->> 'watermark' is not null
+                then format(' where t.%I >= %L', p_rule.changed_by, p_rule.mark ->> 'watermark')
         end
     )
-    into v_mark;
-    return v_mark;
+    into v_watermark;
+    return v_mark || jsonb_build_object('watermark', v_watermark);
 end;
-$mark_detection$;
+$mark_of$;
+
+comment on function sqlkit._mark_of(sqlkit.conflict_rule) is
+'How far a detection of a rule that begins now will have come.';
+
+
+create or replace function sqlkit.mark_detection(p_rule text)
+returns jsonb
+language sql
+return sqlkit._mark_of(sqlkit._find_rule(p_rule));
 
 comment on function sqlkit.mark_detection(text) is
 'How far a detection that begins now will have come, for finish_detection(). Only a detection in parts needs it.
@@ -9768,13 +9942,16 @@ begin
     set
         mark = p_mark,
         detected_at = clock_timestamp()
-    where conflict_rule_id = v_rule.conflict_rule_id;
+    where
+        conflict_rule_id = v_rule.conflict_rule_id
+        -- What was found is not what a rule finds that was defined anew meanwhile.
+        and coalesce(p_mark ->> 'rule', sqlkit._digest_of(conflict_rule)) = sqlkit._digest_of(conflict_rule);
 end;
 $finish_detection$;
 
 comment on function sqlkit.finish_detection(text, jsonb) is
 'Records that all parts of a detection are done that began with mark_detection(): the next one looks only at what has
-changed since. Writes: sqlkit.conflict_rule. Raises: SK802 if there is no such rule.';
+changed since, and at everything if the rule was defined anew meanwhile. Writes: sqlkit.conflict_rule. Raises: SK802 if there is no such rule.';
 
 
 create or replace function sqlkit._changed_since(p_rule sqlkit.conflict_rule, p_relation regclass)
@@ -9834,32 +10011,6 @@ return (
 
 comment on function sqlkit._typed_list(regclass, jsonb, jsonb) is
 'Columns of a relation with their types, as jsonb_to_record() wants them; those of p_as_text as text.';
-
-
-create or replace function sqlkit._equal_list(
-    p_relation regclass,
-    p_columns jsonb,
-    p_left text,
-    p_right text,
-    p_expressions text[] default null
-)
-returns text
-language sql
-stable
-return (
-    select string_agg(
-        format(p_left, k.name, k.position)
-        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
-        || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
-        ' and '
-        order by k.position
-    )
-    from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
-);
-
-comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
-'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
-side may be expressions in their place.';
 
 
 create or replace function sqlkit._tells_touched(p_rule sqlkit.conflict_rule)
@@ -10106,6 +10257,104 @@ is looked at, and where rows come from a view or another server, all of which ea
 Raises: SK802 if there is no such rule.';
 
 
+create or replace function sqlkit._update_conflicts(
+    p_rule sqlkit.conflict_rule,
+    p_pairs text,
+    p_scope text,
+    p_counts sqlkit.conflict_counts
+)
+returns sqlkit.conflict_counts
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $update_conflicts$
+declare
+    v_counts sqlkit.conflict_counts := p_counts;
+begin
+    -- PHASE: of the pairs that were found, and of those known, only what differs.
+    execute format(
+        $query$
+        create temporary table sqlkit_found on commit drop as
+        select c.conflict_id, c.gone_at, c.changed_at, f.*
+        from (select c.* from sqlkit.conflict as c where c.conflict_rule_id = %s) as c
+        full join (%s) as f on f.first_key = c.first_key and f.second_key = c.second_key
+        where
+            c.conflict_id is null
+            or (f.first_key is null and c.gone_at is null and %s)
+            or (
+                f.first_key is not null
+                and (c.gone_at is not null or f.facts is distinct from c.facts or f.resource is distinct from c.resource)
+            )
+        $query$,
+        p_rule.conflict_rule_id, p_pairs, p_scope
+    );
+    perform sqlkit._refuse_doubled_pairs(p_rule, 'pg_temp.sqlkit_found as f where f.first_key is not null');
+
+    -- PHASE: record it.
+    insert into sqlkit.conflict_event (
+        conflict_id, action, state_before, measure_before, facts_before
+    )
+    select
+        c.conflict_id,
+        case
+            when f.first_key is null then 'gone'
+            when c.gone_at is not null then 'back'
+            else 'changed'
+        end,
+        c.state,
+        c.measure,
+        c.facts
+    from pg_temp.sqlkit_found as f
+    join sqlkit.conflict as c on c.conflict_id = f.conflict_id
+    where f.first_key is not null or c.changed_at = f.changed_at;
+
+    update sqlkit.conflict as c
+    set
+        state = 'resolved',
+        gone_at = clock_timestamp(),
+        changed_at = clock_timestamp(),
+        changed_by = current_user,
+        note = null
+    from pg_temp.sqlkit_found as f
+    -- Another part may have found it meanwhile, with another resource.
+    where c.conflict_id = f.conflict_id and f.first_key is null and c.changed_at = f.changed_at;
+    get diagnostics v_counts.pairs_closed = row_count;
+
+    update sqlkit.conflict as c
+    set
+        resource = f.resource,
+        measure = f.measure,
+        facts = f.facts,
+        state = 'open',
+        gone_at = null,
+        changed_at = clock_timestamp(),
+        changed_by = current_user,
+        note = null
+    from pg_temp.sqlkit_found as f
+    where c.conflict_id = f.conflict_id and f.first_key is not null;
+    get diagnostics v_counts.pairs_changed = row_count;
+
+    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts)
+    select
+        p_rule.conflict_rule_id,
+        f.resource,
+        f.first_key,
+        f.second_key,
+        f.measure,
+        f.facts
+    from pg_temp.sqlkit_found as f
+    where f.conflict_id is null;
+    get diagnostics v_counts.pairs_opened = row_count;
+    drop table pg_temp.sqlkit_found;
+    return v_counts;
+end;
+$update_conflicts$;
+
+comment on function sqlkit._update_conflicts(sqlkit.conflict_rule, text, text, sqlkit.conflict_counts) is
+'Compares the pairs that a query finds with those that are known of a rule and within a scope (a condition of conflicts
+c), and keeps what differs, with its history; adds how many pairs that were to the counts.
+Writes: sqlkit.conflict, sqlkit.conflict_event. Raises: SK803 if the key of the rule is not unique.';
+
+
 create or replace function sqlkit.detect_conflicts(
     p_rule text,
     p_full boolean default false,
@@ -10139,6 +10388,7 @@ declare
     v_filter text := 'true';
     v_scope text := 'true';
     v_is_first boolean;
+    v_pairs text;
 begin
     -- One detection of a rule at a time; its parts may run side by side, each of them once.
     if p_parts = 1 then
@@ -10158,7 +10408,7 @@ begin
     from sqlkit.conflict_rule as r
     where r.conflict_rule_id = v_rule.conflict_rule_id
     for key share;
-    v_mark := sqlkit.mark_detection(p_rule);
+    v_mark := sqlkit._mark_of(v_rule);
     perform set_config(
         'hash_mem_multiplier',
         least(1000, pg_size_bytes(sqlkit._memory_for_load('work_mem')) / pg_size_bytes('8MB'))::text,
@@ -10206,91 +10456,26 @@ begin
         v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
     end if;
 
-    -- PHASE: find the pairs, and of them and of those known only what differs.
+    -- PHASE: find the pairs. In two statements: only the first, which looks at all rows, is worth being done in
+    -- parallel, and what inserts cannot be.
     execute format(
-        case
-            when v_is_first
-                then $query$
-        create temporary table sqlkit_found on commit drop as
-        select null::bigint as conflict_id, f.*
-        from (%2$s) as f
-        $query$
-            else $query$
-        create temporary table sqlkit_found on commit drop as
-        select c.conflict_id, c.gone_at, c.changed_at, f.*
-        from (select c.* from sqlkit.conflict as c where c.conflict_rule_id = %s) as c
-        full join (%s) as f on f.first_key = c.first_key and f.second_key = c.second_key
-        where
-            c.conflict_id is null
-            or (f.first_key is null and c.gone_at is null and %s)
-            or (
-                f.first_key is not null
-                and (c.gone_at is not null or f.facts is distinct from c.facts or f.resource is distinct from c.resource)
-            )
-        $query$
-        end,
-        v_rule.conflict_rule_id, sqlkit._conflict_pairs(v_rule, v_filter), v_scope
+        'create temporary table sqlkit_candidate on commit drop as %s',
+        sqlkit._conflict_candidates(v_rule, v_filter)
     );
-    perform sqlkit._refuse_doubled_pairs(v_rule);
-
-    -- PHASE: record it.
-    if not v_is_first then
-        insert into sqlkit.conflict_event (
-            conflict_id, action, state_before, measure_before, facts_before
-        )
-        select
-            c.conflict_id,
-            case
-                when f.first_key is null then 'gone'
-                when c.gone_at is not null then 'back'
-                else 'changed'
-            end,
-            c.state,
-            c.measure,
-            c.facts
-        from pg_temp.sqlkit_found as f
-        join sqlkit.conflict as c on c.conflict_id = f.conflict_id
-        where f.first_key is not null or c.changed_at = f.changed_at;
-
-        update sqlkit.conflict as c
-        set
-            state = 'resolved',
-            gone_at = clock_timestamp(),
-            changed_at = clock_timestamp(),
-            changed_by = current_user,
-            note = null
-        from pg_temp.sqlkit_found as f
-        -- Another part may have found it meanwhile, with another resource.
-        where c.conflict_id = f.conflict_id and f.first_key is null and c.changed_at = f.changed_at;
-        get diagnostics v_counts.pairs_closed = row_count;
-
-        update sqlkit.conflict as c
-        set
-            resource = f.resource,
-            measure = f.measure,
-            facts = f.facts,
-            state = 'open',
-            gone_at = null,
-            changed_at = clock_timestamp(),
-            changed_by = current_user,
-            note = null
-        from pg_temp.sqlkit_found as f
-        where c.conflict_id = f.conflict_id and f.first_key is not null;
-        get diagnostics v_counts.pairs_changed = row_count;
+    v_pairs := sqlkit._conflict_pairs(v_rule, 'pg_temp.sqlkit_candidate');
+    if v_is_first then
+        v_counts.pairs_opened := sqlkit._write(format(
+            'insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts) '
+            'select %s, f.resource, f.first_key, f.second_key, f.measure, f.facts from (%s) as f',
+            v_rule.conflict_rule_id, v_pairs
+        ));
+        perform sqlkit._refuse_doubled_pairs(
+            v_rule, format('sqlkit.conflict as f where f.conflict_rule_id = %s', v_rule.conflict_rule_id)
+        );
+    else
+        v_counts := sqlkit._update_conflicts(v_rule, v_pairs, v_scope, v_counts);
     end if;
-
-    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts)
-    select
-        v_rule.conflict_rule_id,
-        f.resource,
-        f.first_key,
-        f.second_key,
-        f.measure,
-        f.facts
-    from pg_temp.sqlkit_found as f
-    where f.conflict_id is null;
-    get diagnostics v_counts.pairs_opened = row_count;
-    drop table pg_temp.sqlkit_found;
+    drop table pg_temp.sqlkit_candidate;
     if not v_counts.is_full then
         drop table pg_temp.sqlkit_touched;
     end if;
@@ -10320,9 +10505,10 @@ Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the ta
 Locks: advisory, on the rule, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
 
 
-create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule)
+create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule, p_pairs text)
 returns void
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
 as $refuse_doubled_pairs$
 declare
@@ -10335,14 +10521,13 @@ begin
     ) then
         return;
     end if;
-    select f.first_key
-    into v_key
-    from pg_temp.sqlkit_found as f
-    where f.first_key is not null
-    group by f.first_key, f.second_key
-    having count(*) > 1 or (f.first_key = f.second_key and p_rule.kind <> 'disagree')
-    limit 1;
-    if found then
+    execute format(
+        'select f.first_key from %s group by f.first_key, f.second_key '
+        'having count(*) > 1 or (f.first_key = f.second_key and %L) limit 1',
+        p_pairs, p_rule.kind <> 'disagree'
+    )
+    into v_key;
+    if v_key is not null then
         raise exception using
             errcode = 'SK803',
             message = format('rows of rule %s have the same key', p_rule.name),
@@ -10352,8 +10537,8 @@ begin
 end;
 $refuse_doubled_pairs$;
 
-comment on function sqlkit._refuse_doubled_pairs(sqlkit.conflict_rule) is
-'Raises SK803 if pairs that were found show that the key of a rule is not unique.';
+comment on function sqlkit._refuse_doubled_pairs(sqlkit.conflict_rule, text) is
+'Raises SK803 if pairs (what stands after FROM, f) show that the key of a rule is not unique.';
 
 -- objects/74_conflict_settle.sql
 
@@ -11031,6 +11216,34 @@ comment on function sqlkit._refuse_keys(regclass, jsonb) is
 'Notes in pg_temp.sqlkit_refused the rows of a text stage whose natural keys are not of the types of their dimensions.';
 
 
+create or replace function sqlkit._tell_missing_keys(p_stage regclass, p_lookups jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $tell_missing_keys$
+declare
+    r_lookup record;
+begin
+    for r_lookup in
+        select l.*
+        from jsonb_to_recordset(p_lookups) as l ("column" name, dimension text, keys name[], "from" name[])
+    loop
+        execute format(
+            'update pg_temp.sqlkit_refused as r set message = %1$L || concat_ws('', '', %2$s) || '')'' from %3$s as s '
+            'where s.sqlkit_first_line = r.line and r.column_name = %4$L and r.sqlstate = ''23502''',
+            format('no row in %s for (%s)=(', r_lookup.dimension, sqlkit._column_list(r_lookup."keys", '%I')),
+            sqlkit._column_list(r_lookup."from", 'quote_nullable(left(s.%I, 100))'),
+            p_stage,
+            r_lookup."column"
+        );
+    end loop;
+end;
+$tell_missing_keys$;
+
+comment on function sqlkit._tell_missing_keys(regclass, jsonb) is
+'Says of rows in pg_temp.sqlkit_refused that lack an id which key of a text stage the dimension has no row for.';
+
+
 create or replace function sqlkit.resolve_values(
     p_values jsonb,
     p_dimension regclass,
@@ -11511,7 +11724,7 @@ begin
         '(f.second_key ->> ''sqlkit_row'')::bigint as second_row from (%s) as f '
         'join pg_temp.sqlkit_meeting as m on m.sqlkit_row = (f.second_key ->> ''sqlkit_row'')::bigint '
         'where m.sqlkit_line is not null',
-        sqlkit._conflict_pairs(v_rule)
+        sqlkit._find_conflicts(v_rule)
     );
 end;
 $find_met$;
@@ -16630,6 +16843,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_compared_columns'),
+            ('sqlkit_loader', 'execute', 'routine', '_conflict_candidates'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_constant_values'),
             ('sqlkit_loader', 'execute', 'routine', '_constraint_checks'),
@@ -16646,16 +16860,20 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_dependants'),
             ('sqlkit_loader', 'execute', 'routine', '_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_difference_statement'),
+            ('sqlkit_loader', 'execute', 'routine', '_digest_of'),
+            ('sqlkit_loader', 'execute', 'routine', '_disagree_candidates'),
             ('sqlkit_loader', 'execute', 'routine', '_disagree_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_drop_unused_stage'),
+            ('sqlkit_loader', 'execute', 'routine', '_duplicate_candidates'),
             ('sqlkit_loader', 'execute', 'routine', '_duplicate_pairs'),
             ('sqlkit_loader', 'execute', 'routine', '_equal_list'),
             ('sqlkit_loader', 'execute', 'routine', '_exchange'),
             ('sqlkit_loader', 'execute', 'routine', '_exchange_statements'),
             ('sqlkit_loader', 'execute', 'routine', '_fill_copy'),
             ('sqlkit_loader', 'execute', 'routine', '_fill_ids'),
+            ('sqlkit_loader', 'execute', 'routine', '_find_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', '_find_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_find_incoming'),
             ('sqlkit_loader', 'execute', 'routine', '_find_met'),
@@ -16667,6 +16885,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_finish_step'),
             ('sqlkit_loader', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_loader', 'execute', 'routine', '_first_load_obstacle'),
+            ('sqlkit_loader', 'execute', 'routine', '_gap_of'),
             ('sqlkit_loader', 'execute', 'routine', '_grants'),
             ('sqlkit_loader', 'execute', 'routine', '_hash_of'),
             ('sqlkit_loader', 'execute', 'routine', '_hashed_rows'),
@@ -16677,6 +16896,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_input_error'),
             ('sqlkit_loader', 'execute', 'routine', '_input_errors'),
             ('sqlkit_loader', 'execute', 'routine', '_insert_from'),
+            ('sqlkit_loader', 'execute', 'routine', '_interval_candidates'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_facts'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_of'),
             ('sqlkit_loader', 'execute', 'routine', '_interval_pairs'),
@@ -16695,6 +16915,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_lookup'),
             ('sqlkit_loader', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_loader', 'execute', 'routine', '_map_user'),
+            ('sqlkit_loader', 'execute', 'routine', '_mark_of'),
             ('sqlkit_loader', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
@@ -16761,6 +16982,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_back'),
             ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_off'),
             ('sqlkit_loader', 'execute', 'routine', '_take_index_decision'),
+            ('sqlkit_loader', 'execute', 'routine', '_tell_missing_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_touched'),
             ('sqlkit_loader', 'execute', 'routine', '_threshold'),
@@ -16774,6 +16996,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_typed_list'),
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_unschedule_job'),
+            ('sqlkit_loader', 'execute', 'routine', '_update_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_loader', 'execute', 'routine', '_value_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_warming_offer'),
@@ -17005,6 +17228,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_compared_columns'),
+            ('sqlkit_admin', 'execute', 'routine', '_conflict_candidates'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_constant_values'),
             ('sqlkit_admin', 'execute', 'routine', '_constraint_checks'),
@@ -17021,16 +17245,20 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_dependants'),
             ('sqlkit_admin', 'execute', 'routine', '_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_difference_statement'),
+            ('sqlkit_admin', 'execute', 'routine', '_digest_of'),
+            ('sqlkit_admin', 'execute', 'routine', '_disagree_candidates'),
             ('sqlkit_admin', 'execute', 'routine', '_disagree_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_drop_unused_stage'),
+            ('sqlkit_admin', 'execute', 'routine', '_duplicate_candidates'),
             ('sqlkit_admin', 'execute', 'routine', '_duplicate_pairs'),
             ('sqlkit_admin', 'execute', 'routine', '_equal_list'),
             ('sqlkit_admin', 'execute', 'routine', '_exchange'),
             ('sqlkit_admin', 'execute', 'routine', '_exchange_statements'),
             ('sqlkit_admin', 'execute', 'routine', '_fill_copy'),
             ('sqlkit_admin', 'execute', 'routine', '_fill_ids'),
+            ('sqlkit_admin', 'execute', 'routine', '_find_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', '_find_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_find_incoming'),
             ('sqlkit_admin', 'execute', 'routine', '_find_met'),
@@ -17042,6 +17270,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_finish_step'),
             ('sqlkit_admin', 'execute', 'routine', '_finish_swap'),
             ('sqlkit_admin', 'execute', 'routine', '_first_load_obstacle'),
+            ('sqlkit_admin', 'execute', 'routine', '_gap_of'),
             ('sqlkit_admin', 'execute', 'routine', '_grants'),
             ('sqlkit_admin', 'execute', 'routine', '_hash_of'),
             ('sqlkit_admin', 'execute', 'routine', '_hashed_rows'),
@@ -17052,6 +17281,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_input_error'),
             ('sqlkit_admin', 'execute', 'routine', '_input_errors'),
             ('sqlkit_admin', 'execute', 'routine', '_insert_from'),
+            ('sqlkit_admin', 'execute', 'routine', '_interval_candidates'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_facts'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_of'),
             ('sqlkit_admin', 'execute', 'routine', '_interval_pairs'),
@@ -17070,6 +17300,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_lookup'),
             ('sqlkit_admin', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_admin', 'execute', 'routine', '_map_user'),
+            ('sqlkit_admin', 'execute', 'routine', '_mark_of'),
             ('sqlkit_admin', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
@@ -17136,6 +17367,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_back'),
             ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_off'),
             ('sqlkit_admin', 'execute', 'routine', '_take_index_decision'),
+            ('sqlkit_admin', 'execute', 'routine', '_tell_missing_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_touched'),
             ('sqlkit_admin', 'execute', 'routine', '_threshold'),
@@ -17149,6 +17381,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_typed_list'),
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_unschedule_job'),
+            ('sqlkit_admin', 'execute', 'routine', '_update_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', '_valid_pattern'),
             ('sqlkit_admin', 'execute', 'routine', '_value_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_warming_offer'),
