@@ -55,6 +55,8 @@ _DATABASES = {
     "snowflake": "sqlkit.sources.snowflake",
 }
 """Schemes of addresses of databases, and the modules that read from them (`source_of`)."""
+_DOCUMENT_MARKS = {"[Content_Types].xml", "META-INF/manifest.xml"}
+"""What is in the zip archives that workbooks of Excel (.xlsx) and OpenDocument (.ods) are."""
 _BY_DRIVER = re.compile(r"adbc(\+.*)?|dbapi\+.*")
 """Schemes of what is read by any driver, by `sqlkit.sources.queries`."""
 
@@ -229,6 +231,13 @@ def _members(file: StoredFile, pattern: str | None) -> Iterator[StoredFile]:
         members = sorted(
             (m.filename for m in archive.infolist() if _holds_rows(m.filename, m.external_attr)),
             key=natural,
+        )
+    if pattern is None and (marks := _DOCUMENT_MARKS.intersection(members)):
+        raise SourceError(
+            f"is an office document ({min(marks)} is in it), which sqlkit does not read",
+            source=file.name,
+            code="SK109",
+            hint="Save the sheet as CSV first.",
         )
     if pattern is not None and members:
         members, there = [name for name in members if fnmatchcase(name, pattern)], members

@@ -193,6 +193,20 @@ def test_members_of_an_archive_are_chosen_by_a_pattern(tmp_path: Path) -> None:
     assert [source.name for source in find_sources([str(odd)])] == [str(odd)]
 
 
+def test_a_workbook_is_no_archive_of_files(tmp_path: Path) -> None:
+    path = tmp_path / "prices.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("xl/worksheets/sheet1.xml", "<worksheet/>")
+    with pytest.raises(SourceError, match="office document") as caught:
+        find_sources([str(path)])
+    assert caught.value.code == "SK109"
+    assert "CSV" in str(caught.value.hint)
+    # Who names a member knows what it is.
+    (source,) = find_sources([f"{path}!xl/worksheets/*.xml"], record="row")
+    assert source.format == "xml"
+
+
 def test_zip_archives_without_files_or_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "t.zip"
     with zipfile.ZipFile(path, "w") as archive:
