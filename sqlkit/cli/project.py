@@ -34,7 +34,7 @@ HERE = Path()
 SUCCESS = (0, 3)
 SHOWN = 20
 """Sources of a table that a plan lists, unless as JSON."""
-EXAMPLES = ("first", "prices")
+EXAMPLES = ("first", "prices", "mysql")
 
 config = typer.Typer(
     help="Check the project's file, and describe it to editors.",
@@ -96,7 +96,8 @@ def init(
     """Make a project that runs: sqlkit.yml, a little data, and the schema for editors.
 
     The first one loads files into two tables. The example prices lands days of price and promotion
-    files raw, and transforms them to chains, stores, products, prices and promotions.
+    files raw, and transforms them to chains, stores, products, prices and promotions. The example
+    mysql takes databases of MySQL over little by little, while rows change in them.
 
     Nothing is overwritten: where one of its files is there already, nothing is made.
 

@@ -61,7 +61,7 @@ def test_it_runs_as_it_is_made(
         done = sqlkit("sql", command)
         assert done.returncode == 0, done.stdout + done.stderr
     done = sqlkit("init", "elsewhere", "--example", "no")
-    assert (done.returncode, "One of first, prices" in done.stderr) == (2, True)
+    assert (done.returncode, "One of first, prices, mysql" in done.stderr) == (2, True)
 
 
 # All days, against an independent computation ------------------------------------------------

@@ -1,0 +1,163 @@
+"""sqlkit init --example mysql: two databases are taken over while rows change in them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Database, RunSqlkit
+from tests.mysql_data import EMPLOYEES, load_employees, load_sakila
+from tests.real_data import real_data
+from tests.servers import MariaServer, Session
+
+SAKILA = {
+    "actor": 200,
+    "address": 603,
+    "category": 16,
+    "city": 600,
+    "country": 109,
+    "customer": 599,
+    "film": 1000,
+    "film_actor": 5462,
+    "film_category": 1000,
+    "inventory": 4581,
+    "language": 6,
+    "payment": 16049,
+    "rental": 16044,
+    "staff": 2,
+    "store": 2,
+}
+ROWS = {f"sakila.{name}": rows for name, rows in SAKILA.items()} | {
+    "employees.department": 9,
+    "employees.dept_emp": 11051,
+    "employees.dept_manager": 24,
+    "employees.employee": 10000,
+    "employees.salary": 94917,
+    "employees.title": 14782,
+}
+
+
+@pytest.fixture
+def copies(
+    mariadb: MariaServer, test_session: Session, monkeypatch: pytest.MonkeyPatch, database: Database
+) -> Iterator[tuple[str, str]]:
+    """Copies of both databases, which the test may change."""
+    folder = real_data("mysql")
+    load_sakila(mariadb, test_session, folder / "sakila")
+    load_employees(mariadb, test_session, folder / "employees")
+    names = (f"sakila_{database.name}", f"employees_{database.name}")
+    for name, of, tables in ((names[0], "sakila", SAKILA), (names[1], "employee", EMPLOYEES)):
+        mariadb.run(f"drop database if exists {name}; create database {name}")
+        mariadb.run("".join(f"create table {t} like {of}.{t};" for t in tables), name)
+        mariadb.run("".join(f"insert into {t} select * from {of}.{t};" for t in tables), name)
+    monkeypatch.setenv("SAKILA", mariadb.url(names[0]))
+    monkeypatch.setenv("EMPLOYEES", mariadb.url(names[1]))
+    monkeypatch.setenv("MYSQL_PWD", mariadb.password)
+    monkeypatch.setenv("SQLKIT_DSN", database.dsn)
+    yield names
+    for name in names:
+        mariadb.run(f"drop database {name}")
+
+
+def run(sqlkit: RunSqlkit) -> dict[str, dict[str, int]]:
+    """What became of the rows of each table, without the zeros."""
+    done = sqlkit("run", "--json", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {
+        table["table"]: {
+            name: rows
+            for name, rows in (
+                *table["result"]["rows"].items(),
+                ("deleted", table["result"].get("deleted", 0)),
+            )
+            if rows
+        }
+        for table in json.loads(done.stdout)["tables"]
+    }
+
+
+def counts(connection: psycopg.Connection) -> dict[str, int]:
+    query = " union all ".join(f"select '{name}', count(*) from {name}" for name in ROWS)
+    return dict(connection.execute(query.encode()).fetchall())
+
+
+@pytest.mark.slow
+def test_they_are_taken_over_while_rows_change(
+    copies: tuple[str, str],
+    tmp_path: Path,
+    sqlkit: RunSqlkit,
+    database: Database,
+    connection: psycopg.Connection,
+    mariadb: MariaServer,
+) -> None:
+    sakila, employees = copies
+    made = sqlkit("init", "--example", "mysql")
+    assert made.returncode == 0, made.stderr
+    with database.preparing():  # its first step makes schemas
+        first = run(sqlkit)
+    assert first == {name: {"read": rows, "inserted": rows} for name, rows in ROWS.items()}
+    assert counts(connection) == ROWS
+
+    # Nothing has changed: what is looked at once more is the same.
+    idle = run(sqlkit)
+    assert set().union(*idle.values()) <= {"read", "unchanged"}
+    assert {name for name, rows in idle.items() if name.startswith("employees.") and rows} == {
+        "employees.department",
+        "employees.dept_manager",
+    }
+
+    # Some rows are changed, added and deleted.
+    mariadb.run(
+        f"""
+        update {sakila}.payment set amount = amount + 1 where payment_id <= 30;
+        insert into {sakila}.actor (first_name, last_name) values ('NEW', 'ONE'), ('NEW', 'TWO');
+        update {employees}.salary set amount = amount + 1 where emp_no < 10011 limit 7;
+        delete from {employees}.dept_manager limit 3;
+        """
+    )
+    changed = run(sqlkit)
+    assert changed["sakila.payment"]["updated"] == 30
+    assert changed["sakila.actor"]["inserted"] == 2
+    assert changed["employees.salary"]["updated"] == 7
+    assert changed["employees.salary"]["read"] < ROWS["employees.salary"] / 3
+    assert changed["employees.dept_manager"]["deleted"] == 3
+
+    # And go on changing while runs go on.
+    ends = threading.Event()
+
+    def change_rows() -> None:
+        for number in itertools.count(1):
+            mariadb.run(
+                f"""
+                update {sakila}.rental set return_date = now() where rental_id % 997 = {number};
+                insert into {sakila}.actor (first_name, last_name) values ('MORE', '{number}');
+                insert into {employees}.salary values (10001, {number}, '1901-01-01'
+                    + interval {number} day, '9999-01-01');
+                update {employees}.title set to_date = '2020-01-01' where emp_no % 997 = {number};
+                """
+            )
+            if ends.wait(0.05):
+                return
+
+    changing = threading.Thread(target=change_rows)
+    changing.start()
+    try:
+        under_way = run(sqlkit)
+    finally:
+        ends.set()
+        changing.join()
+    assert under_way["employees.title"]["updated"] > 0
+    runs = [first, changed, under_way, run(sqlkit)]
+    inserted = {name: sum(found[name].get("inserted", 0) for found in runs) for name in ROWS}
+    inserted["employees.dept_manager"] -= 3
+    assert counts(connection) == inserted
+    assert inserted["sakila.actor"] > ROWS["sakila.actor"] + 4
+    done = sqlkit("verify", "--json", timeout=300)
+    told = {table["name"]: table["state"] for table in json.loads(done.stdout)["tables"]}
+    assert (done.returncode, told) == (0, dict.fromkeys(ROWS, "same")), done.stdout
