@@ -7,11 +7,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $query_columns$
 declare
+    v_statement text := format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', p_query);
     v_columns name[];
 begin
     -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
     perform set_config('search_path', p_search_path, true);
-    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', p_query);
+    execute v_statement;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     select array_agg(a.attname order by a.attnum)
     into v_columns

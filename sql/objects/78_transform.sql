@@ -220,6 +220,10 @@ as $refuse_failing$
 declare
     v_found bigint := (select count(*) from pg_temp.sqlkit_failing);
     v_middle bigint := p_first + (p_last - p_first) / 2;
+    -- A whole row is counted, so that every column of it is computed.
+    v_statement text := format(
+        E'select pg_catalog.count(q) from (select * from (%s\n) as r offset 0) as q', p_query
+    );
     v_sqlstate text;
     v_message text;
     v_detail text;
@@ -232,8 +236,7 @@ begin
         perform set_config('sqlkit.first_row', p_first::text, true);
         perform set_config('sqlkit.last_row', p_last::text, true);
         perform set_config('search_path', p_search_path, true);
-        -- A whole row is counted, so that every column of it is computed.
-        execute format(E'select pg_catalog.count(q) from (select * from (%s\n) as r offset 0) as q', p_query);
+        execute v_statement;
         return;
     exception
         when data_exception

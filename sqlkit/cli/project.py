@@ -96,7 +96,7 @@ def init(
     """Make a project that runs: sqlkit.yml, a little data, and the schema for editors.
 
     The first one loads files into two tables. The example prices lands days of price and promotion
-    files raw, and transforms them to chains, stores, products, prices and promotions. The example
+    files raw, and makes chains, stores, products, prices with history and promotions. The example
     mysql takes databases of MySQL over little by little, while rows change in them.
 
     Nothing is overwritten: where one of its files is there already, nothing is made.

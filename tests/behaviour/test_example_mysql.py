@@ -65,7 +65,7 @@ def copies(
         mariadb.run(f"drop database {name}")
 
 
-def run(sqlkit: RunSqlkit) -> dict[str, dict[str, int]]:
+def ran(sqlkit: RunSqlkit) -> dict[str, dict[str, int]]:
     """What became of the rows of each table, without the zeros."""
     done = sqlkit("run", "--json", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,18 +99,14 @@ def test_they_are_taken_over_while_rows_change(
     sakila, employees = copies
     made = sqlkit("init", "--example", "mysql")
     assert made.returncode == 0, made.stderr
-    with database.preparing():  # its first step makes schemas
-        first = run(sqlkit)
+
+    def run() -> dict[str, dict[str, int]]:
+        with database.preparing():  # its first step makes schemas
+            return ran(sqlkit)
+
+    first = run()
     assert first == {name: {"read": rows, "inserted": rows} for name, rows in ROWS.items()}
     assert counts(connection) == ROWS
-
-    # Nothing has changed: what is looked at once more is the same.
-    idle = run(sqlkit)
-    assert set().union(*idle.values()) <= {"read", "unchanged"}
-    assert {name for name, rows in idle.items() if name.startswith("employees.") and rows} == {
-        "employees.department",
-        "employees.dept_manager",
-    }
 
     # Some rows are changed, added and deleted.
     mariadb.run(
@@ -121,7 +117,11 @@ def test_they_are_taken_over_while_rows_change(
         delete from {employees}.dept_manager limit 3;
         """
     )
-    changed = run(sqlkit)
+    changed = run()
+    assert {name for name, rows in changed.items() if set(rows) - {"read", "unchanged"}} == {
+        *("sakila.payment", "sakila.actor", "employees.salary", "employees.dept_manager")
+    }
+    assert not changed["employees.title"]
     assert changed["sakila.payment"]["updated"] == 30
     assert changed["sakila.actor"]["inserted"] == 2
     assert changed["employees.salary"]["updated"] == 7
@@ -148,12 +148,12 @@ def test_they_are_taken_over_while_rows_change(
     changing = threading.Thread(target=change_rows)
     changing.start()
     try:
-        under_way = run(sqlkit)
+        under_way = run()
     finally:
         ends.set()
         changing.join()
     assert under_way["employees.title"]["updated"] > 0
-    runs = [first, changed, under_way, run(sqlkit)]
+    runs = [first, changed, under_way, run()]
     inserted = {name: sum(found[name].get("inserted", 0) for found in runs) for name in ROWS}
     inserted["employees.dept_manager"] -= 3
     assert counts(connection) == inserted

@@ -53,8 +53,13 @@ def test_it_runs_as_it_is_made(
     assert found["raw.price"] == {"read": 6, "inserted": 6}
     assert found["shop.chain"] == {"read": 2, "inserted": 2}
     assert found["chains with promotions only"] == {"read": 2, "inserted": 1, "unchanged": 1}
-    assert found["shop.price"] == {"read": 6, "inserted": 4, "duplicates": 2}
-    query = "select price from shop.price where barcode = '0002'"
+    assert found["shop.price"] == {"read": 6, "inserted": 5, "unchanged": 1}
+    query = "select price, valid::text from shop.price where barcode = '0002' order by valid"
+    assert connection.execute(query).fetchall() == [
+        (Decimal("7.90"), "[2026-01-01,2026-01-02)"),
+        (Decimal("8.90"), "[2026-01-02,)"),
+    ]
+    query = "select price from shop.price_now where barcode = '0002'"
     assert connection.execute(query).fetchall() == [(Decimal("8.90"),)]
     assert not any(again.values())
     for command in ("test", "lint"):
@@ -150,12 +155,42 @@ class Table:
         return {name: rows for name, rows in counts.items() if rows}
 
 
+class History(Table):
+    """What a table keeps every version of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.versions: dict[tuple[Any, ...], list[tuple[tuple[Any, ...], date]]] = {}
+
+    def add(self, made: list[Made], day: date) -> dict[str, int]:
+        """The counts of a day, later than those before it, on which no key is told twice."""
+        new = 0
+        for key, values in made:
+            versions = self.versions.setdefault(key, [])
+            if not versions or versions[-1][0] != values:
+                versions.append((values, day))
+                new += 1
+        counts = {"read": len(made), "inserted": new, "unchanged": len(made) - new}
+        return {name: rows for name, rows in counts.items() if rows}
+
+    @property
+    def all_rows(self) -> set[tuple[Any, ...]]:
+        """Each version with the day on which it began, and that on which it ended."""
+        found = set()
+        for key, versions in self.versions.items():
+            ends = [*(day for _, day in versions[1:]), None]
+            for (values, day), end in zip(versions, ends, strict=True):
+                found.add((*key, *values, day, end))
+        return found
+
+
 COLUMNS = {
     "shop.chain": "chain_id, name",
     "shop.store": "chain_id, store_id",
     "shop.product": "chain_id, barcode, name, manufacturer, country, quantity::text, "
     "unit, is_weighed",
-    "shop.price": "chain_id, store_id, barcode, price::text, unit_price::text, allows_discount",
+    "shop.price": "chain_id, store_id, barcode, price::text, unit_price::text, allows_discount, "
+    "lower(valid), upper(valid)",
     "shop.promotion": "chain_id, store_id, barcode, promotion_id, description, ends_on, "
     "least_quantity::text, price::text, discount::text, is_for_club, is_coupon, reward",
 }
@@ -168,7 +203,8 @@ def test_all_days_of_real_files(
     files = real_data("prices")
     for sample in (project / "data").iterdir():
         sample.unlink()
-    tables = {name: Table() for name in COLUMNS}
+    tables = {name: Table() for name in COLUMNS if name != "shop.price"}
+    prices = History()
     raw = {"raw.price": 0, "raw.promo": 0}
     for day in DAYS:
         made: dict[str, list[Row]] = {}
@@ -195,13 +231,17 @@ def test_all_days_of_real_files(
         check("shop.store", "shop.store", "raw.price", store, **ignore)
         check("stores with promotions only", "shop.store", "raw.promo", store, **ignore)
         check("shop.product", "shop.product", "raw.price", product, is_distinct=False)
-        check("shop.price", "shop.price", "raw.price", price, is_distinct=False)
+        wanted = prices.add(list(map(price, made["raw.price"])), date.fromisoformat(day))
+        assert found["shop.price"] == wanted, day
         check("shop.promotion", "shop.promotion", "raw.promo", promotion, is_distinct=False)
     for name, columns in COLUMNS.items():
         query = f"select {columns} from {name}"
-        assert set(connection.execute(query)) == {
-            (*key, *values) for key, values in tables[name].rows.items()
-        }
+        rows = list(connection.execute(query))
+        if name == "shop.price":
+            wanted_rows = prices.all_rows
+        else:
+            wanted_rows = {(*key, *values) for key, values in tables[name].rows.items()}
+        assert (len(rows), set(rows)) == (len(wanted_rows), wanted_rows)
     for name, number_of_rows in raw.items():
         query = f"select count(*), count(distinct source_file) from {name}"
         assert connection.execute(query).fetchall() == [(number_of_rows, len(DAYS))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlkit.pipeline import TableReport, run_project
 from sqlkit.plan import TablePlan, plan_project
 from tests.behaviour.sources.conftest import Run
 from tests.conftest import RunSqlkit, in_public
+from tests.crash.conftest import value, wait_until
 
 FILE = """\
 connections:
@@ -133,6 +135,79 @@ def test_only_parts_that_changed_are_fetched_and_a_failure_keeps_no_other(
     assert len(loaded(run(project, again=True))) == 3
     (verified,) = asyncio.run(verify_project(project))
     assert (verified.state, verified.rows_source) == ("same", 4), verified.error
+
+
+@pytest.mark.parametrize("there", ["postgresql"], indirect=True)
+def test_a_part_is_fetched_while_another_is_merged(
+    there: tuple[str, Run], write: Write, connection: psycopg.Connection
+) -> None:
+    project = write(FILE)
+    there[1]("insert into item values (1, 'a', 1, 1), (2, 'b', 2, 1), (3, 'b', 3, 1)")
+    connection.execute(
+        """
+        create function hold() returns trigger language plpgsql set search_path = pg_catalog as $$
+        begin
+            perform pg_advisory_xact_lock_shared(7);
+            return new;
+        end $$;
+        create trigger hold before insert on item for each row execute function hold();
+        """
+    )
+    is_merging = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+    stages = "select name from sqlkit.stage where target = 'public.item'"
+
+    def fetched() -> list[int]:
+        """How many rows the stages hold."""
+        found = [name for (name,) in connection.execute(stages.encode())]
+        return sorted(value(connection, f"select count(*) from sqlkit_stage.{n}") for n in found)
+
+    with ThreadPoolExecutor() as pool:
+        connection.execute("select pg_advisory_lock(7)")
+        running = pool.submit(run, project)
+        try:
+            wait_until(lambda: bool(value(connection, is_merging)))
+            # One merge goes on until the lock is given up; the rows of the other part are there.
+            wait_until(lambda: fetched() == [1, 2])
+            assert value(connection, is_merging)
+        finally:
+            connection.execute("select pg_advisory_unlock(7)")
+        assert loaded(running.result()) == {"tenant=a": 1, "tenant=b": 2}
+
+
+@pytest.mark.parametrize("there", ["postgresql"], indirect=True)
+def test_parts_that_fail_are_tried_again_when_all_others_are_done_one_by_one(
+    there: tuple[str, Run], write: Write, connection: psycopg.Connection
+) -> None:
+    project = write(FILE + "    workers: 4\n")
+    there[1]("insert into item values (1, 'a', 1, 1), (2, 'b', 2, 1), (3, 'c', 3, 1)")
+    there[1]("insert into item values (4, 'd', 4, 1)")
+    connection.execute(
+        """
+        create sequence tried_b;
+        create sequence tried_c;
+        create function fail_once() returns trigger language plpgsql
+        set search_path = pg_catalog as $$ begin
+            if nextval(concat('public.tried_', new.tenant)::regclass) = 1 then
+                raise exception 'not now' using errcode = '55000';
+            end if;
+            return new;
+        end $$;
+        create trigger fail_once before insert on item for each row
+        when (new.tenant operator(pg_catalog.=) any (array['b', 'c'])) execute function fail_once();
+        """
+    )
+    report = run(project)
+    assert loaded(report) == dict.fromkeys(("tenant=a", "tenant=b", "tenant=c", "tenant=d"), 1)
+    assert isinstance(report.result, PartitionedResult)
+    attempts = {part.name: part.attempts for part in report.result.partitions}
+    assert attempts == {"tenant=a": 1, "tenant=b": 2, "tenant=c": 2, "tenant=d": 1}
+    runs = connection.execute(
+        "select run_id, started_at, finished_at from sqlkit.run where kind = 'load'"
+    ).fetchall()
+    again = [part.run_id for part in report.result.partitions if part.attempts == 2]
+    ended = max(finished for run_id, _, finished in runs if run_id not in again)
+    first, second = sorted((begun, end) for run_id, begun, end in runs if run_id in again)
+    assert ended <= first[0] < first[1] <= second[0]
 
 
 def test_append_takes_what_is_between_two_marks(

@@ -1,3 +1,5 @@
+-- Equality of numbers and texts for the constraint of shop.price.
+create extension if not exists btree_gist;
 create schema if not exists raw;
 create schema if not exists shop;
 
@@ -24,18 +26,31 @@ create table if not exists shop.product (
     primary key (chain_id, barcode)
 );
 
--- The last price that each store has told.
+-- What each store has asked for, and on which days.
 create table if not exists shop.price (
-    chain_id bigint,
-    store_id text,
-    barcode text,
+    chain_id bigint not null,
+    store_id text not null,
+    barcode text not null,
     price numeric(10, 2) not null,
     unit_price numeric(12, 2),
     allows_discount boolean not null,
-    primary key (chain_id, store_id, barcode),
+    told_on date not null,  -- when a price was seen first
+    valid daterange not null,
+    exclude using gist (chain_id with =, store_id with =, barcode with =, valid with &&),
     foreign key (chain_id, store_id) references shop.store,
     foreign key (chain_id, barcode) references shop.product
 );
+
+create or replace view shop.price_now as
+select
+    p.chain_id,
+    p.store_id,
+    p.barcode,
+    p.price,
+    p.unit_price,
+    p.allows_discount
+from shop.price as p
+where upper_inf(p.valid);
 
 create table if not exists shop.promotion (
     chain_id bigint,

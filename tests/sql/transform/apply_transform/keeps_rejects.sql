@@ -3,7 +3,11 @@ begin;
 select plan(12);
 
 select sqlkit.create_raw_table('public.feed');
-create table price (item text primary key, price numeric(6, 2) check (price > 0), shop integer not null);
+create table price (
+    item text primary key,
+    price numeric(6, 2) check (pg_catalog.numeric_gt(price, 0)),
+    shop integer not null
+);
 -- What this transaction writes itself is left for the next time: the test lets others have written it.
 alter table feed disable trigger sqlkit_follow_changes;
 alter table feed alter column changed_in set default '3';
