@@ -317,7 +317,7 @@ begin
         from unnest(v_columns) as k (name)
         where k.name <> all (sqlkit._only_looked_up(p_target, p_lookups))
     ));
-    perform sqlkit._add_lookups(v_stage, p_lookups);
+    perform sqlkit._add_lookups(v_stage, p_lookups, p_search_path);
     perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
     execute format(
         'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
@@ -441,7 +441,7 @@ begin
                 p_target, p_query, v_run_id,
                 p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
             );
-            perform sqlkit._add_lookups(v_stage, p_lookups);
+            perform sqlkit._add_lookups(v_stage, p_lookups, p_search_path);
             v_counts := sqlkit.merge_batch(
                 v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
                 p_search_path => p_search_path

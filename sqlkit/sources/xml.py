@@ -8,6 +8,9 @@ The record is an element, by its name (`--record Item`); what stands in it makes
 - ``../StoreId``      the last value of that name that stands above or beside the record, before it;
                       ``../@Count`` an attribute of an element that the record is in
 
+The column that takes the rest gets an object of what is neither wanted, nor the beginning of a
+path, nor left out, nor empty; null if there is nothing.
+
 An empty element is null. Names are without their prefixes; text is in the encoding that the file
 declares, or that its byte order mark says.
 
@@ -183,6 +186,7 @@ class XmlReader(BlockReader[Chunk]):
         self._digest = digest
         self._records = _Records(stream, record, feed)
         self._first: list[Chunk] = []
+        self._taken: frozenset[str] = frozenset()
         seen = 0
         for chunk in self._records:
             self._first.append(chunk)
@@ -228,8 +232,11 @@ class XmlReader(BlockReader[Chunk]):
         piece_bytes: int,
     ) -> Iterator[Block[Chunk]]:
         allowed = None
-        if ignored is not None and self._feed is None:
-            allowed = ignored.union(column.name.split("/")[0] for column in wanted)
+        if self._feed is None:
+            roots = (column.name.split("/")[0] for column in wanted if not column.takes_rest)
+            self._taken = frozenset(ignored or ()).union(roots)
+            if ignored is not None and not any(column.takes_rest for column in wanted):
+                allowed = self._taken
         number = 0
         first, self._first = self._first, []
         for chunk in itertools.chain(first, self._records):
@@ -251,7 +258,10 @@ class XmlReader(BlockReader[Chunk]):
             yield Block(start, number, start + 1, chunk.count, chunk)
 
     def _columns(self, chunk: Chunk, wanted: Sequence[WantedColumn]) -> list[Sequence[Any]]:
-        return [_values(chunk, column, self._feed) for column in wanted]
+        return [
+            _rest(chunk, self._taken) if column.takes_rest else _values(chunk, column, self._feed)
+            for column in wanted
+        ]
 
     def _rows(self, block: Block[Chunk], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = encode_rows(self._columns(block.content, wanted), wanted, block.line)
@@ -269,6 +279,21 @@ class XmlReader(BlockReader[Chunk]):
     def close(self) -> None:
         """Release the file; may be called at any time, more than once."""
         self._stream.close()
+
+
+def _rest(chunk: Chunk, taken: frozenset[str]) -> list[str | None]:
+    """What records have beside what is taken, each as one object."""
+    records: Sequence[Mapping[str, Any]] = [record for record, _ in chunk.records]
+    if chunk.columns:
+        names = [name for name in chunk.columns if name not in taken]
+        columns = (chunk.columns[name] for name in names)
+        values = zip(*columns, strict=True) if names else itertools.repeat((), chunk.count)
+        records = [dict(zip(names, row, strict=True)) for row in values]
+    found = (
+        {name: value for name, value in record.items() if value and name not in taken}
+        for record in records
+    )
+    return [to_json(left) if left else None for left in found]
 
 
 def _values(chunk: Chunk, column: WantedColumn, feed: Feed | None) -> Sequence[Any]:

@@ -236,12 +236,12 @@ def test_all_days_of_real_files(
         check("shop.promotion", "shop.promotion", "raw.promo", promotion, is_distinct=False)
     for name, columns in COLUMNS.items():
         query = f"select {columns} from {name}"
-        rows = list(connection.execute(query))
+        stored = connection.execute(query).fetchall()
         if name == "shop.price":
             wanted_rows = prices.all_rows
         else:
             wanted_rows = {(*key, *values) for key, values in tables[name].rows.items()}
-        assert (len(rows), set(rows)) == (len(wanted_rows), wanted_rows)
+        assert (len(stored), set(stored)) == (len(wanted_rows), wanted_rows)
     for name, number_of_rows in raw.items():
         query = f"select count(*), count(distinct source_file) from {name}"
         assert connection.execute(query).fetchall() == [(number_of_rows, len(DAYS))]

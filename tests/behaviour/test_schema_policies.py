@@ -123,6 +123,65 @@ def test_discard_puts_them_together(strategy: str, connection: psycopg.Connectio
     ], json.dumps(found)
 
 
+def test_discard_takes_elements_of_xml(connection: psycopg.Connection) -> None:
+    """Of records that are cut out and of those that expat reads, also where they come late."""
+    plain = "".join(f"<item><id>{n}</id><price>{n}</price><note/></item>" for n in range(8000))
+    odd = '<item id="7"><id>8000</id><club><no>3</no><no>4</no></club><x>&lt;</x></item>'
+    last = "<item><id>8001</id><name>z</name></item>"
+    Path("4.xml").write_text(f"<items>{plain}{odd}<!-- here -->{last}</items>")
+    connection.execute("delete from item")
+    table = "source: 4.xml, record: item, schema: {policy: discard, into: extra}"
+    plan = planned(f"{table}, leave_out: note")
+    assert not plan.problems
+    assert {(d.column, d.becomes) for d in plan.drift if d.side == "source"} == {
+        *(("price", "kept in extra"), ("note", "left out"))
+    }
+    report = run(f"{table}, leave_out: note")
+    assert report.state == "done", report.error
+    query = "select id, name, extra from item where id in (0, 7999, 8000, 8001) order by id"
+    assert connection.execute(query).fetchall() == [
+        (0, None, {"price": "0"}),
+        (7999, None, {"price": "7999"}),
+        (8000, None, {"@id": "7", "club": {"no": ["3", "4"]}, "x": "<"}),
+        (8001, "z", None),
+    ]
+    assert connection.execute("select count(*) from item").fetchone() == (8002,)
+
+
+def test_lookups_go_with_evolve_and_discard(connection: psycopg.Connection) -> None:
+    connection.execute(
+        """
+        create table maker (
+            maker_id int generated always as identity primary key, name text unique
+        );
+        alter table item add maker_id int references maker;
+        delete from item;
+        """
+    )
+    Path("5.csv").write_text("id,name,brand,colour\n1,a,x,red\n2,b,y,\n3,c,x,blue\n")
+    lookups = "lookups: {maker_id: {table: maker, key: name, from: brand}}"
+    for number, schema in enumerate(("{policy: discard, into: extra}", "evolve")):
+        table = f"source: 5.csv, {lookups}, schema: {schema}"
+        plan = planned(table)
+        assert not plan.problems
+        # What a key is looked up by is neither discarded nor added.
+        source = {d.column: d.becomes for d in plan.drift if d.side == "source"}
+        assert source == {"colour": ("kept in extra", "added: text")[number]}
+        report = run(table)
+        assert report.state == "done", report.error
+        assert report.result is not None
+        assert report.result.rows.read == 3
+        makers = "select item.name, maker.name from item join maker using (maker_id) order by id"
+        assert connection.execute(makers).fetchall() == [("a", "x"), ("b", "y"), ("c", "x")]
+    found = connection.execute("select extra, colour from item order by id").fetchall()
+    assert found == [
+        ({"colour": "red"}, "red"),
+        ({"colour": None}, None),
+        ({"colour": "blue"}, "blue"),
+    ]
+    assert connection.execute("select count(*) from maker").fetchone() == (2,)
+
+
 def test_discard_needs_a_column(connection: psycopg.Connection) -> None:
     report = run("source: 2.csv, schema: {policy: discard, into: nowhere}")
     assert report.error is not None
