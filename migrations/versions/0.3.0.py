@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="13d5212cdc30ae32d5988857081f9c4e718cebb117268bc10cc98c5db62d08e0",
+        sha256="263484da09c939eb37da13a5e373f97ff2ef193ab6d2ebde9f365515c01b9544",
     )
 
 

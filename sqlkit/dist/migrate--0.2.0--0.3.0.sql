@@ -6340,11 +6340,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $query_columns$
 declare
+    v_statement text := format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', p_query);
     v_columns name[];
 begin
     -- The query is the caller's, and finds its tables where he would; nothing else is looked for there.
     perform set_config('search_path', p_search_path, true);
-    execute format(E'create temporary table sqlkit_query on commit drop as %s\nwith no data', p_query);
+    execute v_statement;
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     select array_agg(a.attname order by a.attnum)
     into v_columns
@@ -10618,7 +10619,12 @@ begin
     into v_columns, v_resolved
     from pg_attribute as a
     left join sqlkit._lookup_joins(p_lookups) as j on j.column_name = a.attname
-    where a.attrelid = p_stage and a.attnum > 0 and not a.attisdropped;
+    where
+        a.attrelid = p_stage
+        and a.attnum > 0
+        and not a.attisdropped
+        -- What is put together of other columns is computed anew.
+        and a.attgenerated = '';
     execute format(
         'create temporary table sqlkit_resolved on commit drop as '
         'select %s, %s as sqlkit_is_resolved from only %s as s%s order by s.ctid',
@@ -10806,25 +10812,45 @@ p_id is not said, SK203 if no unique index covers the natural key, SK204 no such
 SK208 no stage, 22P02 and its like for a placeholder that is not of the column''s type.';
 
 
-create or replace function sqlkit._add_lookups(p_stage regclass, p_lookups jsonb)
+create or replace function sqlkit._add_lookups(
+    p_stage regclass,
+    p_lookups jsonb,
+    -- A default is evaluated by the caller: this is his, and not the function's own.
+    p_search_path text default current_setting('search_path')
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $add_lookups$
+declare
+    v_lookups jsonb;
 begin
+    -- Dimensions are found where the caller finds them; nothing else is looked for there.
+    perform set_config('search_path', p_search_path, true);
+    v_lookups := (
+        select
+            pg_catalog.jsonb_agg(pg_catalog.jsonb_set(
+                l.value, array['dimension'], pg_catalog.to_jsonb(sqlkit._table_name(
+                    pg_catalog.jsonb_extract_path_text(l.value, 'dimension')::pg_catalog.regclass
+                ))
+            ))
+        from pg_catalog.jsonb_array_elements(p_lookups) as l (value)
+    );
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     perform sqlkit.add_lookup(
         p_stage, l."column", l.dimension::regclass, l.keys, l."from", l.id,
         coalesce(l."create", true), coalesce(l.defaults, '{}'), l.placeholder
     )
-    from jsonb_to_recordset(p_lookups) as l (
+    from jsonb_to_recordset(v_lookups) as l (
         "column" name, dimension text, keys name[], "from" name[], id name, "create" boolean, defaults jsonb,
         placeholder text
     );
 end;
 $add_lookups$;
 
-comment on function sqlkit._add_lookups(regclass, jsonb) is
-'add_lookup() for each of some objects, whose keys are its parameters without p_.';
+comment on function sqlkit._add_lookups(regclass, jsonb, text) is
+'add_lookup() for each of some objects, whose keys are its parameters without p_; their dimensions are found under
+p_search_path, the caller''s unless said.';
 
 
 create or replace function sqlkit._only_looked_up(p_target regclass, p_lookups jsonb)
@@ -12074,6 +12100,10 @@ as $refuse_failing$
 declare
     v_found bigint := (select count(*) from pg_temp.sqlkit_failing);
     v_middle bigint := p_first + (p_last - p_first) / 2;
+    -- A whole row is counted, so that every column of it is computed.
+    v_statement text := format(
+        E'select pg_catalog.count(q) from (select * from (%s\n) as r offset 0) as q', p_query
+    );
     v_sqlstate text;
     v_message text;
     v_detail text;
@@ -12086,8 +12116,7 @@ begin
         perform set_config('sqlkit.first_row', p_first::text, true);
         perform set_config('sqlkit.last_row', p_last::text, true);
         perform set_config('search_path', p_search_path, true);
-        -- A whole row is counted, so that every column of it is computed.
-        execute format(E'select pg_catalog.count(q) from (select * from (%s\n) as r offset 0) as q', p_query);
+        execute v_statement;
         return;
     exception
         when data_exception
@@ -12168,7 +12197,7 @@ begin
         from unnest(v_columns) as k (name)
         where k.name <> all (sqlkit._only_looked_up(p_target, p_lookups))
     ));
-    perform sqlkit._add_lookups(v_stage, p_lookups);
+    perform sqlkit._add_lookups(v_stage, p_lookups, p_search_path);
     perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
     execute format(
         'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
@@ -12292,7 +12321,7 @@ begin
                 p_target, p_query, v_run_id,
                 p_search_path => p_search_path, p_left_out => sqlkit._only_looked_up(p_target, p_lookups)
             );
-            perform sqlkit._add_lookups(v_stage, p_lookups);
+            perform sqlkit._add_lookups(v_stage, p_lookups, p_search_path);
             v_counts := sqlkit.merge_batch(
                 v_run_id, null, null, array[v_stage], p_target, p_policy, p_key, p_order_by,
                 p_search_path => p_search_path
