@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -169,7 +168,7 @@ class AsyncKeyCache:
         values = key if isinstance(key, tuple) else (key,)
         if len(values) != len(self._key):
             raise ValueError(f"a key of {self._dimension} has {len(self._key)} values: {key!r}")
-        return tuple(None if value is None else str(value) for value in values)
+        return tuple([None if value is None else str(value) for value in values])
 
     async def _names_of_now(self) -> _Names:
         version = await self._ask(calls.lookup_version, self._dimension)
@@ -185,13 +184,20 @@ class AsyncKeyCache:
         except (RedisError, OSError) as error:
             self._lose(error)
             return {}
-        found = {}
-        for entry, answer in zip(entries, answers, strict=True):
-            # Somebody else may have put something there: only a number is an answer.
-            with suppress(ValueError):
-                if answer is not None:
-                    found[entry] = int(answer)
-        return found
+        found = {
+            entry: answer
+            for entry, answer in zip(entries, answers, strict=True)
+            if answer is not None
+        }
+        try:
+            return {entry: int(answer) for entry, answer in found.items()}
+        except ValueError:
+            # Somebody else has put something there: only a number is an answer.
+            return {
+                entry: int(answer)
+                for entry, answer in found.items()
+                if answer.isascii() and answer.isdigit()
+            }
 
     async def _store(self, ids: dict[str, int]) -> bool:
         if time.monotonic() < self._away_until:
