@@ -219,6 +219,22 @@ def test_a_running_autovacuum_and_a_replica_that_lags_are_waited_for(
                     str(held[0].reason),
                 )
                 assert client.plan_maintenance(OPTIONS)[0].obstacle is None
+                # With a slot it is the slot that tells, as long as somebody reads it and after.
+                connection.execute("select pg_create_physical_replication_slot('feed')")
+                standby.execute("alter system set primary_slot_name = 'feed'")
+                standby.execute("select pg_reload_conf()")
+                told = "select count(*) from pg_replication_slots where active and xmin is not null"
+                _until(lambda: one(connection, told) == 1)
+                obstacle = client.plan_maintenance(replace(OPTIONS, patience=0))[0].obstacle
+                assert str(obstacle).startswith("standby ")
+        _until(lambda: one(connection, "select count(*) from pg_stat_replication") == 0)
+        abandoned = connection.execute(
+            "select relation, statement from sqlkit.find_problems() "
+            "where problem = 'horizon held back'"
+        ).fetchall()
+        dropping = "select pg_drop_replication_slot('feed')"
+        assert abandoned == [("replication slot feed", dropping)]
+        connection.execute(abandoned[0][1])
         # It takes its time from now on.
         connection.execute(
             "alter table price set (autovacuum_enabled = on, autovacuum_vacuum_threshold = 1, "
