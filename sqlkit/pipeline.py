@@ -741,6 +741,8 @@ async def tell_failure(project: Project, report: RunReport) -> list[SqlkitError]
         except (OSError, ValueError) as error:
             # Not the address, which may be a secret.
             why = error.reason if isinstance(error, URLError) else type(error).__name__
+            if isinstance(error, TimeoutError):
+                why = f"no answer within {WEBHOOK_PATIENCE:g} s"
             problems.append(SqlkitError(f"the webhook could not be told: {why}", code="SK502"))
     return problems
 

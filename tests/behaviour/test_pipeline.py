@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import re
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pyarrow.parquet
 import pytest
 from psycopg import sql
 
+from sqlkit import pipeline
 from sqlkit.config import read_project
 from sqlkit.errors import UsageError
 from sqlkit.pipeline import TableReport, choose, find_needs, schedule
@@ -310,6 +312,20 @@ on_failure:
     assert run(sqlkit)[0] == 1
     assert heard == [json.loads((project / "told.json").read_text())]
     assert heard[0]["tables"][0]["error"]["code"] == "SK102"
+
+
+def test_a_webhook_that_does_not_answer_is_waited_for_no_longer_than_that(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "WEBHOOK_PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/secret"
+        write(
+            project, f"tables: {{free: {{source: x.csv}}}}\non_failure: {{webhook: '{address}'}}\n"
+        )
+        found = read_project(project / "sqlkit.yml")
+        (problem,) = asyncio.run(pipeline.tell_failure(found, pipeline.RunReport((), 0)))
+    assert problem.message == "the webhook could not be told: no answer within 0.3 s"
 
 
 def test_a_server_that_is_not_there_is_one_error(project: Path, sqlkit: RunSqlkit) -> None:
