@@ -331,7 +331,7 @@ def _check_lookups(lookups: Sequence[Lookup], target: str, columns: Mapping[str,
 def _check_rest(rest: str, target: Mapping[str, Column], *, declares_columns: bool) -> None:
     if declares_columns:
         raise UsageError(
-            "only JSON and mappings of Python have keys that a column can take together",
+            "only JSON, XML and mappings of Python have keys that a column can take together",
             hint="Leave --rest out.",
         )
     if rest not in target or not target[rest].is_json:
