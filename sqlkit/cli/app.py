@@ -1,7 +1,7 @@
 """The command `sqlkit`: finds the command group, and turns errors into messages and exit codes.
 
 Exit codes: 0 all well, 1 failed, 2 wrong usage, 3 loaded with rejects within the limit, 4 refused
-because the limit was passed, 130 interrupted.
+because the limit was passed, 130 interrupted (Control-C), 143 terminated (SIGTERM).
 
 A group's module is imported when one of its commands is called, and only then: ``sqlkit --help``
 lists them without importing any.
@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ import typer.main
 from sqlkit.errors import SqlkitError
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class Command(NamedTuple):
@@ -134,6 +136,7 @@ def root(
 
 def main() -> None:
     """Run the command line and exit; the entry point of the command `sqlkit`."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         code = app(prog_name="sqlkit", standalone_mode=False)
         if code == INTERRUPTED:  # typer has caught it, and says nothing
@@ -151,9 +154,16 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _end(_number: int, _frame: object) -> None:
+    """Who stops a service lets it clear up, as Control-C does."""
+    raise SystemExit(TERMINATED)
+
+
 def _report(error: BaseException) -> int:
     """Say what went wrong, on stderr or as JSON where that is asked for; the exit code."""
     if isinstance(error, SystemExit):
+        if error.code == TERMINATED:
+            print("terminated", file=sys.stderr)
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if os.environ.get("SQLKIT_DEBUG"):
         import traceback

@@ -42,10 +42,13 @@ def list_rejects(
     as_json: AsJson = False,
 ) -> None:
     """List refused rows by reason; with --rows, one by one. The word list may be left out."""
+    from sqlkit.cli.runs import no_such_run
     from sqlkit.client import connect
 
     with connect(dsn) as client:
         reasons = client.reject_reasons(run)
+        if run is not None and not reasons and not client.runs(run):
+            raise no_such_run(run)
         found = client.rejects(run, state=None) if rows else []
     if as_json:
         print(json.dumps(found if rows else reasons, ensure_ascii=False))

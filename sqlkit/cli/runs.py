@@ -35,9 +35,7 @@ def runs(
             return
         found = client.runs(run, limit=limit)
         if run is not None and not found:
-            raise SqlkitError(
-                f"there is no run {run}", code="SK401", hint="sqlkit runs lists them."
-            )
+            raise no_such_run(run)
         batches = client.batches(run) if run is not None else None
     if as_json:
         whole = found if batches is None else {**found[0], "batch": batches}
@@ -56,6 +54,11 @@ def runs(
             print(f"{name:>17}  {_shown(name, value)}")
     print()
     _print_table(_BATCH_COLUMNS, batches)
+
+
+def no_such_run(run: int) -> SqlkitError:
+    """What to raise where somebody asks for a run that the ledger has not."""
+    return SqlkitError(f"there is no run {run}", code="SK401", hint="sqlkit runs lists them.")
 
 
 _RUN_COLUMNS = {

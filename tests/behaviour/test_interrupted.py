@@ -97,13 +97,25 @@ def test_control_c(
     check_state(connection, path, database.dsn, policy)
 
 
-@pytest.mark.parametrize("options", [[], ["--atomic"], ["--dry-run"]])
-def test_control_c_during_a_long_merge(
+@pytest.mark.parametrize(
+    ("number", "options", "code", "message"),
+    [
+        (signal.SIGINT, [], 130, "interrupted"),
+        (signal.SIGINT, ["--atomic"], 130, "interrupted"),
+        (signal.SIGINT, ["--dry-run"], 130, "interrupted"),
+        (signal.SIGTERM, [], 143, "terminated"),
+        (signal.SIGTERM, ["--atomic"], 143, "terminated"),
+    ],
+)
+def test_a_signal_during_a_long_merge(
     item: str,
     database: Database,
     connection: psycopg.Connection,
     tmp_path: Path,
+    number: signal.Signals,
     options: list[str],
+    code: int,
+    message: str,
 ) -> None:
     connection.execute(
         "create function wait() returns trigger language plpgsql as "
@@ -129,9 +141,9 @@ def test_control_c_during_a_long_merge(
             "where datname = current_database() and wait_event = 'PgSleep')"
         )
         wait_for(lambda: connection.execute(sleeping).fetchone() == (True,))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, told = process.communicate(timeout=30)
-    assert (process.returncode, told) == (130, "interrupted\n")
+    assert (process.returncode, told) == (code, f"{message}\n")
     assert connection.execute(sleeping).fetchone() == (False,)
     states = connection.execute("select state from sqlkit.run").fetchall()
     assert states == ([] if "--dry-run" in options else [("failed",)])
