@@ -45,6 +45,7 @@ from sqlkit.sources.screen import Screening, Sieve, line_ends, span
 from sqlkit.sources.singly import MALFORMED, DelimitedRows, numbered
 from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource, codec_name
 
+_AFTER_BROKEN = 1 << 14  # decoded bytes looked at after a line whose quotes make no sense
 MAX_RECORD = 64 << 20  # decoded bytes; a quote that is never closed must not fill the memory
 
 _HEAD = 1 << 16  # decoded bytes from which delimiter and line ends are found out
@@ -442,9 +443,11 @@ class DelimitedReader:
         chunk = max(1, min(CHUNK, piece_bytes))
         piece = _PieceInMaking(self._offset, self._line)
         text = b""
+        step = chunk
         ended = False
         while not ended:
-            more = self._take(max(chunk, len(text)))
+            more = self._take(max(step, len(text)))
+            step = min(2 * step, chunk)
             text += more
             ended = not more
             reason = None
@@ -477,6 +480,11 @@ class DelimitedReader:
                 self._line += text.count(self._eol, 0, cut)
                 self._open_line = not text.endswith(self._eol, 0, cut)
                 text = text[cut:]
+            if reason is not None:
+                # Up to 64 MiB were read for its quote: pieces are not to be so large. And where one
+                # line is broken the next is too, more often than not: then little is read in vain.
+                text = self._give_back(text)
+                step = min(chunk, _AFTER_BROKEN)
             is_full = self._offset - piece.start >= piece_bytes
             if piece.runs and (ended or is_full or reason is not None):
                 made = self._made(piece)
@@ -640,6 +648,15 @@ class DelimitedReader:
         self._ahead = b""
         self._used = 0
         return self._stream.read(size)
+
+    def _give_back(self, text: bytes) -> bytes:
+        """Have what was taken last read again, in chunks; what is left of it, which is nothing."""
+        if self._used >= len(text):
+            self._used -= len(text)
+        else:
+            self._ahead = text + self._ahead[self._used :]
+            self._used = 0
+        return b""
 
     def _cut(self, text: bytes) -> tuple[bytes, int]:
         """The whole records that `text` begins with, ready for COPY, and their length."""

@@ -446,3 +446,23 @@ def test_memory_does_not_grow_with_the_file(path: Path) -> None:
     small, large = peak(16), peak(64)
     assert large < small * 1.2
     assert large < 40 << 20
+
+
+def test_what_a_quote_seemed_to_hold_is_no_piece_by_itself(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD", 1 << 16)
+    lines = [f"{n},name {n}\n" for n in range(20_000)]
+    path.write_text("".join(["id,name\n", *lines[:5], '5,"never closed\n', *lines[6:]]))
+    reader = source(path).open(database_encoding="UTF8")
+    wanted = [WantedColumn(name) for name in reader.columns]
+    pieces = list(reader._pieces(wanted, 1 << 12, keeps_broken=True))
+    reader.close()
+    assert [piece.data for piece in pieces[:2]] == [
+        "".join(lines[:5]).encode(),
+        b'5,"never closed\n',
+    ]
+    assert b"".join(piece.data for piece in pieces[2:]) == "".join(lines[6:]).encode()
+    assert max(len(piece.data) for piece in pieces) < 3 << 12
+    assert [piece.first_line for piece in pieces[:3]] == [2, 7, 8]
+    assert pieces[-1].last_line == 20_001
