@@ -1230,8 +1230,13 @@ def rejects_of(
     run_id: int | None,
     state: str | None = None,
     limit: int | None = None,
+    *,
+    told_of: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Rejects in the order of their lines, each with the name and format of its source."""
+    """Rejects in the order of their lines, each with the name and format of its source.
+
+    `told_of` a source: only what was told of it, since too many rows of a batch were bad.
+    """
     rows = _value(
         connection,
         "select coalesce("
@@ -1240,11 +1245,14 @@ def rejects_of(
         "from (select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
         "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
         "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
+        "and (%s::bigint is null or (j.source_id = %s and j.batch_id is null)) "
         "order by j.run_id, j.source_id, j.first_line, j.reject_id limit %s) as j",
         run_id,
         run_id,
         state,
         state,
+        told_of,
+        told_of,
         limit,
     )
     found: list[dict[str, Any]] = json.loads(rows)

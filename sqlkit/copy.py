@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import psycopg
 from psycopg import Connection, Copy, Cursor, sql
 from psycopg.pq import TransactionStatus
 
@@ -29,6 +30,11 @@ def copying(cursor: Cursor[Any], statement: sql.Composed) -> Iterator[Copy]:
     try:
         with cursor.copy(statement) as copy:
             yield copy
+    except ValueError as error:
+        # psycopg expects one answer to the end of COPY. A proxy whose session is lost may give two.
+        if not cursor.connection.broken:
+            raise
+        raise psycopg.OperationalError("the connection was lost during COPY") from error
     finally:
         if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
             # Interrupted at the very moment when it began: psycopg does not end it then, and the

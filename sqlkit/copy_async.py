@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection, AsyncCopy, AsyncCursor, sql
 from psycopg.pq import TransactionStatus
 
@@ -29,6 +30,11 @@ async def copying_async(
     try:
         async with cursor.copy(statement) as copy:
             yield copy
+    except ValueError as error:
+        # psycopg expects one answer to the end of COPY. A proxy whose session is lost may give two.
+        if not cursor.connection.broken:
+            raise
+        raise psycopg.OperationalError("the connection was lost during COPY") from error
     finally:
         if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
             # Interrupted at the very moment when it began: psycopg does not end it then, and the

@@ -47,7 +47,13 @@ from sqlkit.compatible import check_compatible
 from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections, OneConnection, OwnConnections
 from sqlkit.crew import Crew, check_executor
-from sqlkit.errors import LostSourceError, RejectLimitError, SqlkitError, UsageError
+from sqlkit.errors import (
+    LostSourceError,
+    RejectLimitError,
+    SourceError,
+    SqlkitError,
+    UsageError,
+)
 from sqlkit.heartbeat import heartbeat
 from sqlkit.infer import check_length, check_table_name, column_types, common_type, new_table
 from sqlkit.lock_watch import LockWatch
@@ -76,7 +82,7 @@ from sqlkit.sources.newer import NewerSource, mark_of
 from sqlkit.sources.repertoire import has_to_learn, learn
 from sqlkit.sources.screen import Screening
 from sqlkit.telling import TOLD, Tally, Teller
-from sqlkit.together import Together
+from sqlkit.together import BATCH_TAKEN, KEY_EXISTS, OTHER_MANNER, Together
 from sqlkit.transient import (
     REASONS,
     Patience,
@@ -85,8 +91,6 @@ from sqlkit.transient import (
     reason_to_wait,
 )
 from sqlkit.ways import LOCK_TIMEOUT, Ways
-
-BATCH_TAKEN = "SK402"
 
 CREATE_HINT = (
     "Types were chosen by the first rows: make the table yourself, with types that take all."
@@ -701,6 +705,8 @@ class Loader:
                 if code == BATCH_TAKEN:
                     # Another process is loading the same source: go on from where it is now.
                     continue
+                if code in KEY_EXISTS:
+                    raise _of_source(error, source) from error
                 if care == Care.SINGLY or not source.can_reopen:
                     raise
                 if not ways.may_be_rows(code) and code != LIMIT_PASSED:
@@ -720,23 +726,27 @@ class Loader:
     def _state_of(self, main: Connection[Any], position: int, source: Source) -> SourceState:
         """How far a source has come, which is made known to the ledger."""
         fingerprint = self._fingerprint_of(main, position, source)
-        # What this load has begun is to be continued, and not begun once more.
-        again = self._options.again and position not in self._source_ids
         # Without a fingerprint there is no other way to know what was begun.
         state = (
             calls.source_state(main, self._source_ids[position])
             if position in self._source_ids and not source.repeatable
             else None
-        ) or calls.open_source(
-            main,
-            self._target.name,
-            source.name,
-            source.format,
-            source.size,
-            fingerprint,
-            again,
-            self._options.manner(source, self._key),
         )
+        try:
+            state = state or calls.open_source(
+                main,
+                self._target.name,
+                source.name,
+                source.format,
+                source.size,
+                fingerprint,
+                self._options.again,
+                self._options.manner(source, self._key),
+            )
+        except psycopg.Error as error:
+            if error.sqlstate == OTHER_MANNER:
+                raise _of_source(error, source) from error
+            raise
         self._source_ids[position] = state.source_id
         return state
 
@@ -753,7 +763,7 @@ class Loader:
                     "format": sources[position].format,
                     "size_bytes": sources[position].size,
                     "fingerprint": self._fingerprints[position],
-                    "again": self._options.again and position not in self._source_ids,
+                    "again": self._options.again,
                     "manner": self._options.manner(sources[position], self._key),
                 }
                 for position in positions
@@ -933,6 +943,18 @@ class Loader:
 
 def _code(error: psycopg.Error | SqlkitError) -> str | None:
     return error.sqlstate if isinstance(error, psycopg.Error) else error.code
+
+
+def _of_source(error: psycopg.Error | SqlkitError, source: Source) -> SourceError:
+    """An error that does not name the source that it is of."""
+    known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+    return SourceError(
+        known.message,
+        source=source.name,
+        code=known.code,
+        detail=known.detail,
+        hint=known.hint,
+    )
 
 
 def _begins(state: SourceState) -> ResumePoint:

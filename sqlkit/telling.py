@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,33 +51,30 @@ class Tally:
     seconds_copy: float = 0.0
     seconds_merge: float = 0.0
     seconds_lookup: float = 0.0
+    bytes_read: int = 0
+    """Stored bytes of all sources."""
+    bytes_decoded: int = 0
+    """Decoded bytes of all sources."""
+    lines: int = 0
+    """Lines of all sources that were copied."""
     _read: dict[int, _Read] = field(default_factory=dict)
-
-    @property
-    def bytes_read(self) -> int:
-        """Stored bytes of all sources."""
-        return sum(read.bytes_stored for read in self._read.values())
-
-    @property
-    def bytes_decoded(self) -> int:
-        """Decoded bytes of all sources."""
-        return sum(read.bytes_decoded for read in self._read.values())
-
-    @property
-    def lines(self) -> int:
-        """Lines of all sources that were copied."""
-        return sum(read.lines for read in self._read.values())
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # streams note what they copy
 
     def note(self, source: Source, reader: Reader, copied: Piece | None = None) -> None:
         """A source was read so far, and a piece of it was copied."""
-        read = self._read.setdefault(id(source), _Read())
-        read.bytes_stored = max(read.bytes_stored, reader.progress.stored_bytes)
-        read.bytes_decoded = max(read.bytes_decoded, reader.progress.decoded_bytes)
-        if copied is not None:
-            read.decoded_at[copied.end] = copied.decoded_bytes
-            first = copied.first_line
-            read.first_line = first if read.first_line is None else min(first, read.first_line)
-            read.last_line = max(read.last_line, copied.last_line)
+        with self._lock:
+            read = self._read.setdefault(id(source), _Read())
+            before = (read.bytes_stored, read.bytes_decoded, read.lines)
+            read.bytes_stored = max(read.bytes_stored, reader.progress.stored_bytes)
+            read.bytes_decoded = max(read.bytes_decoded, reader.progress.decoded_bytes)
+            if copied is not None:
+                read.decoded_at[copied.end] = copied.decoded_bytes
+                first = copied.first_line
+                read.first_line = first if read.first_line is None else min(first, read.first_line)
+                read.last_line = max(read.last_line, copied.last_line)
+            self.bytes_read += read.bytes_stored - before[0]
+            self.bytes_decoded += read.bytes_decoded - before[1]
+            self.lines += read.lines - before[2]
 
     def opened(self, source: Source, reader: Reader, offset: int) -> None:
         """A source is read from there on, perhaps not for the first time."""
@@ -143,8 +141,13 @@ def limit_passed(
     share: float | None,
     hint: str,
     names: Mapping[str, str] | None = None,
+    before: int = 0,
 ) -> RejectLimitError:
-    """The error of a run that refused more rows than it may: how many, and the first of them."""
+    """The error of a run that refused more rows than it may.
+
+    Tells of the batch that passed the limit: how many rows were refused, and the first of them;
+    `before` it there were others.
+    """
     lines = [describe_reject(reject, names or {}) for reject in told]
     is_least = number >= MOST_TOLD
     if number > len(lines):
@@ -156,8 +159,9 @@ def limit_passed(
     if share is not None:
         limits.append(f"{share * 100:.4g}% of the rows")
     count = f"{number:,} {'row was' if number == 1 else 'rows were'}"
+    after = f", after {before:,} before," if before else ""
     return RejectLimitError(
-        f"{'At least ' if is_least else ''}{count} refused and the limit is "
+        f"{'At least ' if is_least else ''}{count} refused{after} and the limit is "
         f"{' or '.join(limits)}: nothing of the batch was kept",
         detail="\n".join(lines),
         hint=hint,

@@ -10,7 +10,8 @@ whole, or not at all.
 
 Where something is wrong with one of them, it is loaded by itself, in the ordinary way, when it is
 its turn: those before it share a batch, and those after it another one. So the errors and rejects
-are the same as without all this, and come in the same order.
+are the same as without all this, and come in the same order; but for rows that another row of the
+batch replaces: they are not written, and break no CHECK and no foreign key.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from sqlkit.ways import Ways
 
 BATCH_TAKEN = "SK402"
+OTHER_MANNER = "SK410"
+KEY_EXISTS = ("SK302", "SK303")
+"""What policy error raises of a batch: whose rows these are is known where it has one source."""
 
 MOST_SOURCES = 1000
 """Of one batch: what opening and copying so many takes is a few seconds, and no more than that is
@@ -127,8 +131,11 @@ class Together:
         for start in range(0, len(unknown), ASKED):
             some = unknown[start : start + ASKED]
             try:
-                states = self._states_of(some)
-            except SqlkitError:
+                with self._main.transaction():
+                    states = self._states_of(some)
+            except psycopg.Error as error:
+                if error.sqlstate != OTHER_MANNER:
+                    raise
                 break  # one of them raises it once more when it is its turn
             self._states.update(zip(some, states, strict=True))
         members: list[_Member] = []
@@ -180,7 +187,7 @@ class Together:
             self._states.clear()
             if code == BATCH_TAKEN:
                 return None
-            if not self._ways.may_be_rows(code):
+            if not self._ways.may_be_rows(code) and code not in KEY_EXISTS:
                 raise
             self._divide([member.position for member in members], batch)
             return None

@@ -948,7 +948,7 @@ class Ways:
 
     def _over_limit(self, main: Connection[Any], opened: OpenSource) -> RejectLimitError:
         number = calls.count_told(main, self._run_id, opened.source_id)
-        told = calls.rejects_of(main, self._run_id, limit=TOLD)
+        told = calls.rejects_of(main, self._run_id, limit=TOLD, told_of=opened.source_id)
         hint = "Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%."
         if any(reject["sqlstate"] == NOT_IN_ENCODING for reject in told):
             hint = f"Name the encoding, say --encoding cp1255 or latin-1. If it is right: {hint}"
@@ -960,6 +960,7 @@ class Ways:
             share=self._options.reject_share,
             names=opened.plan.names,
             hint=hint,
+            before=self._tally.rows.rejected,
         )
 
     def drop_stages(self, main: Connection[Any]) -> None:

@@ -968,7 +968,7 @@ class AsyncWays:
 
     async def _over_limit(self, main: AsyncConnection[Any], opened: OpenSource) -> RejectLimitError:
         number = await calls.count_told(main, self._run_id, opened.source_id)
-        told = await calls.rejects_of(main, self._run_id, limit=TOLD)
+        told = await calls.rejects_of(main, self._run_id, limit=TOLD, told_of=opened.source_id)
         hint = "Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%."
         if any(reject["sqlstate"] == NOT_IN_ENCODING for reject in told):
             hint = f"Name the encoding, say --encoding cp1255 or latin-1. If it is right: {hint}"
@@ -980,6 +980,7 @@ class AsyncWays:
             share=self._options.reject_share,
             names=opened.plan.names,
             hint=hint,
+            before=self._tally.rows.rejected,
         )
 
     async def drop_stages(self, main: AsyncConnection[Any]) -> None:

@@ -988,7 +988,7 @@ def test_the_command_line_passes_everything_on(
     shown = json.loads(done.stdout)
     assert shown["rows_inserted"] == 2
     assert [batch["source"] for batch in shown["batch"]] == ["a.txt"]
-    for command in ("runs", "rejects"):
-        done = sqlkit(command, "987654", "--dsn", dsn)
+    for listing in ("runs", "rejects"):
+        done = sqlkit(listing, "987654", "--dsn", dsn)
         assert done.returncode == 1
         assert "there is no run 987654" in done.stderr

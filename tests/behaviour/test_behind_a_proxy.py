@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -217,3 +218,33 @@ def test_migrations(pooled_server: Server, empty_database: Database, sqlkit: Run
     assert migrate.verify(pooled) == migrate.verify(empty_database.dsn)
     assert sqlkit("migrate", "uninstall", "--yes", *dsn).returncode == 0
     assert_clean(pooled, empty_database)
+
+
+def test_a_session_lost_during_copy_is_another_attempt(
+    pooled_server: Server, database: Database, superuser: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The proxy tells of it twice, once in the server's name."""
+    path = write(tmp_path / "1.csv", {n: ("name", n) for n in range(1, 10)})
+    superuser.execute(
+        "create function slow() returns boolean language plpgsql as"
+        " $$begin perform pg_catalog.pg_sleep(0.2); return true; end$$"
+    )
+    with database.connect() as direct:
+        direct.execute("create table item (id integer, name text, seen integer check (slow()))")
+    sleeping = "select pid from pg_stat_activity where wait_event = 'PgSleep' and query ~ '^copy'"
+    waits: list[api.Waiting | api.LockWaiting] = []
+
+    def end_session() -> None:
+        while not (found := superuser.execute(sleeping).fetchall()):
+            time.sleep(0.02)
+        superuser.execute("select pg_terminate_backend(%s)", found[0])
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        api.connect(pooled_server.dsn(database.name, user=database.user)) as client,
+    ):
+        ended = pool.submit(end_session)
+        result = client.load(path, into="public.item", policy="append", on_wait=waits.append)
+        ended.result()
+    assert result.rows.inserted == 9
+    assert len(waits) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import sqlkit as api
 from sqlkit import SqlkitError
 from sqlkit.results import RowCounts
+from sqlkit.telling import Tally
 
 Rows = list[tuple[Any, ...]]
 
@@ -185,7 +187,7 @@ def test_the_same_content_twice(query: Callable[..., Rows], dsn: str, tmp_path: 
         assert [s.state for s in result.sources].count("loaded") == 3
         assert query("select count(*) from public.item") == [(3,)]
         client.load(paths, into="public.item", policy="append", again=True)
-        assert query("select count(*) from public.item") == [(9,)]
+        assert query("select count(*) from public.item") == [(6,)]
 
 
 @pytest.mark.parametrize("policy", ["append", "error"])
@@ -235,3 +237,61 @@ def test_other_ways(
             with pytest.raises(SqlkitError):
                 client.load([*others, path], into="public.item", **options)
             assert query("select count(*) from public.item where name = 'z'") == [(0,)]
+
+
+def test_policy_error_names_the_file(query: Callable[..., Rows], dsn: str, tmp_path: Path) -> None:
+    paths = [write(tmp_path, n, f"{n},a,1") for n in range(6)]
+    paths[3] = write(tmp_path, 3, "3,a,1", "0,once more,1")
+    with api.connect(dsn) as client, pytest.raises(SqlkitError) as caught:
+        client.load(paths, into="public.item", policy="error")
+    assert caught.value.code == "SK302"
+    assert str(paths[3]) in caught.value.message
+    assert query("select array_agg(id order by id) from item") == [([0, 1, 2],)]
+
+
+def test_one_begun_in_another_way_stops_none_before_it(
+    query: Callable[..., Rows], dsn: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    paths = [write(tmp_path, n, f"{n},a,1", f"{n + 10},b,1") for n in range(6)]
+    connection.execute("alter table item add constraint late check (id <> 13)")
+    with api.connect(dsn) as client:
+        with pytest.raises(SqlkitError):
+            client.load(paths[3], into="public.item", policy="ignore", batch_bytes=1)
+        with pytest.raises(SqlkitError) as caught:
+            client.load(paths, into="public.item")
+    assert caught.value.code == "SK410"
+    assert str(paths[3]) in caught.value.message
+    assert query("select array_agg(id order by id) from item") == [([0, 1, 2, 3, 10, 11, 12],)]
+
+
+def test_more_rejects_than_the_limit_are_told_with_the_file_that_passed_it(
+    query: Callable[..., Rows], dsn: str, tmp_path: Path
+) -> None:
+    paths = [write(tmp_path, n, f"{n},a,1", f"{n + 10},b,none") for n in range(4)]
+    with api.connect(dsn) as client, pytest.raises(api.RejectLimitError) as caught:
+        client.load(paths, into="public.item", reject_limit=2)
+    assert "1 row was refused, after 2 before, and the limit is 2" in caught.value.message
+    assert str(paths[2]) in (caught.value.detail or "")
+    assert str(paths[1]) not in (caught.value.detail or "")
+    assert query("select count(*) from sqlkit.reject where batch_id is not null") == [(2,)]
+
+
+def test_what_streams_note_at_once_adds_up() -> None:
+    class Read:
+        stored_bytes = 7
+        decoded_bytes = 11
+
+    class Reader:
+        progress = Read()
+
+    tally = Tally()
+    sources = [object() for _ in range(20_000)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(lambda source: tally.note(source, Reader()), sources):  # type: ignore[arg-type]
+                assert tally.bytes_decoded * 7 <= 20_000 * 77
+    finally:
+        sys.setswitchinterval(interval)
+    assert (tally.bytes_read, tally.bytes_decoded) == (140_000, 220_000)

@@ -433,8 +433,9 @@ def refuse_connections(trial: Trial) -> bool:
     """
     if not trial.pause():
         return False
-    runs = trial.ask("select run_id from sqlkit.run", database=trial.database)
-    if len(runs) < len(trial.clients):
+    runs = trial.ask("select client from sqlkit.run", database=trial.database)
+    let_in = {client.rpartition(":")[2] for (client,) in runs}
+    if not all(str(client.process.pid) in let_in for client in trial.clients):
         return False
     change = f'alter database "{trial.database}" connection limit'
     trial.ask(f"{change} 0")

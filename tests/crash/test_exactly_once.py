@@ -124,6 +124,53 @@ def test_a_renamed_file_was_loaded_before_and_a_changed_one_was_not(
     assert value(connection, "select count(*) from target") == 3 * ROWS + 2
 
 
+def test_again_that_is_broken_off_between_files_goes_on(
+    database: Database, connection: psycopg.Connection, log: list[str], start_load: StartLoad
+) -> None:
+    start_load(database.dsn, *log).result()
+    connection.execute(
+        "create function stop() returns trigger language plpgsql as $$ begin"
+        " perform pg_catalog.pg_sleep(60); return new; end $$"
+    )
+    connection.execute(
+        "create trigger stop after insert on target for each row when (new.part = 1 and"
+        " new.number = 6000) execute function stop()"
+    )
+    again = [*log, "--batch-bytes", "5000", "--again"]
+    sleeping = "select exists (select from pg_stat_activity where wait_event = 'PgSleep')"
+    killed = start_load(database.dsn, *again)
+    wait_until(lambda: value(connection, sleeping))
+    killed.kill()
+    wait_until(lambda: not value(connection, sleeping))
+    connection.execute("drop trigger stop on target")
+    start_load(database.dsn, *again).result()
+    assert value(connection, "select count(*) from target") == 6 * ROWS
+    start_load(database.dsn, *again).result()
+    assert value(connection, "select count(*) from target") == 9 * ROWS
+
+
+@pytest.mark.parametrize("more", [[], ["--atomic"]])
+def test_again_is_not_forgotten_with_a_lost_session(
+    database: Database,
+    connection: psycopg.Connection,
+    superuser: psycopg.Connection,
+    log: list[str],
+    start_load: StartLoad,
+    more: list[str],
+) -> None:
+    start_load(database.dsn, *log).result()
+    with database.connect() as holder, holder.transaction():
+        holder.execute("lock table public.target in share mode")
+        load = start_load(database.dsn, *log, "--again", *more)
+        wait_until(lambda: waiting_for_target(connection))
+        superuser.execute(
+            "select pg_terminate_backend(pid) from pg_locks"
+            " where relation = 'public.target'::regclass and not granted"
+        )
+    assert load.result()["rows"]["inserted"] == 3 * ROWS
+    assert value(connection, "select count(*) from target") == 6 * ROWS
+
+
 def test_again_that_is_cut_off_goes_on_and_does_not_begin_anew(
     database: Database, connection: psycopg.Connection, files: list[str], start_load: StartLoad
 ) -> None:
