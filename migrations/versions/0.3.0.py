@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="263484da09c939eb37da13a5e373f97ff2ef193ab6d2ebde9f365515c01b9544",
+        sha256="e7a65b13bfc8af31af6f9282474616ab0f7ff31c897296e2b0df9b9d0e59312b",
     )
 
 

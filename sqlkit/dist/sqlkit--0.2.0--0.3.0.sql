@@ -754,6 +754,40 @@ comment on function sqlkit.find_source(regclass, text, jsonb) is
 it was not.';
 
 
+create or replace function sqlkit._is_of_broken_again(p_source_id bigint)
+returns boolean
+language sql
+stable
+return (
+    with loaded_by as (
+        select max(b.run_id) as run_id
+        from sqlkit.batch as b
+        where b.source_id = p_source_id
+        union all
+        select max(b.run_id)
+        from sqlkit.batch_part as p
+        join sqlkit.batch as b on b.batch_id = p.batch_id
+        where p.source_id = p_source_id
+    )
+
+    select count(*) > 0
+    from sqlkit.run as r
+    where
+        r.run_id = (select max(l.run_id) from loaded_by as l)
+        and r.state <> 'done'
+        and r.options @> '{"again": true}'
+        and not exists (
+            select
+            from sqlkit.run as n
+            where n.target = r.target and n.run_id > r.run_id and n.state = 'done'
+        )
+);
+
+comment on function sqlkit._is_of_broken_again(bigint) is
+'Whether a source was loaded by a run that loads sources once more (--again), and that is under way or was broken off,
+with none after it that ended well: the same call goes on with those that it has not loaded.';
+
+
 create or replace function sqlkit.open_source(
     p_target regclass,
     p_name text,
@@ -779,8 +813,11 @@ begin
     );
     if p_fingerprint is not null then
         v_source := sqlkit.find_source(p_target, p_fingerprint, p_manner);
-        -- A load that was cut off goes on, even when the source is to be loaded once more.
-        if v_source.source_id is not null and (not p_again or v_source.state = 'loading') then
+        -- A load that was cut off goes on, even when sources are to be loaded once more.
+        if
+            v_source.source_id is not null
+            and (not p_again or v_source.state = 'loading' or sqlkit._is_of_broken_again(v_source.source_id))
+        then
             if v_source.manner is null and v_source.state = 'loading' then
                 update sqlkit.source as s
                 set manner = p_manner
@@ -16651,6 +16688,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_is_followed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_of_broken_again'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_trimmed'),
@@ -17036,6 +17074,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_is_followed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_of_broken_again'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_trimmed'),
