@@ -29,6 +29,7 @@ class Report:
     maintenance: list[dict[str, Any]]
     storage: list[dict[str, Any]]
     bloat: list[dict[str, Any]]
+    minutes: list[dict[str, Any]]
     rejects: list[dict[str, Any]]
     made_at: datetime
 
@@ -51,6 +52,7 @@ def read_report(client: Client, runs: int) -> Report:
         maintenance=client.monitor("maintenance", runs)[::-1],
         storage=client.monitor("storage", 10),
         bloat=[row for row in client.monitor("bloat", 10) if row["bloat_bytes"]],
+        minutes=client.monitor("rows_per_minute"),
         rejects=client.monitor("open_reject", 50),
         made_at=datetime.now(UTC),
     )
@@ -70,16 +72,28 @@ def render(report: Report) -> str:
         plots=[
             (
                 "Throughput",
-                "Rows a second of each run, oldest first.",
+                "Rows a second of each run, by the time when it began.",
                 bars(
                     [
                         Bar(
-                            str(run["run_id"]),
+                            _when(run["started_at"]),
                             (run["rows_read"] / run["seconds_total"],),
-                            f"run {run['run_id']}, {run['target']}: "
+                            f"run {run['run_id']}, {_when(run['started_at'])}, {run['target']}: "
                             f"{run['rows_read'] / run['seconds_total']:,.0f} rows/s",
                         )
                         for run in loads
+                    ],
+                    letters=len("12-31 23:59"),
+                ),
+                (),
+            ),
+            (
+                "The last hour",
+                "Rows that were committed in each minute.",
+                bars(
+                    [
+                        Bar(_when(minute)[6:], (rows,), f"{_when(minute)}: {rows:,} rows")
+                        for minute, rows in _minutes(report.minutes).items()
                     ]
                 ),
                 (),
@@ -148,29 +162,59 @@ def render(report: Report) -> str:
             ),
             (
                 "Maintenance",
-                "Megabytes before and after each statement.",
-                bars(
-                    [
-                        bar
-                        for run in rewritten
-                        for bar in (
-                            Bar(
-                                f"{run['run_id']}",
-                                ((run["bytes_before"] or 0) / 1e6,),
-                                f"before {run['statement']}",
-                            ),
-                            Bar(
-                                "",
-                                (0, (run["bytes_after"] or 0) / 1e6),
-                                f"after {run['statement']}",
-                            ),
-                        )
-                    ]
+                "Megabytes of what each statement worked at, before and after.",
+                _before_and_after(rewritten, "bytes"),
+                ("before", "after"),
+            ),
+            (
+                "Bloat before and after",
+                "Megabytes of bloat, estimated, before and after each statement.",
+                _before_and_after(
+                    [run for run in rewritten if run["bloat_before"] is not None], "bloat"
                 ),
                 ("before", "after"),
             ),
         ],
     )
+
+
+def _before_and_after(runs: list[dict[str, Any]], what: str) -> str | None:
+    """Two bars for each statement of maintenance: its `bytes` or its `bloat`."""
+
+    def megabytes(run: dict[str, Any], when: str) -> float:
+        return float((run[f"{what}_{when}"] or 0) / 1e6)
+
+    return bars(
+        [
+            bar
+            for run in runs
+            for bar in (
+                Bar(
+                    f"{run['run_id']}",
+                    (megabytes(run, "before"),),
+                    f"{megabytes(run, 'before'):,.1f} MB before {run['statement']}",
+                ),
+                Bar(
+                    "",
+                    (0, megabytes(run, "after")),
+                    f"{megabytes(run, 'after'):,.1f} MB after {run['statement']}",
+                ),
+            )
+        ]
+    )
+
+
+def _when(at: str) -> str:
+    """A time of the ledger to the minute, without the year."""
+    return at[5:16].replace("T", " ")
+
+
+def _minutes(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Rows of each minute, of all targets together."""
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row["minute_at"]] = found.get(row["minute_at"], 0) + row["rows_read"]
+    return found
 
 
 def _times(run: dict[str, Any]) -> Bar:
@@ -180,8 +224,11 @@ def _times(run: dict[str, Any]) -> Bar:
     return Bar(str(run["run_id"]), tuple(parts), f"run {run['run_id']}: {named} s")
 
 
-def bars(found: Sequence[Bar], line: float | None = None) -> str | None:
-    """A plot as SVG; None where there is nothing to show. Labels are left to a template."""
+def bars(found: Sequence[Bar], line: float | None = None, letters: int = 5) -> str | None:
+    """A plot as SVG; None where there is nothing to show. Labels are left to a template.
+
+    So many letters of a label are to be read, at least.
+    """
     top = max([sum(bar.pieces) for bar in found] + ([line] if line else []), default=0)
     if not found or top <= 0:
         return None
@@ -211,8 +258,8 @@ def bars(found: Sequence[Bar], line: float | None = None) -> str | None:
         drawn=drawn,
         # A label gets the room of its bar, in which its end tells most, and where that is too
         # little only some bars have one.
-        letters=max(5, int(slot / 6.5)),
-        shown_every=max(1, math.ceil(5 * 6.5 / slot)),
+        letters=max(letters, int(slot / 6.5)),
+        shown_every=max(1, math.ceil(letters * 6.5 / slot)),
         line=None if line is None else base - line * scale,
     )
 

@@ -17,6 +17,10 @@ from sqlkit.connection import is_here
 from sqlkit.errors import UsageError
 
 EVERYTHING = "all"
+AT_ONCE = "at once"
+"""What needs no restart. No setting has such a name."""
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,25 @@ async def machine_async(connection: AsyncConnection[Any]) -> Machine:
 
 def _this_machine(directory: str | None) -> Machine:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _limit_of_container()
+    if limit is not None:
+        memory = min(memory, limit)
     return Machine(memory, len(os.sched_getaffinity(0)), _storage_of(directory))
+
+
+def _limit_of_container() -> int | None:
+    """How much memory the container has in which this is; None where there is no limit, or none.
+
+    A container sees its own group at the root of the tree (cgroup 2, then 1), other processes see
+    that of the whole machine there.
+    """
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            told = (_CGROUPS / name).read_text().strip()
+        except OSError:
+            continue
+        return int(told) if told.isdigit() else None
+    return None
 
 
 def _storage_of(directory: str | None) -> str | None:
@@ -57,12 +79,9 @@ def _storage_of(directory: str | None) -> str | None:
     return None
 
 
-async def apply_async(
-    connection: AsyncConnection[Any], advice: Sequence[dict[str, Any]], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Set those of the settings named whose advice is not met, for the whole server.
+def chosen_of(advice: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The advice for the settings named, all of it where none is, or `EVERYTHING`.
 
-    By ALTER SYSTEM, in effect at once but for those that need a restart. Returns what was changed.
     Raises UsageError for a setting of which there is no advice.
     """
     known = {line["name"] for line in advice}
@@ -71,11 +90,26 @@ async def apply_async(
             f"there is no advice for {', '.join(unknown)}",
             hint=f"Name some of {', '.join(sorted(known))}, or {EVERYTHING}.",
         )
-    wanted = [
-        line
-        for line in advice
-        if not line["is_met"] and (EVERYTHING in names or line["name"] in names)
-    ]
+    return [line for line in advice if not names or EVERYTHING in names or line["name"] in names]
+
+
+async def apply_async(
+    connection: AsyncConnection[Any], advice: Sequence[dict[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Set those of the settings named whose advice is not met, for the whole server.
+
+    By ALTER SYSTEM, in effect at once but for those that need a restart. `EVERYTHING` and `AT_ONCE`
+    (all that need none) stand for names. Returns what was changed. Raises UsageError for a setting
+    of which there is no advice.
+    """
+    named = [name for name in names if name != AT_ONCE]
+    wanted = [line for line in chosen_of(advice, named) if named and not line["is_met"]]
+    if AT_ONCE in names:
+        wanted += [
+            line
+            for line in advice
+            if not (line["is_met"] or line["needs_restart"] or line in wanted)
+        ]
     for line in wanted:
         await connection.execute(
             sql.SQL("alter system set {} = {}").format(

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="e7a65b13bfc8af31af6f9282474616ab0f7ff31c897296e2b0df9b9d0e59312b",
+        sha256="8e516d4790065226baff1515bd5647a9c7487fb7a0db5fc501010f614cdf27eb",
     )
 
 

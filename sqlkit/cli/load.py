@@ -13,7 +13,7 @@ from sqlkit.errors import UsageError
 from sqlkit.units import parse_bytes, parse_limit, parse_overlap, parse_seconds
 
 if TYPE_CHECKING:
-    from sqlkit.model import Lookup
+    from sqlkit.model import Lookup, RunSpeed
     from sqlkit.results import LoadResult, Seconds
 
 
@@ -263,10 +263,13 @@ def load(
             progress=line.show,
             on_wait=lambda wait: line.note(f"waiting: {wait}"),
         )
+        speed = None if result.run_id is None else client.measure_runs([result.run_id])
     if as_json:
-        print(json.dumps(result.as_dict(), ensure_ascii=False))
+        told = result.as_dict() | {"speed": speed and speed.as_dict()}
+        print(json.dumps(told, ensure_ascii=False))
     else:
         print_result(result)
+        print_baseline(speed)
         if profile:
             print_profile(result.seconds)
     if result.rows.rejected:
@@ -323,6 +326,18 @@ def print_result(result: LoadResult) -> None:
         f"{run}: {seconds.total:.1f} s, {rate:,.0f} rows/s, "
         f"{human_bytes(result.bytes.decoded)} decoded, {human_bytes(result.bytes.wal)} WAL, "
         f"{result.batches} {'batch' if result.batches == 1 else 'batches'}"
+    )
+
+
+def print_baseline(speed: RunSpeed | None) -> None:
+    """Say in a line how fast a run was against the baseline of its target, if it has one."""
+    if speed is None or speed.baseline_run_id is None or speed.speed_ratio is None:
+        return
+    memory = speed.memory_ratio
+    of_memory = "" if memory is None else f", {memory:.2f} times its memory"
+    print(
+        f"against run {speed.baseline_run_id}, the baseline: "
+        f"{speed.speed_ratio:.2f} times its speed{of_memory}"
     )
 
 

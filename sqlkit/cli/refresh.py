@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sqlkit.cli.load import names_of, parse_mapping
+from sqlkit.cli.load import names_of, parse_mapping, print_baseline
 from sqlkit.cli.progress import ProgressLine, human_bytes
 from sqlkit.units import parse_limit, parse_seconds
 
@@ -106,7 +107,7 @@ def refresh(
         encoding=encoding,
     )
     limit, share = parse_limit(max_delete)
-    query, stage = _as_query(source), _as_stage(source)
+    query, stage = as_query(source), _as_stage(source)
     line = ProgressLine(sys.stderr, enabled=not as_json)
     with connect(dsn) as client, line:
         result = client.refresh(
@@ -130,16 +131,27 @@ def refresh(
             progress=line.show,
             on_wait=lambda wait: line.note(f"waiting: {wait}"),
         )
+        speed = None if result.run_id is None else client.measure_runs([result.run_id])
     if as_json:
-        print(json.dumps(result.as_dict(), ensure_ascii=False))
+        told = result.as_dict() | {"speed": speed and speed.as_dict()}
+        print(json.dumps(told, ensure_ascii=False))
     else:
         print_result(result)
+        print_baseline(speed)
 
 
-def _as_query(source: list[str]) -> str | None:
-    words = source[0].split(None, 1)
-    is_query = len(words) == 2 and words[0].lower() in ("select", "with", "values", "table")
-    return source[0] if len(source) == 1 and is_query else None
+_QUERY = re.compile(
+    # Comments and parentheses may stand before it.
+    r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+    # A name of a file may begin so, but goes on otherwise: select.csv, table(1).csv, with-vat.csv.
+    r"(?:(?:select|with|values|table)(?:\s|\"|--|/\*[^.])|(?:select|values)\(|select')",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def as_query(source: list[str]) -> str | None:
+    """The query that a source is, if it is one."""
+    return source[0] if len(source) == 1 and _QUERY.match(source[0]) else None
 
 
 def _as_stage(source: list[str]) -> str | None:

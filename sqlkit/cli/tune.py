@@ -16,12 +16,18 @@ _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def tune(
-    apply: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,...|all", help="Set these (ALTER SYSTEM); nothing is set without it."
-        ),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME,...]", help="Only these settings; all: every one."),
     ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply",
+            help="Set what is advised (ALTER SYSTEM): the settings named, or, where none is, those "
+            "that need no restart. Nothing is set without it.",
+        ),
+    ] = False,
     memory: Annotated[
         str | None, typer.Option(help="Of the server, such as 64GB. Default: looked up, if here.")
     ] = None,
@@ -43,6 +49,7 @@ def tune(
     With --rows: say what memory, storage, WAL and time a planned load needs.
     """
     from sqlkit.client import connect
+    from sqlkit.tuning import AT_ONCE, chosen_of
 
     with connect(dsn) as client:
         if rows is not None:
@@ -58,17 +65,19 @@ def tune(
             cores=cores,
             storage=storage,
         )
-        changed: list[dict[str, Any]] = []
-        if apply is not None:
-            names = [name.strip() for name in apply.split(",")]
-            changed = client.apply_settings(advice, names)
+        chosen = [name.strip() for text in names or [] for name in text.split(",")]
+        knows_machine = any(line["name"] == "shared_buffers" for line in advice)
+        advice = chosen_of(advice, chosen)
+        changed = client.apply_settings(advice, chosen or [AT_ONCE]) if apply else []
     if as_json:
         done = [line["name"] for line in changed]
         print(json.dumps({"advice": advice, "changed": done}, ensure_ascii=False))
-    elif apply is not None:
+    elif apply:
         _print_changed(changed)
     else:
         _print_advice(advice)
+        if not knows_machine:
+            print("the server is another machine: --memory and --cores say what it has")
 
 
 def _print_advice(advice: list[dict[str, Any]]) -> None:
@@ -79,8 +88,6 @@ def _print_advice(advice: list[dict[str, Any]]) -> None:
             print(f"    {line['why']}\n    {line['rule_source']}")
     met = [line["name"] for line in advice if line["is_met"]]
     print(f"as advised: {', '.join(met) or 'none'}")
-    if not any(line["name"] == "shared_buffers" for line in advice):
-        print("the server is another machine: --memory and --cores say what it has")
 
 
 def _print_changed(changed: list[dict[str, Any]]) -> None:

@@ -14183,7 +14183,7 @@ begin
             pg_relation_size(x.oid),
             case when x.relname ~ '_cc(new|old)[0-9]*$' then pg_relation_size(x.oid) else 0 end,
             'SHARE UPDATE EXCLUSIVE',
-            0::bigint
+            case when x.relname ~ '_cc(new|old)[0-9]*$' then 0 else 2 * pg_relation_size(x.oid) end
         from user_table as t
         join pg_class as r on r.oid = t.oid
         join pg_index as i on i.indrelid in (t.oid, r.reltoastrelid)
@@ -14373,6 +14373,20 @@ In psql: select statement from sqlkit.plan_maintenance() where obstacle is null 
 Writes: nothing. Locks: none. Raises: 42809 for what is no table, temporary, or the system''s.';
 
 
+create or replace function sqlkit._bloat_of(p_table regclass, p_relation text)
+returns bigint
+language sql
+stable
+begin atomic
+select b.bloat_bytes
+from sqlkit.bloat as b
+where b.table_name = p_table and b.relation = to_regclass(p_relation);
+end;
+
+comment on function sqlkit._bloat_of(regclass, text) is
+'The bloat of a table or of an index of it, as sqlkit.bloat estimates it; null where there is no estimate.';
+
+
 create or replace function sqlkit.start_maintenance(
     p_table regclass,
     p_action text,
@@ -14393,6 +14407,7 @@ begin
             'relation', p_relation,
             'statement', p_statement,
             'bytes_before', pg_relation_size(to_regclass(p_relation)),
+            'bloat_before', sqlkit._bloat_of(p_table, p_relation),
             'live_rows', sqlkit._live_rows(p_table)::bigint
         ),
         p_client => p_client
@@ -14401,7 +14416,7 @@ end;
 $start_maintenance$;
 
 comment on function sqlkit.start_maintenance(regclass, text, text, text, text) is
-'Opens a run for a statement of plan_maintenance(), with the size of what it works at, and returns its id.
+'Opens a run for a statement of plan_maintenance(), with size and bloat of what it works at, and returns its id.
 Writes: sqlkit.run.';
 
 
@@ -14418,14 +14433,15 @@ begin
     perform sqlkit.finish_run(p_run_id, p_error_code, p_error_message);
     update sqlkit.run as r
     set options = r.options || jsonb_build_object(
-        'bytes_after', coalesce(pg_relation_size(to_regclass(r.options ->> 'relation')), 0)
+        'bytes_after', coalesce(pg_relation_size(to_regclass(r.options ->> 'relation')), 0),
+        'bloat_after', sqlkit._bloat_of(to_regclass(r.target), r.options ->> 'relation')
     )
     where r.run_id = p_run_id;
 end;
 $finish_maintenance$;
 
 comment on function sqlkit.finish_maintenance(bigint, text, text) is
-'Closes a run of start_maintenance(), with the size of what it worked at: done, or failed where an error code is given.
+'Closes a run of start_maintenance(), with size and bloat of what it worked at: done, or failed where an error code is given.
 Writes: sqlkit.run. Raises: SK401 if the run is unknown or closed.';
 
 
@@ -14441,12 +14457,15 @@ select
     extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision as seconds,
     (r.options ->> 'bytes_before')::bigint as bytes_before,
     (r.options ->> 'bytes_after')::bigint as bytes_after,
+    (r.options ->> 'bloat_before')::bigint as bloat_before,
+    (r.options ->> 'bloat_after')::bigint as bloat_after,
     r.error_code,
     r.error_message
 from sqlkit.run as r
 where r.kind = 'maintenance';
 
-comment on view sqlkit.maintenance is 'Statements of maintenance that were run, with the sizes before and after.';
+comment on view sqlkit.maintenance is
+'Statements of maintenance that were run, with size and estimated bloat of what they worked at, before and after.';
 
 -- objects/80_maintain_sequences.sql
 
@@ -16606,6 +16625,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_add_lookups'),
             ('sqlkit_loader', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
+            ('sqlkit_loader', 'execute', 'routine', '_bloat_of'),
             ('sqlkit_loader', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_build_index'),
             ('sqlkit_loader', 'execute', 'routine', '_can_rebuild'),
@@ -16992,6 +17012,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_add_lookups'),
             ('sqlkit_admin', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
+            ('sqlkit_admin', 'execute', 'routine', '_bloat_of'),
             ('sqlkit_admin', 'execute', 'routine', '_broken_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_build_index'),
             ('sqlkit_admin', 'execute', 'routine', '_can_rebuild'),

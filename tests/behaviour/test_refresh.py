@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 import sqlkit as api
+from sqlkit.cli.refresh import as_query
 from tests.conftest import Database, RunSqlkit
 
 
@@ -49,12 +50,33 @@ def test_a_new_content_for_a_table_without_key(
     assert connection.execute("select name from bare").fetchall() == [("b",), ("b",)]
 
 
+@pytest.mark.parametrize(
+    ("source", "is_query"),
+    [
+        ("select 1", True),
+        ("VALUES(1)", True),
+        ("values\n(1)", True),
+        ("((select 1) union all select 2)", True),
+        ("-- (today's)\n/* all\nof it */ with a as (select 1) table a", True),
+        ("--\nselect'x'", True),
+        ('table"Odd"', True),
+        ("select.csv", False),
+        ("table(1).csv", False),
+        ("with-vat.csv", False),
+        ("values/*.csv", False),
+        ("(old) select.csv", False),
+        ("-- select 1", False),
+    ],
+)
+def test_a_query_is_told_from_a_file(source: str, *, is_query: bool) -> None:
+    assert as_query([source]) == (source if is_query else None)
+
+
 def test_from_a_query(
     item: None, connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit
 ) -> None:
-    done = sqlkit(
-        "refresh", "public.item", "--from", "select * from public.feed", "--dsn", dsn, "--json"
-    )
+    query = "-- today's\n(select * from public.feed)"
+    done = sqlkit("refresh", "public.item", "--from", query, "--dsn", dsn, "--json")
     told = json.loads(done.stdout)
     assert (told["strategy"], told["deleted"], told["rows"]["unchanged"]) == ("mirror", 1, 19)
     assert connection.execute("select count(*) from public.item where id = 7").fetchone() == (0,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from sqlkit.cli.metrics import as_text, make_server
 from sqlkit.cli.watch import page
 from sqlkit.report import Bar, bars, nice_step, read_report, render
 from tests.conftest import Database, RunSqlkit, missing
+from tests.maintain.test_optimize import OPTIONS, fill, one
 
 SAMPLE = re.compile(r'^[a-z_]+\{([a-z]+="([^"\\\n]|\\[\\"n])*",?)*\} [-+.e0-9]+$')
 
@@ -148,7 +150,12 @@ class Page(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
-def test_the_report_is_one_sound_page(loaded: str, sqlkit: RunSqlkit, tmp_path: Path) -> None:
+def test_the_report_is_one_sound_page(
+    loaded: str, sqlkit: RunSqlkit, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    fill(connection)
+    with package.connect(loaded) as client:
+        maintained = client.optimize(OPTIONS)
     done = sqlkit("report", "--html", tmp_path / "page.html", "--dsn", loaded)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "page.html").read_text()
@@ -171,6 +178,30 @@ def test_the_report_is_one_sound_page(loaded: str, sqlkit: RunSqlkit, tmp_path: 
             assert float(rect.attrib["height"]) >= 0
             assert float(rect.attrib["x"]) + float(rect.attrib["width"]) <= 861
     assert "times run 1" in text
+    # Each run stands where it began, the rows at their minutes.
+    began = one(connection, "select to_char(min(started_at), 'MM-DD HH24:MI') from sqlkit.run")
+    throughput = re.search(r"<h2>Throughput</h2>.*?</svg>", text, re.DOTALL)
+    assert throughput is not None
+    assert re.search(rf">{began}</text>", throughput[0])
+    assert f"<title>run 1, {began}, public." in throughput[0]
+    minutes = re.findall(r"<title>\d\d-\d\d \d\d:\d\d: ([0-9,]+) rows</title>", text)
+    assert len(minutes) == 60
+    assert sum(int(rows.replace(",", "")) for rows in minutes) == 1500
+    # What maintenance did is seen in size and in bloat.
+    assert {outcome.step.action for outcome in maintained} == {"vacuum", "reindex"}
+    for title, what in (("Maintenance", "bytes"), ("Bloat before and after", "bloat")):
+        section = re.search(rf"<h2>{title}</h2>.*?</section>", text, re.DOTALL)
+        assert section is not None
+        for when in ("before", "after"):
+            size = one(
+                connection,
+                f"select round({what}_{when} / 1e6, 1)::text from sqlkit.maintenance "
+                "where relation = 'public.price_amount'",
+            )
+            statement = "reindex index concurrently public.price_amount"
+            assert f"<title>{size} MB {when} {statement}</title>" in section[0]
+    smaller = "select bool_and(bloat_after < 0.2 * bloat_before) from sqlkit.maintenance"
+    assert one(connection, f"{smaller} where action = 'reindex'") is True
 
 
 def test_the_report_shows_in_a_browser(loaded: str, sqlkit: RunSqlkit, tmp_path: Path) -> None:
@@ -215,3 +246,35 @@ def test_a_baseline_is_set_and_shown(loaded: str, sqlkit: RunSqlkit) -> None:
     assert re.search(r"speed_ratio +\d", shown.stdout), shown.stdout
     assert re.search(r"memory_ratio +\d", shown.stdout), shown.stdout
     assert sqlkit("runs", "--baseline", "99", "--dsn", loaded).returncode == 1
+
+
+def test_a_run_tells_how_it_was_against_the_baseline(
+    connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit, tmp_path: Path
+) -> None:
+    connection.execute("create table price (id integer primary key)")
+    (tmp_path / "price.csv").write_text("id\n1\n2\n")
+    commands = (
+        ("load", "price.csv", "--again", "--into", "public.price"),
+        ("refresh", "public.price", "--from", "price.csv"),
+    )
+    for command in commands:
+        first = sqlkit(*command, "--dsn", dsn)
+        assert first.returncode == 0, first.stderr
+        assert "baseline" not in first.stdout
+        # A refresh from files has a run of its own for what fills its stage.
+        newest = one(connection, f"select max(run_id) from sqlkit.run where kind = '{command[0]}'")
+        assert sqlkit("runs", "--baseline", str(newest), "--dsn", dsn).returncode == 0
+        then = sqlkit(*command, "--dsn", dsn).stdout
+        against = (
+            rf"against run {newest}, the baseline: (\S+) times its speed, \S+ times its memory"
+        )
+        told = re.search(against, then)
+        assert told, then
+        ratio = one(
+            connection,
+            "select speed_ratio from sqlkit.run_speed where speed_ratio is not null "
+            "order by run_id desc",
+        )
+        assert float(told[1]) == pytest.approx(float(str(ratio)), abs=0.006)
+        speed = json.loads(sqlkit(*command, "--json", "--dsn", dsn).stdout)["speed"]
+        assert speed["baseline_run_id"] == newest

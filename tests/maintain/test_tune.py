@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import sqlkit as api
-from sqlkit import UsageError, migrate
+from sqlkit import UsageError, migrate, tuning
 from tests.conftest import OpenServer, RunSqlkit
 
 LOOK = "select name, setting from pg_settings where source = 'configuration file' order by 1"
@@ -46,6 +46,15 @@ def test_nothing_is_set_that_was_not_asked_for(own_server: OpenServer, sqlkit: R
     told = json.loads(sqlkit("tune", "--json", "--dsn", dsn).stdout)
     assert {"shared_buffers", "max_parallel_workers"} <= {line["name"] for line in told["advice"]}
     assert told["changed"] == []
+    # Without names: what needs no restart.
+    machine = ("--memory", "4GB", "--cores", "2", "--storage", "ssd", "--dsn", dsn)
+    done = sqlkit("tune", "--apply", *machine)
+    assert done.returncode == 0, done.stderr
+    assert "work_mem = " in done.stdout
+    assert "restart" not in done.stdout
+    assert settings()["shared_buffers"] == before["shared_buffers"]
+    assert "shared_buffers: 128MB, advised: 1024MB" in sqlkit("tune", *machine).stdout
+    assert "work_mem" not in sqlkit("tune", "shared_buffers", *machine).stdout
     done = sqlkit(
         "tune",
         "--apply",
@@ -73,11 +82,25 @@ def test_nothing_is_set_that_was_not_asked_for(own_server: OpenServer, sqlkit: R
         }
 
 
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_container_has_the_memory_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(tuning, "_CGROUPS", tmp_path)
+    whole = tuning._this_machine(None).memory_bytes
+    assert whole is not None
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for told, seen in (("268435456\n", 1 << 28), ("max\n", whole), (str(1 << 62), whole)):
+        (tmp_path / name).write_text(told)
+        assert tuning._this_machine(None).memory_bytes == seen
+
+
 def test_what_cannot_be_is_told(dsn: str, sqlkit: RunSqlkit) -> None:
     with api.connect(dsn) as client, pytest.raises(UsageError) as refused:
         client.apply_settings(client.advise_settings(storage="ssd"), ["search_path"])
     assert "random_page_cost" in (refused.value.hint or "")
     assert sqlkit("tune", "--storage", "tape", "--dsn", dsn).returncode == 1
+    assert sqlkit("tune", "search_path", "--dsn", dsn).returncode == 2
     assert sqlkit("tune", "--rows", "many", "--dsn", dsn).returncode == 2
 
 

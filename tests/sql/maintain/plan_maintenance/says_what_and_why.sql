@@ -1,6 +1,6 @@
 -- What is planned for whom; that it is carried out is tested elsewhere, since no transaction can do it.
 begin;
-select plan(19);
+select plan(21);
 
 create table price (id integer primary key, amount integer) with (autovacuum_enabled = off);
 create index price_amount on price (amount);
@@ -62,6 +62,18 @@ select matches(
     '^it takes up to .* of disk for a while, and 100 bytes are free$',
     'too little disk is an obstacle'
 );
+select sqlkit_test.as_admin(
+    $$update pg_index set indisvalid = false where indexrelid = 'public.price_amount'::regclass$$
+);
+select results_eq(
+    $$select statement, obstacle ~ '^it takes up to .* of disk for a while, and 100 bytes are free$'
+    from sqlkit.plan_maintenance('{price}', '{clean}', p_patience => '1 hour', p_free_bytes => 100)$$,
+    $$values ('reindex index concurrently public.price_amount', true)$$,
+    'for what an interrupted statement left invalid, too'
+);
+select sqlkit_test.as_admin(
+    $$update pg_index set indisvalid = true where indexrelid = 'public.price_amount'::regclass$$
+);
 select is_empty($$select from sqlkit.plan_maintenance('{other}')$$, 'what is well needs nothing');
 select is_empty(
     $$select from sqlkit.plan_maintenance('{price}', '{clean,rewrite}', 8192)$$,
@@ -71,6 +83,13 @@ select is_empty(
 -- What was gained the last time is known the next time.
 select sqlkit.start_maintenance('price', 'reindex', 'public.price_pkey', 'reindex index concurrently x') as run_id \gset
 select sqlkit.finish_maintenance(:run_id);
+select ok(
+    (
+        select m.bloat_before > 0.8 * m.bytes_before and m.bloat_after = m.bloat_before from sqlkit.maintenance as m
+        where m.run_id = :run_id
+    ),
+    'the ledger has the bloat of what was worked at, as it was and as it is'
+);
 select is_empty(
     $$select from planned where relation = 'public.price_pkey'$$,
     'what a rebuild left before, another would leave again'
