@@ -155,8 +155,7 @@ class _Reading:
         try:
             project = Project.model_validate(given)
         except ValidationError as error:
-            for found in error.errors(include_url=False):
-                self._translate(found)
+            self._translate_all(error.errors(include_url=False))
         if isinstance(given, dict):
             self._check_secrets(data)
             self._check_rules(given)
@@ -257,8 +256,12 @@ class _Reading:
         word: str | None = None,
         tell_allowed: bool = True,
         at_key: bool = False,
+        tell_whole: bool = False,
     ) -> None:
-        """Note a problem; `word` is what may be a misspelling of one of `allowed_from`."""
+        """Note a problem; `word` is what may be a misspelling of one of `allowed_from`.
+
+        A value with keys or items of its own is only told with `tell_whole`.
+        """
         close = difflib.get_close_matches(word or "", allowed_from, 1) if word else []
         known = path
         while known and known not in self._values and known not in self._keys:
@@ -266,10 +269,10 @@ class _Reading:
         node = self._keys.get(known) if at_key else self._values.get(known)
         node = node or self._keys.get(known)
         shown = None
-        if isinstance(node, yaml.ScalarNode) and known == path and not at_key:
-            is_secret = path[:1] == ("connections",) and path[-1] in ("dsn", "url", *SECRETS)
-            is_secret = is_secret or path[-1:] == ("webhook",) or "://" in node.value
-            shown = "***" if is_secret else node.value
+        is_told = isinstance(node, yaml.ScalarNode) or tell_whole
+        if node is not None and is_told and known == path and not at_key:
+            text = _as_written(node)
+            shown = "***" if _may_be_secret(path, node, text) else text
         self._problems.append(
             Problem(
                 file=str(self._file),
@@ -282,13 +285,44 @@ class _Reading:
             )
         )
 
-    def _translate(self, error: Any) -> None:
+    def _translate_all(self, errors: Sequence[Any]) -> None:
+        """What pydantic found, in our words: a value that may be of several types is one problem.
+
+        Of such a value pydantic tells for each type, under its name, why it is none.
+        """
+        by_value: dict[Path_, list[str]] = {}
+        for error in errors:
+            path, branch = self._place(error)
+            if branch is None:
+                self._translate(error, path)
+            else:
+                by_value.setdefault(path, []).append(branch)
+        for path, branches in by_value.items():
+            # Of a list the items that are wrong are told, not the list.
+            if not any(other[: len(path)] == path != other for other in by_value):
+                self._add(path, f"must be {_any_of(branches)}", tell_whole=True)
+
+    def _place(self, error: Any) -> tuple[Path_, str | None]:
+        """Where in the document a problem is, and the type that the value there is none of, if it
+        is about one of several."""
+        path: Path_ = ()
+        branch = None
+        for part in error["loc"]:
+            if (*path, part) in self._values or (*path, part) in self._keys:
+                path, branch = (*path, part), None
+            elif isinstance(part, str):
+                branch = part
+        if error["type"] == "missing" and branch is not None:
+            return (*path, branch), None
+        return path, branch if (branch or "").partition("[")[0] in _TYPES else None
+
+    def _translate(self, error: Any, path: Path_) -> None:
         """A problem that pydantic found, in our words."""
-        path, kind, context = tuple(error["loc"]), error["type"], error.get("ctx") or {}
+        kind, context = error["type"], error.get("ctx") or {}
         node = self._values.get(path)
         word = node.value if isinstance(node, yaml.ScalarNode) else None
         if kind == "extra_forbidden":
-            fields = _fields_at(path[:-1])
+            fields = _fields_at(error["loc"][:-1])
             self._add(path, "is no key here", allowed_from=fields, word=str(path[-1]), at_key=True)
         elif kind == "missing":
             self._add(path, "is missing")
@@ -296,6 +330,8 @@ class _Reading:
             self._add(path, "is not known", allowed_from=context["allowed"], word=word)
         elif kind in _MESSAGES:
             self._add(path, _MESSAGES[kind])
+        elif kind == "text":
+            self._add(path, str(error["msg"]), tell_whole=True)
         else:
             self._add(path, str(error["msg"]).replace("Input should", "should"))
 
@@ -325,23 +361,24 @@ class _Reading:
                 if isinstance(source, str) and "://" in source:
                     place: Path_ = ("tables", name, "source", at)
                     self._check_password(
-                        place if place in self._values else place[:-1], source, name
+                        place if place in self._values else place[:-1], source, f"{name}_PASSWORD"
                     )
+            cache = given.get("cache")
+            if isinstance(cache, dict) and isinstance(kept_in := cache.get("in"), str):
+                self._check_password(("tables", name, "cache", "in"), kept_in, "CACHE")
         hook = data.get("on_failure")
-        if isinstance(hook, dict) and isinstance(hook.get("webhook"), str):
-            address = urlsplit(_literal(hook["webhook"]))
-            if (address.password or "").strip(_TOKEN):
-                self._add(("on_failure", "webhook"), _NO_SECRET.format(variable="WEBHOOK"))
-            elif not _literal(hook["webhook"]).startswith(("http://", "https://", _TOKEN)):
+        if isinstance(hook, dict) and isinstance(webhook := hook.get("webhook"), str):
+            self._check_password(("on_failure", "webhook"), webhook, "WEBHOOK")
+            if not _literal(webhook).startswith(("http://", "https://", _TOKEN)):
                 self._add(("on_failure", "webhook"), "must begin with https:// or http://")
 
     def _check_address(self, path: Path_, url: str, name: str) -> None:
         scheme = _literal(url).partition("://")[0]
         if _TOKEN not in scheme and not database_of(f"{scheme}://"):
             self._add(path, "is no address of a database", allowed_from=SCHEMES, word=scheme)
-        self._check_password(path, url, name)
+        self._check_password(path, url, f"{name}_PASSWORD")
 
-    def _check_password(self, path: Path_, url: str, name: str) -> None:
+    def _check_password(self, path: Path_, url: str, variable: str) -> None:
         try:
             parts = urlsplit(_literal(url))
             said = [parts.password or ""]
@@ -349,8 +386,8 @@ class _Reading:
             return
         said += [value for key, value in parse_qsl(parts.query) if _SECRET.search(key)]
         if any(text.strip(_TOKEN) for text in said):
-            variable = re.sub(r"\W", "_", name).upper()
-            self._add(path, _NO_SECRET.format(variable=f"{variable}_PASSWORD"))
+            variable = re.sub(r"\W", "_", variable).upper()
+            self._add(path, _NO_SECRET.format(variable=variable))
 
     def _check_rules(self, data: dict[str, Any]) -> None:
         """What several keys say together."""
@@ -528,7 +565,9 @@ class _Reading:
 _REFERENCE = re.compile(
     r"\$?\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
 )
-_SECRET = re.compile("pass(word|wd|phrase)?$|pwd|secret|token", re.IGNORECASE)
+_SECRET = re.compile(
+    "pass(word|wd|phrase)?$|pwd|secret|token|api[-_]?key|signature|^sig$|credential", re.IGNORECASE
+)
 """Options of an address that hold secrets."""
 _TOKEN = "\x7f"
 """Stands where a reference stood, while the text around it is looked at."""
@@ -596,6 +635,26 @@ _MESSAGES = {
 }
 
 
+_TYPES = {
+    "str": "text",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "date": "a date",
+    "list": "a list of them",
+}
+"""Of values that may be of several types: what pydantic calls them, and we."""
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """What a value may be, of types as pydantic calls them."""
+    found = dict.fromkeys(_TYPES[name.partition("[")[0]] for name in names)
+    if _TYPES["float"] in found:
+        found.pop(_TYPES["int"], None)
+    *most, last = found
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def _literal(text: str) -> str:
     """The text with what defaults of references say, and a token for what comes from elsewhere."""
     return _REFERENCE.sub(
@@ -654,6 +713,23 @@ def _short(text: str, length: int = 60) -> str:
 
 def _mark(node: yaml.Node) -> Any:
     return node.start_mark
+
+
+def _may_be_secret(path: Path_, node: yaml.Node, text: str) -> bool:
+    """Whether a value is not to be repeated; of one with keys, their names may tell it."""
+    if path[:1] == ("connections",) and path[-1] in ("dsn", "url", *SECRETS):
+        return True
+    if path[-1:] == ("webhook",) or "://" in text:
+        return True
+    return not isinstance(node, yaml.ScalarNode) and _SECRET.search(text) is not None
+
+
+def _as_written(node: yaml.Node) -> str:
+    """The value of a scalar; else the text of it, in one line."""
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    start, end = node.start_mark, node.end_mark
+    return " ".join(str(start.buffer)[start.pointer : end.pointer].split())
 
 
 def _line(node: yaml.Node) -> int:

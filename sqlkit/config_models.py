@@ -11,7 +11,8 @@ from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import PydanticCustomError, core_schema
 
 from sqlkit.errors import UsageError
 from sqlkit.infer import check_table_name
@@ -45,6 +46,9 @@ class Limit(NamedTuple):
 
     rows: int | None
     share: float | None
+
+    def __str__(self) -> str:
+        return str(self.rows) if self.share is None else f"{self.share * 100:g}%"
 
 
 def listed(value: Any) -> Any:
@@ -82,13 +86,18 @@ def _limit(text: str) -> Limit:
     return limit
 
 
+_REFERENCE: dict[str, Any] = {"type": "string", "pattern": r"\$\{"}
+"""What stands for any value that is no list and has no keys: ${NAME}, ${NAME:-3}, ${file:PATH}."""
+
+
 def _one_of(allowed: Sequence[str]) -> tuple[AfterValidator, Any]:
     def validate(value: str) -> str:
         if value not in allowed:
             raise PydanticCustomError("one_of", "not known", {"allowed": list(allowed)})
         return value
 
-    return AfterValidator(validate), Field(json_schema_extra={"enum": list(allowed)})
+    schema = {"anyOf": [{"enum": list(allowed)}, _REFERENCE]}
+    return AfterValidator(validate), WithJsonSchema(schema)
 
 
 def _table_name(value: str) -> str:
@@ -101,7 +110,7 @@ def _table_name(value: str) -> str:
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _ONE_OR_MORE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
-_NUMBER_OR_TEXT = WithJsonSchema({"type": ["integer", "string"]})
+_NUMBER_OR_TEXT = WithJsonSchema({"type": ["number", "string"]})
 
 Names = Annotated[
     tuple[str, ...],
@@ -115,7 +124,9 @@ Words = Annotated[
 RowLimit = Annotated[
     Limit,
     _parsed(_limit),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9.]+%?$"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9.]+%?$"}, _REFERENCE]}
+    ),
 ]
 ByteCount = Annotated[int, _parsed(parse_bytes), _NUMBER_OR_TEXT]
 Overlap = Annotated[timedelta | Decimal, _parsed(parse_overlap), _NUMBER_OR_TEXT]
@@ -199,6 +210,12 @@ class Hook(_Model):
     )
 
 
+Hooks = Annotated[
+    tuple[Hook, ...],
+    BeforeValidator(listed, json_schema_input_type=Hook | tuple[Hook, ...]),
+]
+
+
 class Refresh(_Model):
     """The table is given a whole new content, instead of being added to."""
 
@@ -207,12 +224,18 @@ class Refresh(_Model):
     max_delete: RowLimit = Limit(None, 0.1)
 
 
+Action = Annotated[str, *_one_of(ACTIONS)]
+Actions = Annotated[
+    tuple[Action, ...],
+    Field(min_length=1),
+    BeforeValidator(listed, json_schema_input_type=Action | tuple[Action, ...]),
+]
+
+
 class Maintenance(_Model):
     """What of maintenance the table gets after its rows, where it needs it: see sqlkit optimize."""
 
-    actions: Annotated[
-        tuple[Annotated[str, *_one_of(ACTIONS)], ...], Field(min_length=1), BeforeValidator(listed)
-    ] = ("vacuum", "analyze", "reindex")
+    actions: Actions = ("vacuum", "analyze", "reindex")
     budget: Duration | None = Field(default=None, description="Stop after so long: 90s, 15m.")
     max_load: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Wait while more other sessions than so are at work."
@@ -315,10 +338,13 @@ class KeptExtracts(_Model):
 SCHEMAS = ("evolve", "freeze", "discard")
 
 
+SchemaName = Annotated[str, *_one_of(SCHEMAS)]
+
+
 class SchemaPolicy(_Model):
     """What becomes of columns that the source has and the table has not."""
 
-    policy: Annotated[str, *_one_of(SCHEMAS)]
+    policy: SchemaName
     into: str | None = Field(default=None, description="With discard: the json(b) column.")
 
 
@@ -386,10 +412,16 @@ class Table(_Model):
         description="Rows of a database: of the one that `from` names, or source; with refresh and "
         "neither, of the table's own.",
     )
-    watermark: Annotated[Watermark, BeforeValidator(_column)] | None = None
-    cache: Annotated[KeptExtracts, BeforeValidator(_kept)] | None = Field(
-        default=None, description="Extracts of a database are kept for a while."
-    )
+    watermark: (
+        Annotated[Watermark, BeforeValidator(_column, json_schema_input_type=str | Watermark)]
+        | None
+    ) = None
+    cache: (
+        Annotated[
+            KeptExtracts, BeforeValidator(_kept, json_schema_input_type=Duration | KeptExtracts)
+        ]
+        | None
+    ) = Field(default=None, description="Extracts of a database are kept for a while.")
     partitions: Partitions | None = Field(
         default=None, description="The query is a template, which is asked for each of them."
     )
@@ -414,7 +446,13 @@ class Table(_Model):
     )
     whole: str | None = None
     rest: str | None = None
-    schema_: Annotated[SchemaPolicy, BeforeValidator(_schema_policy)] | None = Field(
+    schema_: (
+        Annotated[
+            SchemaPolicy,
+            BeforeValidator(_schema_policy, json_schema_input_type=SchemaName | SchemaPolicy),
+        ]
+        | None
+    ) = Field(
         default=None,
         alias="schema",
         description="Of columns that the table has not: evolve adds them, freeze refuses them "
@@ -442,12 +480,17 @@ class Table(_Model):
         default=None, description="Tables of this file that come first."
     )
     refresh: Refresh | None = None
-    maintenance: Annotated[Maintenance, BeforeValidator(_actions)] | None = Field(
+    maintenance: (
+        Annotated[
+            Maintenance, BeforeValidator(_actions, json_schema_input_type=Actions | Maintenance)
+        ]
+        | None
+    ) = Field(
         default=None,
         description="After the rows, and before the hooks after: what of sqlkit optimize.",
     )
-    before: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
-    after: Annotated[tuple[Hook, ...], BeforeValidator(listed)] = ()
+    before: Hooks = ()
+    after: Hooks = ()
 
     @property
     def discard(self) -> str | None:
@@ -570,10 +613,24 @@ class Project(_Model):
         return tuple(connection.address(source) for source in table.source)
 
 
+class _WithReferences(GenerateJsonSchema):
+    """A schema of the file as it is written, in which a reference may stand for any value."""
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return {"anyOf": [super().int_schema(schema), _REFERENCE]}
+
+    def bool_schema(self, schema: core_schema.BoolSchema) -> JsonSchemaValue:
+        return {"anyOf": [super().bool_schema(schema), _REFERENCE]}
+
+    def encode_default(self, dft: Any) -> Any:
+        """Defaults are shown as they would be written too."""
+        return str(dft) if isinstance(dft, Limit) else super().encode_default(dft)
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of sqlkit.yml, for editors."""
+    """The JSON schema of sqlkit.yml, for editors. What `read_project` takes is valid under it."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Project.model_json_schema(),
+        **Project.model_json_schema(schema_generator=_WithReferences),
         "title": FILE,
     }

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
+import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 from psycopg.conninfo import conninfo_to_dict
 
+from sqlkit.cli.project import EXAMPLES
 from sqlkit.client import Client
 from sqlkit.config import ConfigError, Problem, Project, Table, json_schema, read_project
 from tests.conftest import RunSqlkit
@@ -60,7 +68,7 @@ max_conections: 3
         (3, 'tables["shop.price"].sourse', "source"),
         (4, 'tables["shop.price"].policy', "update"),
         (9, 'tables["shop.store"].depends_on[0]', "shop.price"),
-        (10, 'tables["shop.store"].before[0].sq', "sql"),
+        (10, 'tables["shop.store"].before.sq', "sql"),
         (11, "max_conections", "max_connections"),
     ]
     by_line = {p.line: p for p in found}
@@ -139,9 +147,68 @@ def test_a_secret_in_the_text_is_refused_and_not_repeated(file: Path, connection
     assert "hunter2" not in json.dumps(problem.as_dict())
 
 
-def test_a_secret_in_a_webhook_is_refused(file: Path) -> None:
-    text = TABLE + "on_failure: {webhook: 'https://me:hunter2@example.com'}"
-    assert "hunter2" not in str(only(file, text))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "on_failure: {webhook: 'https://me:hunter2@example.com'}",
+        "on_failure: {webhook: 'https://example.com/x?token=hunter2'}",
+        "on_failure: {webhook: 'https://example.com/x?api_key=hunter2&token=${TOKEN}'}",
+        "    from: a\n    cache: {for: 1h, in: 'redis://:hunter2@h/0'}\nconnections: {a: {}}",
+        "    from: a\n    cache: {for: 1h, in: 'redis://h?password=hunter2'}\nconnections: {a: {}}",
+        "variables: {a: {token: hunter2}}",
+    ],
+)
+def test_no_secret_is_taken_or_repeated(file: Path, text: str) -> None:
+    found = only(file, TABLE + text, TOKEN="x")
+    assert "hunter2" not in json.dumps(found.as_dict())
+    assert text.startswith("variables") or "${" in found.message
+
+
+def test_secrets_of_a_webhook_and_a_cache_come_from_elsewhere(file: Path) -> None:
+    project = read(
+        file,
+        TABLE.replace("price.csv", "'postgresql://host/db#price'")
+        + "    cache: {for: 1h, in: 'redis://:${SECRET}@host/0'}\n"
+        "on_failure: {webhook: 'https://example.com/x?token=${SECRET}'}",
+        SECRET="hunter2",
+    )
+    assert project.on_failure.webhook == "https://example.com/x?token=hunter2"
+    cache = project.tables["shop.price"].cache
+    assert cache is not None
+    assert cache.in_ == "redis://:hunter2@host/0"
+
+
+def test_a_value_of_no_allowed_type_is_one_problem_at_its_own_key(file: Path) -> None:
+    found = problems(
+        file,
+        """\
+variables:
+  a: {x: 1}
+  b: [1, [2]]
+tables:
+  t:
+    source: x.csv
+    reject_limit: [1]
+    lookups:
+      c: {table: d, key: k, placeholder: [1], defaults: {z: [1]}}
+rules:
+  r: {kind: distance, table: t, resource: a, gap: [1]}
+""",
+    )
+    assert [str(problem).removeprefix(f"{file}, ") for problem in found] == [
+        "line 2: variables.a: '{x: 1}' must be text, true or false, a number, a date "
+        "or a list of them",
+        "line 3: variables.b[1]: '[2]' must be text, true or false, a number or a date",
+        "line 7: tables.t.reject_limit: '[1]' must be a number or text",
+        "line 9: tables.t.lookups.c.defaults.z: '[1]' must be text, true or false or a number",
+        "line 9: tables.t.lookups.c.placeholder: '[1]' must be text or a whole number",
+        "line 11: rules.r.gap: '[1]' must be text or a number",
+    ]
+    told = str(only(file, TABLE + "    policy: updat\n"))
+    assert told == (
+        f"{file}, line 4: tables[\"shop.price\"].policy: 'updat' is not known; "
+        "did you mean update? Allowed: append, ignore, update, newer, fill, error, history."
+    )
 
 
 def test_references_bring_in_variables_and_files(file: Path) -> None:
@@ -203,7 +270,7 @@ def test_the_schema_knows_every_key_and_what_is_allowed() -> None:
     assert table["properties"].keys() == {
         field.alias or name for name, field in Table.model_fields.items()
     }
-    assert "update" in table["properties"]["policy"]["enum"]
+    assert "update" in table["properties"]["policy"]["anyOf"][0]["enum"]
     assert {"type": "string"} in table["properties"]["key"]["anyOf"]
     lookup = schema["$defs"]["TableLookup"]
     assert lookup["properties"].keys() == {
@@ -211,6 +278,78 @@ def test_the_schema_knows_every_key_and_what_is_allowed() -> None:
     }
     assert lookup["required"] == ["table", "key"]
     assert table["properties"]["lookups"]["additionalProperties"] == {"$ref": "#/$defs/TableLookup"}
+
+
+def wrong_by_schema(text: str) -> list[str]:
+    """What an editor says of a file."""
+    data = json.loads(json.dumps(yaml.safe_load(text), default=str))  # keys are text
+    return [error.message for error in Draft202012Validator(json_schema()).iter_errors(data)]
+
+
+def examples() -> Iterator[Any]:
+    for name in EXAMPLES:
+        file = importlib.resources.files("sqlkit") / "template" / name / "sqlkit.yml"
+        yield pytest.param(file.read_text(encoding="utf-8"), id=name)
+    docs = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    for at, block in enumerate(re.findall(r"(?m)(?:^(?: {4}.*)?\n)+", docs)):
+        if re.search(r"(?m)^ {4}tables:", block):
+            yield pytest.param(textwrap.dedent(block), id=f"pipelines.md {at}")
+
+
+@pytest.mark.parametrize("text", list(examples()))
+def test_examples_are_valid_under_the_schema(text: str) -> None:
+    assert wrong_by_schema(text) == []
+
+
+SHORT = """\
+connections: {main: {host: a, port: '${PORT}'}, lite: {url: 'sqlite://a'}}
+max_connections: ${BUDGET:-8}
+variables: {a: [1, x, 2026-01-01], b: true, c: null}
+tables:
+  a: {source: a.csv, workers: '${N:-2}', tune: '${TUNE:-false}', schema: evolve}
+  b: {source: b.csv, policy: '${POLICY:-fill}', maintenance: vacuum, before: {sql: select 1}}
+  c: {source: c.csv, reject_limit: '${MOST:-1%}', maintenance: [vacuum, analyze], retry_for: 1.5}
+  d: {from: lite, source: d, cache: 90}
+  e: {from: lite, source: e, cache: 1h, after: [{command: [a, b]}, {command: a b}]}
+  f: {from: lite, source: f, watermark: at}
+  g: {from: lite, source: g, watermark: {column: at, overlap: 10m}}
+"""
+
+
+def test_what_is_read_is_valid_under_the_schema_and_what_is_refused_is_not(file: Path) -> None:
+    read(file, SHORT, PORT="6543")
+    assert wrong_by_schema(SHORT) == []
+    for right, wrong in (
+        ("workers: '${N:-2}'", "workers: many"),
+        ("maintenance: vacuum", "maintenance: vacum"),
+        ("schema: evolve", "schema: evlve"),
+        ("before: {sql: select 1}", "before: {sq: select 1}"),
+        ("'${POLICY:-fill}'", "filll"),
+        ("tune: '${TUNE:-false}'", "tune: perhaps"),
+        ("watermark: at", "watermark: [at]"),
+    ):
+        text = SHORT.replace(right, wrong)
+        assert text != SHORT
+        assert wrong_by_schema(text), wrong
+        problems(file, text, PORT="6543")
+
+
+def test_defaults_of_the_schema_are_valid_under_it() -> None:
+    schema = json_schema()
+
+    def check(part: Any) -> int:
+        number = 0
+        for inner in part.values() if isinstance(part, dict) else part:
+            number += check(inner) if isinstance(inner, dict | list) else 0
+        if isinstance(part, dict) and "$defs" not in part and "default" in part:
+            whole = {**part, "$defs": schema["$defs"]}
+            if "type" in part or "anyOf" in part or "$ref" in part:
+                Draft202012Validator(whole).validate(part["default"])
+                number += 1
+        return number
+
+    assert check(schema) > 50
+    assert schema["$defs"]["Table"]["properties"]["reject_limit"]["default"] == "0"
 
 
 def test_check_exits_2_with_the_problems(file: Path, sqlkit: RunSqlkit) -> None:
@@ -291,7 +430,7 @@ tables:
         *("tables.a.query", "tables.b.from", "tables.c.query", "tables.d.query"),
         *("tables.e.watermark", "tables.f.watermark.overlap", "tables.g.source"),
         *("tables.h.performance.rules", "tables.h.performance.rules[0].byte"),
-        *("tables.i.connection", "tables.l.schema", "tables.m.leave_out", "tables.n.schema.policy"),
+        *("tables.i.connection", "tables.l.schema", "tables.m.leave_out", "tables.n.schema"),
         *("tables.j.partitions", "tables.j.cache", "tables.k.partitions"),
         *("tables.k.watermark", "connections.snow.url", "connections.flight.password"),
     }
