@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Missing
+
 _ROOT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def find_real_data(*parts: str) -> Path:
+    """The path of a file or folder in ``../shared/data``. Raises Missing."""
+    path = _ROOT.joinpath(*parts)
+    if not path.exists():
+        raise Missing(f"the real data is not there: ../shared/data/{'/'.join(parts)}")
+    return path
 
 
 def real_data(*parts: str) -> Path:
@@ -15,10 +25,9 @@ def real_data(*parts: str) -> Path:
 
     Skips the test where it is absent; where CI is true, fails instead.
     """
-    path = _ROOT.joinpath(*parts)
-    if not path.exists():
-        reason = f"the real data is not there: ../shared/data/{'/'.join(parts)}"
+    try:
+        return find_real_data(*parts)
+    except Missing as error:
         if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    return path
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))

@@ -8,14 +8,14 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.chaos.data import Work, make_all
 from tests.chaos.sites import Pair, Site, pair_site, pooled_site, single_site
 from tests.chaos.state import State
 from tests.chaos.trials import PAIR, POOLED, SINGLE, TINY, Fault, Trial
-from tests.servers import Session
+from tests.servers import Missing, Session
 
 FAULTS: dict[str, Fault] = SINGLE | TINY | PAIR | POOLED
 KINDS = tuple(FAULTS)
@@ -34,11 +34,13 @@ class Campaign:
         single: Site,
         pooled: Site | None,
         pair: Pair | None,
+        absent: Mapping[str, str],
         only: Sequence[str] | None,
         most_at_once: int,
     ) -> None:
         self._seed = seed
         self._chance = random.Random(seed)
+        self._order = random.Random(seed)
         self._works = works
         self._single = single
         self._pooled = pooled
@@ -48,14 +50,11 @@ class Campaign:
         self._numbers = itertools.count(1)
         self.struck: Counter[str] = Counter()
         self.lost = self.duplicated = self.left = self.wrong = self.trials = 0
-        kinds = dict(SINGLE)
-        if single.tiny is not None:
-            kinds |= TINY
-        if pooled is not None:
-            kinds |= POOLED
-        if pair is not None:
-            kinds |= PAIR
-        self._kinds = [kind for kind in kinds if only is None or kind in only]
+        self._wanted = [kind for kind in KINDS if only is None or kind in only]
+        self._absent = {kind: why for kind, why in absent.items() if kind in self._wanted}
+        self._kinds = [kind for kind in self._wanted if kind not in absent]
+        if not self._kinds:
+            raise Missing("; ".join(self._absent.values()))
 
     @classmethod
     @contextlib.contextmanager
@@ -69,33 +68,43 @@ class Campaign:
         works: int | None = None,
         most_at_once: int = MOST_AT_ONCE,
     ) -> Iterator[Campaign]:
-        """Set up servers and data: a share of what there is, some kinds of work or all."""
+        """Set up servers and data: a share of what there is, some kinds of work or all.
+
+        Real prices are always among them. Raises Missing where they are not there.
+        """
         with contextlib.ExitStack() as stack:
             session = Session.open()
             stack.callback(session.close)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
             chosen = make_all(folder, share)
             if works is not None:
-                chosen = random.Random(seed).sample(chosen, works)
+                chosen = chosen[:1] + random.Random(seed).sample(chosen[1:], works - 1)
             single = stack.enter_context(single_site(session, major))
+            absent: dict[str, str] = {}
             if single.tiny is None:
-                print(f"no disk can be filled here: {single.why_not_tiny}")
+                absent |= dict.fromkeys(TINY, f"no disk can be filled here: {single.why_not_tiny}")
             pooled = stack.enter_context(pooled_site(session, single))
             if pooled is None:
-                print("no PgBouncer here: tests/install-services.sh installs it")
+                why = "no PgBouncer here: tests/install-services.sh installs it"
+                absent |= dict.fromkeys(POOLED, why)
             pair = stack.enter_context(pair_site(session, major))
-            yield cls(seed, chosen, single, pooled, pair, only, most_at_once)
+            yield cls(seed, chosen, single, pooled, pair, absent, only, most_at_once)
 
     @property
     def is_good(self) -> bool:
-        """Whether all was as it should be."""
+        """Whether all was as it should be, whatever has struck."""
         return not (self.lost or self.duplicated or self.left or self.wrong)
+
+    @property
+    def missed(self) -> list[str]:
+        """The kinds of faults that were asked for and have not struck."""
+        return [kind for kind in self._wanted if not self.struck[kind]]
 
     def summary(self) -> str:
         """How often what struck, and what came of it."""
         lines = [f"{number:>5}  {kind}" for kind, number in self.struck.most_common()]
-        # Seen once in many trials it is chance; a kind that never strikes is a fault of the chaos.
-        lines += [f"    0  {kind}: did not strike" for kind in self._kinds if not self.struck[kind]]
+        absent = self._absent
+        lines += [f"    0  {kind}: {absent.get(kind, 'did not strike')}" for kind in self.missed]
         lines.append(
             f"faults {self.struck.total()}, lost {self.lost}, duplicated {self.duplicated}, "
             f"left behind {self.left}"
@@ -108,12 +117,16 @@ class Campaign:
         """Trials until so many faults have struck; no new one after so many seconds."""
         until = None if seconds is None else time.monotonic() + seconds
         queue: list[str] = []
+        works: list[Work] = []
         while self.struck.total() < faults and (until is None or time.monotonic() < until):
-            # Every kind in turn, in an order that changes.
+            # Every kind and every work in turn, in an order that changes.
             if not queue:
                 queue = list(self._kinds)
-                self._chance.shuffle(queue)
-            self._trial(queue.pop())
+                self._order.shuffle(queue)
+            if not works:
+                works = list(self._works)
+                self._order.shuffle(works)
+            self._trial(queue.pop(), works.pop())
 
     def expected(self, work: Work) -> tuple[State, float]:
         """What an undisturbed load ends with, and how long it takes."""
@@ -135,10 +148,9 @@ class Campaign:
                 trial.drop()
         return self._expected[work.name]
 
-    def _trial(self, kind: str) -> None:
+    def _trial(self, kind: str, work: Work) -> None:
         number = next(self._numbers)
         chance = random.Random(f"{self._seed}, trial {number}")
-        work = chance.choice(self._works)
         expected, usual = self.expected(work)
         site = self._site(kind)
         kinds = [kind]

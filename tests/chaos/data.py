@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "prices"
+from tests.real_data import find_real_data
+
 DAYS = ("2026-08-09", "2026-08-10", "2026-08-11")
 
 
@@ -26,8 +27,8 @@ class Work:
 
 
 def make_all(folder: Path, share: float = 1.0) -> list[Work]:
-    """All kinds of work, or smaller ones; the real one only where the data is."""
-    makers: list[Callable[[Path, float], Work | None]] = [
+    """All kinds of work, or smaller ones; real data first. Raises Missing where that is not."""
+    makers: list[Callable[[Path, float], Work]] = [
         _prices,
         _events,
         _wide_events,
@@ -36,20 +37,20 @@ def make_all(folder: Path, share: float = 1.0) -> list[Work]:
         _small,
         _atomic,
         _dirty,
+        _tuned,
     ]
-    return [work for make in makers if (work := make(folder, share)) is not None]
+    return [make(folder, share) for make in makers]
 
 
-def _prices(folder: Path, share: float) -> Work | None:
+def _prices(folder: Path, share: float) -> Work:
     """The first rows of three days: inserted, updated and unchanged ones."""
-    if not REAL.is_dir():
-        return None
+    real = find_real_data("prices")
     files = []
     columns: list[str] = []
     for day in DAYS:
         path = folder / f"prices-{day}.csv.gz"
         with (
-            gzip.open(REAL / f"israeli_prices_{day}.csv.gz", "rt", encoding="utf-8-sig") as source,
+            gzip.open(real / f"israeli_prices_{day}.csv.gz", "rt", encoding="utf-8-sig") as source,
             gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as target,
         ):
             reader = csv.reader(source)
@@ -205,4 +206,25 @@ def _dirty(folder: Path, share: float) -> Work:
         " name text);",
         (_write(folder / "dirty.csv", "id,pieces,name", lines),),
         {"reject_limit": None, "batch_bytes": 60_000},
+    )
+
+
+def _tuned(folder: Path, share: float) -> Work:
+    """With what is changed for as long as a run lasts, beside what the table's owner has set."""
+    rows = int(30_000 * share)
+    files = tuple(
+        _write(
+            folder / f"tuned-{part}.csv",
+            "id,part,name",
+            # The first half has the keys of the second half of the file before.
+            [f"{part * rows // 2 + row},{part},name {row}" for row in range(rows)],
+        )
+        for part in range(3)
+    )
+    return Work(
+        "tuned",
+        "create table chaos.target (id integer primary key, part integer, name text)"
+        " with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.5);",
+        files,
+        {"tune": True, "batch_bytes": 150_000},
     )

@@ -119,6 +119,10 @@ def left_behind(connection: psycopg.Connection, *, is_pooled: bool = False) -> l
             " (select oid from pg_database where datname = current_database())"
         )
     ]
+    left += [
+        f"autovacuum of {row[0]}, changed for run {row[1]}"
+        for row in connection.execute("select relation, run_id from sqlkit.tuned_table")
+    ]
     # The server may take a moment to notice that a client was killed.
     until = time.monotonic() + 10
     while sessions := _sessions(connection, is_pooled):

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Client:
     """A load in a process of its own."""
 
     process: subprocess.Popen[str]
+    errors: Path  # what it writes to standard error
     was_killed: bool = False
     started_at: float = field(default_factory=time.monotonic)
 
@@ -75,6 +77,7 @@ class Trial:
         self.has_killed = False
         self.dsn_options: dict[str, str] = {}
         self.outcome = Outcome([])
+        self._folder = tempfile.TemporaryDirectory(prefix="chaos-errors-")
         place = " tablespace tiny" if tiny else ""
         site.server.run(f'create database "{name}" template "{TEMPLATE}" strategy file_copy{place}')
         with site.admin(name) as admin:
@@ -82,7 +85,8 @@ class Trial:
             admin.execute(work.ddl.encode())
 
     def drop(self) -> None:
-        """Remove the database."""
+        """Remove the database, and what the clients have said."""
+        self._folder.cleanup()
         with self.site.admin() as admin:
             admin.execute(f'drop database if exists "{self.database}" with (force)'.encode())
 
@@ -96,15 +100,16 @@ class Trial:
             "options": {"retry_for": 90.0, **self.work.options},
             "asynchronous": self.chance.random() < 0.5,
         }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.client", json.dumps(call)],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        client = Client(process)
+        with tempfile.NamedTemporaryFile(dir=self._folder.name, delete=False) as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.client", json.dumps(call)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        client = Client(process, Path(errors.name))
         self.clients.append(client)
         return client
 
@@ -126,10 +131,12 @@ class Trial:
             client = self.clients[waited]
             waited += 1
             try:
-                output, errors = client.process.communicate(timeout=CLIENT_LIMIT)
+                output, _ = client.process.communicate(timeout=CLIENT_LIMIT)
+                errors = client.errors.read_text()
             except subprocess.TimeoutExpired:
                 client.process.kill()
-                output, errors = client.process.communicate()
+                client.process.communicate()
+                errors = client.errors.read_text()
                 self.outcome.wrong.append(f"the load did not end: {errors.strip()[-2000:]}")
                 continue
             if client.process.returncode == 0:
@@ -230,6 +237,20 @@ class Trial:
             self.ask("select pg_terminate_backend(%s)", self.chance.choice(sessions))
         return bool(sessions)
 
+    def times_waited_for(self, code: str) -> int:
+        """How often clients have said that they wait because of an error."""
+        texts = [path.read_text() for path in Path(self._folder.name).iterdir()]
+        return sum(f"({code})" in line for text in texts for line in text.splitlines())
+
+    def have_met(self, code: str, before: int, seconds: float) -> bool:
+        """Wait until clients have said that oftener than before; False if they do not."""
+        until = time.monotonic() + seconds
+        while self.times_waited_for(code) <= before:
+            if time.monotonic() > until or not self.running:
+                return False
+            time.sleep(0.02)
+        return True
+
     @contextlib.contextmanager
     def foreigner(self) -> Iterator[psycopg.Connection]:
         """Somebody else in the same database, who is not rolled back when it comes to deadlocks."""
@@ -243,7 +264,7 @@ Fault = Callable[[Trial], bool]
 
 
 # --------------------------------------------------------------------------------------------
-# The faults. Each waits for its moment, strikes, and tells whether a load was there to be struck.
+# The faults. Each waits for its moment, strikes, and tells whether a load was struck.
 # --------------------------------------------------------------------------------------------
 
 
@@ -258,14 +279,13 @@ def kill_client(trial: Trial) -> bool:
         trial.start_client()
         client.was_killed = False
         trial.clients.remove(client)
-        _close_pipes(client)
+        _close_pipe(client)
     return True
 
 
-def _close_pipes(client: Client) -> None:
-    for pipe in (client.process.stdout, client.process.stderr):
-        if pipe is not None:
-            pipe.close()
+def _close_pipe(client: Client) -> None:
+    assert client.process.stdout is not None
+    client.process.stdout.close()
 
 
 def terminate_session(trial: Trial) -> bool:
@@ -353,54 +373,69 @@ def fill_disk(trial: Trial) -> bool:
     if not trial.pause():
         return False
     filler = tiny.parent / "filler"
+    before = trial.times_waited_for("53100")
     try:
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(1 << 20)):
                 pass
-        time.sleep(trial.chance.uniform(0.3, 2.5))
+        has_struck = trial.have_met("53100", before, 5.0)
+        if has_struck:
+            # It may find the disk full again, and again.
+            time.sleep(trial.chance.uniform(0, 2.0))
     finally:
         filler.unlink(missing_ok=True)
-    return True
+    return has_struck
 
 
 def hold_lock(trial: Trial) -> bool:
+    """A lock that a load waits for, some time at least."""
     mode = trial.chance.choice(
         ("access exclusive", "share", "share row exclusive", "row exclusive")
     )
     if not trial.pause():
         return False
+    has_struck = False
     with (
         trial.foreigner() as foreigner,
         contextlib.suppress(psycopg.errors.LockNotAvailable),
         foreigner.transaction(),
     ):
         foreigner.execute(f"lock table chaos.target in {mode} mode".encode())
-        time.sleep(trial.chance.uniform(0.3, 2.0))
-    return True
+        has_struck = _is_wanted(trial, foreigner)
+        if has_struck:
+            # Less than what finish_run() waits for a tuned table, which it would leave as it is.
+            time.sleep(trial.chance.uniform(0.1, 0.8))
+    return has_struck
 
 
 def deadlock(trial: Trial) -> bool:
     """Takes what the load wants while it waits for what the load has."""
     if not trial.pause():
         return False
+    before = trial.times_waited_for("40P01")
     with (
         trial.foreigner() as foreigner,
         contextlib.suppress(psycopg.OperationalError),
         foreigner.transaction(),
     ):
         foreigner.execute("lock table chaos.target in share mode")
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until and not _waits_for_target(foreigner):
-            time.sleep(0.01)
-        foreigner.execute("select from sqlkit.source for update")
-    return True
+        if _is_wanted(trial, foreigner):
+            foreigner.execute("select from sqlkit.source for update")
+    return trial.have_met("40P01", before, 1.0)
 
 
-def _waits_for_target(connection: psycopg.Connection) -> bool:
-    row = connection.execute(
-        "select count(*) from pg_locks where relation = 'chaos.target'::regclass and not granted"
-    ).fetchone()
-    return row is not None and row[0] > 0
+def _is_wanted(trial: Trial, connection: psycopg.Connection) -> bool:
+    """Wait until a load waits for the target; False if none does for long."""
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until and trial.running:
+        row = connection.execute(
+            "select exists (select from pg_locks where relation = 'chaos.target'::regclass"
+            " and not granted)"
+        ).fetchone()
+        if row == (True,):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def second_loader(trial: Trial) -> bool:

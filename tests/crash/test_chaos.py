@@ -7,11 +7,13 @@ import time
 import pytest
 
 from tests.chaos.campaign import Campaign
+from tests.real_data import real_data
 
 
 @pytest.mark.chaos
 @pytest.mark.slow
 def test_twenty_faults_change_nothing() -> None:
+    real_data("prices")
     seed = time.time_ns() % 1_000_000
     print(f"seed {seed}")
     with Campaign.open(seed, 18, share=0.5, works=4, most_at_once=5) as campaign:
