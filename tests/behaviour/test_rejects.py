@@ -210,10 +210,18 @@ def test_all_of_them_at_once(
     path = make("parts.csv", [*records, *BELOW])
     good = 6 + len(BAD)
     with api.connect(dsn) as client:
-        with pytest.raises(api.RejectLimitError) as raised:
-            client.load(path, into=part, policy=policy, reject_limit=len(BAD) - 1)
-        assert str(raised.value).startswith(f"{len(BAD)} rows were refused")
-        assert connection.execute("select count(*) from part").fetchone() == (0,)
+        for limit in (0, len(BAD) - 1):
+            with pytest.raises(api.RejectLimitError) as raised:
+                client.load(path, into=part, policy=policy, reject_limit=limit)
+            assert str(raised.value).startswith(f"{len(BAD)} rows were refused")
+            told = connection.execute(
+                "select first_line, column_name, sqlstate from sqlkit.reject "
+                "where batch_id is null order by first_line"
+            ).fetchall()
+            assert told == [
+                (line, BAD[kind].column, BAD[kind].code) for line, kind in lines.items()
+            ]
+            assert connection.execute("select count(*) from part").fetchone() == (0,)
         result = client.load(path, into=part, policy=policy, reject_limit=len(BAD))
     assert (result.rows.inserted, result.rows.rejected) == (good, len(BAD))
     found = rejects_of(connection, result.run_id)
