@@ -10,6 +10,7 @@ import json
 import random
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -139,18 +140,35 @@ def test_json_that_fits_no_line(
     settled(connection, "doc")
 
 
-@pytest.mark.parametrize("kind", ["cut in a record", "cut in a quote", "cut archive", "a byte"])
-def test_real_files_cut_off(
-    kind: str, tmp_path: Path, sqlkit: RunSqlkit, connection: psycopg.Connection, dsn: str
-) -> None:
-    """From the command line, at several places: a message, and the target as it was."""
+@pytest.fixture(scope="module")
+def prices() -> bytes:
+    """Real prices, a line each, below a header; in UTF-8 without a mark."""
     with gzip.open(real_data("prices", "israeli_prices_2026-08-09.csv.gz")) as file:
         lines = [next(file).removeprefix(b"\xef\xbb\xbf"), *(next(file) for _ in range(3000))]
-    whole = b"".join(line for line in lines if b'"' not in line)
-    columns = lines[0].decode().strip().split(",")
-    connection.execute(
-        ("create table price (" + ", ".join(f'"{name}" text' for name in columns) + ")").encode()
-    )
+    return b"".join(line for line in lines if b'"' not in line)
+
+
+@pytest.fixture
+def price(prices: bytes, connection: psycopg.Connection) -> str:
+    """A table for them."""
+    names = prices.decode().partition("\n")[0].strip().split(",")
+    columns = ", ".join(f'"{name}" text' for name in names)
+    connection.execute(f"create table price ({columns})".encode())
+    return "public.price"
+
+
+@pytest.mark.parametrize("kind", ["cut in a record", "cut in a quote", "cut archive", "a byte"])
+def test_real_files_cut_off(
+    kind: str,
+    prices: bytes,
+    price: str,
+    tmp_path: Path,
+    sqlkit: RunSqlkit,
+    connection: psycopg.Connection,
+    dsn: str,
+) -> None:
+    """From the command line, at several places: a message, and the target as it was."""
+    whole = prices
     chance = random.Random(SEED)
     for number in range(4):
         path = tmp_path / f"{kind} {number}.csv"
@@ -165,15 +183,8 @@ def test_real_files_cut_off(
             content = whole[:place] + b"\xff" + whole[place:]
         path.write_bytes(content)
         arguments = (
-            "load",
-            path,
-            "--into",
-            "public.price",
-            "--policy",
-            "append",
-            "--dsn",
-            dsn,
-            "--json",
+            *("load", path, "--into", price, "--policy", "append"),
+            *("--dsn", dsn, "--json"),
         )
         done = sqlkit(*arguments)
         assert "Traceback" not in done.stdout + done.stderr
@@ -187,3 +198,52 @@ def test_real_files_cut_off(
         result = json.loads(done.stdout)["rows"]
         assert (result["rejected"], result["inserted"]) == (1, result["read"] - 1)
         settled(connection, "price")
+
+
+@pytest.mark.parametrize("encoding", ["cp1255", "utf-16", "utf-16-le"])
+def test_real_files_mis_encoded(
+    encoding: str,
+    prices: bytes,
+    price: str,
+    tmp_path: Path,
+    sqlkit: RunSqlkit,
+    connection: psycopg.Connection,
+    dsn: str,
+) -> None:
+    """Taken for UTF-8: a message, or rejects beside what is ASCII. Named or marked: all of it."""
+    header, _, text = prices.decode().partition("\n")
+    fields = header.count(",") + 1
+    lines = [*text.splitlines(), *(",".join([f"row {n}"] * fields) for n in range(20))]
+
+    def load(name: str, content: bytes, *options: str) -> tuple[int, dict[str, Any]]:
+        (tmp_path / name).write_bytes(content)
+        arguments = ("load", name, "--into", price, "--policy", "append", "--dsn", dsn, "--json")
+        done = sqlkit(*arguments, *options)
+        assert "Traceback" not in done.stdout + done.stderr
+        settled(connection, "price")
+        return done.returncode, json.loads(done.stdout)
+
+    whole = "\n".join([header, *lines, ""]).encode(encoding, "replace")
+    code, told = load("whole.csv", whole, "--reject-limit", "100%")
+    if encoding == "utf-16":
+        assert (code, told["rows"]["inserted"]) == (0, len(lines))
+    else:
+        assert code == 1
+        assert "whole.csv, line 1: the header is not utf-8" in told["error"]["message"]
+        assert "--encoding" in told["error"]["hint"]
+        assert load("whole.csv", whole, "--encoding", encoding)[0] == 0
+    written = [line.split(",")[4] for line in whole.decode(encoding).splitlines()[1:]]
+    found = connection.execute("select coalesce(\"שם מוצר\", '') from price").fetchall()
+    assert sorted(name for (name,) in found) == sorted(written)
+
+    records = "\n".join([*lines, ""]).encode(encoding, "replace")
+    mixed = (header + "\n").encode() + records
+    code, told = load("mixed.csv", mixed)
+    assert code == 4
+    assert "mixed.csv, line 2: " in told["error"]["detail"]
+    code, told = load("mixed.csv", mixed, "--reject-limit", "100%")
+    assert code == 3
+    # UTF-16 has a NUL in each ASCII character, and half of the last line's end stands by itself.
+    assert told["rows"]["read"] == len([line for line in records.split(b"\n") if line])
+    assert told["rows"]["inserted"] == (20 if encoding == "cp1255" else 0)
+    assert told["rows"]["rejected"] == told["rows"]["read"] - told["rows"]["inserted"]
