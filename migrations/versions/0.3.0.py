@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="8e516d4790065226baff1515bd5647a9c7487fb7a0db5fc501010f614cdf27eb",
+        sha256="d5f2064971641eb565470e5db93b21ec56e039a7ad087a50b20e88160738aa95",
     )
 
 

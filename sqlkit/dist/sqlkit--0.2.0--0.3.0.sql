@@ -5781,7 +5781,6 @@ declare
     v_rows bigint;
     v_batch_id bigint;
     v_told jsonb;
-    v_is_passed boolean;
     v_start timestamptz := clock_timestamp();
     v_lsn pg_lsn := pg_current_wal_insert_lsn();
 begin
@@ -5807,10 +5806,6 @@ begin
                 from jsonb_array_elements(v_lookups) as l
             ));
         end if;
-        v_is_passed := sqlkit._is_limit_passed(
-            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
-        );
-        -- Past the limit as it is: look on all the same, so that everything is told at once.
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
             'select s.sqlkit_first_line as sqlkit_line, %s from %s%s order by s.sqlkit_first_line',
@@ -5837,20 +5832,15 @@ begin
         if p_conflicts is not null then
             perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
         end if;
-        v_is_passed := v_is_passed or sqlkit._is_limit_passed(
-            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
-        );
-        if not v_is_passed then
-            -- A constraint that waits for the commit would refuse the batch as a whole.
-            set constraints all immediate;
-            v_counts := sqlkit._merge_isolated(
-                p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806
-            );
-            v_is_passed := sqlkit._is_limit_passed(
-            p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
-        );
-        end if;
-        if v_is_passed then
+        -- A constraint that waits for the commit would refuse the batch as a whole.
+        set constraints all immediate;
+        -- Even where the limit is passed as it is: what only writing shows is told with the rest.
+        v_counts := sqlkit._merge_isolated(p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806);
+        if
+            sqlkit._is_limit_passed(
+                p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
+            )
+        then
             select jsonb_agg(to_jsonb(r))
             into v_told
             from (select f.* from pg_temp.sqlkit_refused as f order by f.line limit 10000) as r;
@@ -5941,7 +5931,7 @@ comment on function sqlkit.merge_text_batch(
 ) is
 'Merges a batch that stands in a text stage: finds all its bad rows, keeps them in sqlkit.reject, merges the rest
 and records the batch, in one transaction. Where more rows of the run are refused than p_limit (a number; null:
-any) or p_share (of the rows read, 0 to 1) allow, nothing is merged: the result is null, and the refused rows (the
+any) or p_share (of the rows read, 0 to 1) allow, the merge is undone: the result is null, and the refused rows (the
 first 10,000) are in sqlkit.reject without a batch (SK301 only ends the attempt inside). A row is refused if it is malformed, a value is none of its
 column, or it breaks a constraint, a trigger or a row policy of the target; never for what another row is.
 Writes: the target, sqlkit.reject, sqlkit.batch, sqlkit.source. Locks: the source''s row, then SHARE ROW
