@@ -288,12 +288,16 @@ def open_source(
     fingerprint: str | None,
     again: bool,
     manner: dict[str, Any],
+    call: str | None,
 ) -> SourceState:
-    """The ledger's row of a source and a target, new or known."""
+    """The ledger's row of a source and a target, new or known.
+
+    Raises SK410.
+    """
     row = _row(
         connection,
         "select source_id, state, next_offset, next_line, stored_offset, stored_sha256 "
-        "from sqlkit.open_source(%s::regclass, %s, %s, %s, %s, %s, %s::jsonb)",
+        "from sqlkit.open_source(%s::regclass, %s, %s, %s, %s, %s, %s::jsonb, %s)",
         target,
         name,
         format,
@@ -301,6 +305,7 @@ def open_source(
         fingerprint,
         again,
         json.dumps(manner, ensure_ascii=False),
+        call,
     )
     return SourceState(*row)
 
@@ -369,16 +374,15 @@ def note_watermark(
     )
 
 
-def source_state(connection: Connection[Any], source_id: int) -> SourceState | None:
-    """How far a source has come that was opened before; None if that was rolled back."""
+def source_states(connection: Connection[Any], source_ids: list[int]) -> dict[int, SourceState]:
+    """How far sources have come that were opened before, but those where that was rolled back."""
     cursor = connection.cursor(row_factory=tuple_row)
     cursor.execute(
         "select s.source_id, s.state, s.next_offset, s.next_line, s.stored_offset, s.stored_sha256 "
-        "from sqlkit.source as s where s.source_id = %s",
-        [source_id],
+        "from sqlkit.source as s where s.source_id = any(%s)",
+        [source_ids],
     )
-    row = cursor.fetchone()
-    return None if row is None else SourceState(*row)
+    return {row[0]: SourceState(*row) for row in cursor.fetchall()}
 
 
 def describe_source(connection: Connection[Any], source_id: int, layout: dict[str, Any]) -> None:
@@ -1282,6 +1286,16 @@ def count_told(connection: Connection[Any], run_id: int, source_id: int | None =
         "where run_id = %s and source_id is not distinct from %s and batch_id is null",
         run_id,
         source_id,
+    )
+    return found
+
+
+def count_kept(connection: Connection[Any], run_id: int) -> int:
+    """How many rows of batches that were loaded a run has refused."""
+    found: int = _value(
+        connection,
+        "select pg_catalog.count(*) from sqlkit.reject where run_id = %s and batch_id is not null",
+        run_id,
     )
     return found
 

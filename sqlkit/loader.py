@@ -16,6 +16,7 @@ the error struck: what the ledger holds was committed with its rows, and all els
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
@@ -165,6 +166,7 @@ class Loader:
         self._locks = LockWatch(connections, options.retry_for, on_wait, self._teller.silent_for)
         self._key: list[str] | None = None
         self._run_id = 0
+        self._call = ""  # the same for loads of the same sources, by their names
         self._is_whole = False
         self._can_screen = False  # the reader of the source in hand
         self._ways: Ways | None = None  # of the attempt that is under way
@@ -188,6 +190,8 @@ class Loader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
+        names = "\n".join(sorted(source.name for source in sources))
+        self._call = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         for source in sources:
             if isinstance(source, SpreadSource):
                 source.spread(self._streams)
@@ -468,7 +472,7 @@ class Loader:
                 self._target.name,
                 options.policy,
                 self._key,
-                options.as_recorded(),
+                options.as_recorded() | {"call": self._call},
                 f"{socket.gethostname()}:{os.getpid()}",
             )
             calls.attach_run(main, self._run_id)
@@ -726,14 +730,14 @@ class Loader:
     def _state_of(self, main: Connection[Any], position: int, source: Source) -> SourceState:
         """How far a source has come, which is made known to the ledger."""
         fingerprint = self._fingerprint_of(main, position, source)
-        # Without a fingerprint there is no other way to know what was begun.
-        state = (
-            calls.source_state(main, self._source_ids[position])
-            if position in self._source_ids and not source.repeatable
-            else None
-        )
+        # Without a fingerprint there is no other way to know what was begun; and what is loaded
+        # once more is not to be begun a third time.
+        if not source.repeatable or self._options.again:
+            (begun,) = self._begun_before(main, [position])
+            if begun is not None:
+                return begun
         try:
-            state = state or calls.open_source(
+            state = calls.open_source(
                 main,
                 self._target.name,
                 source.name,
@@ -742,6 +746,7 @@ class Loader:
                 fingerprint,
                 self._options.again,
                 self._options.manner(source, self._key),
+                self._call,
             )
         except psycopg.Error as error:
             if error.sqlstate == OTHER_MANNER:
@@ -754,7 +759,11 @@ class Loader:
         self, main: Connection[Any], sources: Sequence[Source], positions: Sequence[int]
     ) -> list[SourceState]:
         """The same for many whose fingerprints are known."""
-        states = calls.open_sources(
+        begun: list[SourceState | None] = [None] * len(positions)
+        if self._options.again:
+            begun = self._begun_before(main, positions)
+        new = [position for position, state in zip(positions, begun, strict=True) if state is None]
+        opened = calls.open_sources(
             main,
             self._target.name,
             [
@@ -765,13 +774,25 @@ class Loader:
                     "fingerprint": self._fingerprints[position],
                     "again": self._options.again,
                     "manner": self._options.manner(sources[position], self._key),
+                    "call": self._call,
                 }
-                for position in positions
+                for position in new
             ],
         )
-        for position, state in zip(positions, states, strict=True):
+        for position, state in zip(new, opened, strict=True):
             self._source_ids[position] = state.source_id
-        return states
+        states = iter(opened)
+        return [state or next(states) for state in begun]
+
+    def _begun_before(
+        self, main: Connection[Any], positions: Sequence[int]
+    ) -> list[SourceState | None]:
+        """How far those have come that this load has begun; None for others, and for those that
+        were rolled back with an attempt."""
+        ids = [self._source_ids.get(position) for position in positions]
+        known = [source_id for source_id in ids if source_id is not None]
+        states = calls.source_states(main, known) if known else {}
+        return [None if source_id is None else states.get(source_id) for source_id in ids]
 
     def _fingerprint_of(self, main: Connection[Any], position: int, source: Source) -> str | None:
         """The same, asked for once."""

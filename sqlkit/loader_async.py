@@ -14,6 +14,7 @@ the error struck: what the ledger holds was committed with its rows, and all els
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
@@ -165,6 +166,7 @@ class AsyncLoader:
         )
         self._key: list[str] | None = None
         self._run_id = 0
+        self._call = ""  # the same for loads of the same sources, by their names
         self._is_whole = False
         self._can_screen = False  # the reader of the source in hand
         self._ways: AsyncWays | None = None  # of the attempt that is under way
@@ -188,6 +190,8 @@ class AsyncLoader:
         Raises SqlkitError. What was committed by then stays, and is recorded: the same call goes
         on from there.
         """
+        names = "\n".join(sorted(source.name for source in sources))
+        self._call = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         for source in sources:
             if isinstance(source, SpreadSource):
                 source.spread(self._streams)
@@ -472,7 +476,7 @@ class AsyncLoader:
                 self._target.name,
                 options.policy,
                 self._key,
-                options.as_recorded(),
+                options.as_recorded() | {"call": self._call},
                 f"{socket.gethostname()}:{os.getpid()}",
             )
             await calls.attach_run(main, self._run_id)
@@ -736,14 +740,14 @@ class AsyncLoader:
     ) -> SourceState:
         """How far a source has come, which is made known to the ledger."""
         fingerprint = await self._fingerprint_of(main, position, source)
-        # Without a fingerprint there is no other way to know what was begun.
-        state = (
-            await calls.source_state(main, self._source_ids[position])
-            if position in self._source_ids and not source.repeatable
-            else None
-        )
+        # Without a fingerprint there is no other way to know what was begun; and what is loaded
+        # once more is not to be begun a third time.
+        if not source.repeatable or self._options.again:
+            (begun,) = await self._begun_before(main, [position])
+            if begun is not None:
+                return begun
         try:
-            state = state or await calls.open_source(
+            state = await calls.open_source(
                 main,
                 self._target.name,
                 source.name,
@@ -752,6 +756,7 @@ class AsyncLoader:
                 fingerprint,
                 self._options.again,
                 self._options.manner(source, self._key),
+                self._call,
             )
         except psycopg.Error as error:
             if error.sqlstate == OTHER_MANNER:
@@ -764,7 +769,11 @@ class AsyncLoader:
         self, main: AsyncConnection[Any], sources: Sequence[Source], positions: Sequence[int]
     ) -> list[SourceState]:
         """The same for many whose fingerprints are known."""
-        states = await calls.open_sources(
+        begun: list[SourceState | None] = [None] * len(positions)
+        if self._options.again:
+            begun = await self._begun_before(main, positions)
+        new = [position for position, state in zip(positions, begun, strict=True) if state is None]
+        opened = await calls.open_sources(
             main,
             self._target.name,
             [
@@ -775,13 +784,25 @@ class AsyncLoader:
                     "fingerprint": self._fingerprints[position],
                     "again": self._options.again,
                     "manner": self._options.manner(sources[position], self._key),
+                    "call": self._call,
                 }
-                for position in positions
+                for position in new
             ],
         )
-        for position, state in zip(positions, states, strict=True):
+        for position, state in zip(new, opened, strict=True):
             self._source_ids[position] = state.source_id
-        return states
+        states = iter(opened)
+        return [state or next(states) for state in begun]
+
+    async def _begun_before(
+        self, main: AsyncConnection[Any], positions: Sequence[int]
+    ) -> list[SourceState | None]:
+        """How far those have come that this load has begun; None for others, and for those that
+        were rolled back with an attempt."""
+        ids = [self._source_ids.get(position) for position in positions]
+        known = [source_id for source_id in ids if source_id is not None]
+        states = await calls.source_states(main, known) if known else {}
+        return [None if source_id is None else states.get(source_id) for source_id in ids]
 
     async def _fingerprint_of(
         self, main: AsyncConnection[Any], position: int, source: Source

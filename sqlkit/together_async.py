@@ -126,16 +126,21 @@ class AsyncTogether:
         """
         positions = await self._candidates()
         unknown = [position for position in positions if position not in self._states]
-        for start in range(0, len(unknown), ASKED):
-            some = unknown[start : start + ASKED]
+        asked = ASKED
+        while unknown:
+            some, rest = unknown[:asked], unknown[asked:]
             try:
                 async with self._main.transaction():
                     states = await self._states_of(some)
             except psycopg.Error as error:
                 if error.sqlstate != OTHER_MANNER:
                     raise
-                break  # one of them raises it once more when it is its turn
+                if len(some) == 1:
+                    break  # raised once more when it is its turn
+                asked = len(some) // 2
+                continue
             self._states.update(zip(some, states, strict=True))
+            unknown = rest
         members: list[_Member] = []
         loaded: list[int] = []
         for position in positions:

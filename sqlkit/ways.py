@@ -960,7 +960,7 @@ class Ways:
             share=self._options.reject_share,
             names=opened.plan.names,
             hint=hint,
-            before=self._tally.rows.rejected,
+            before=calls.count_kept(main, self._run_id),
         )
 
     def drop_stages(self, main: Connection[Any]) -> None:

@@ -980,7 +980,7 @@ class AsyncWays:
             share=self._options.reject_share,
             names=opened.plan.names,
             hint=hint,
-            before=self._tally.rows.rejected,
+            before=await calls.count_kept(main, self._run_id),
         )
 
     async def drop_stages(self, main: AsyncConnection[Any]) -> None:

@@ -161,9 +161,7 @@ def _end(_number: int, _frame: object) -> None:
 
 def _report(error: BaseException) -> int:
     """Say what went wrong, on stderr or as JSON where that is asked for; the exit code."""
-    if isinstance(error, SystemExit):
-        if error.code == TERMINATED:
-            print("terminated", file=sys.stderr)
+    if isinstance(error, SystemExit) and error.code != TERMINATED:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if os.environ.get("SQLKIT_DEBUG"):
         import traceback
@@ -176,7 +174,8 @@ def _report(error: BaseException) -> int:
     if _json_wanted():
         print(json.dumps({"error": problem._asdict()}, ensure_ascii=False))
         return problem.exit_code
-    lines = [f"error: {problem.message}" if problem.exit_code != INTERRUPTED else problem.message]
+    is_broken_off = problem.exit_code in (INTERRUPTED, TERMINATED)
+    lines = [problem.message if is_broken_off else f"error: {problem.message}"]
     if problem.detail:
         lines.append(f"detail: {problem.detail}")
     if problem.hint:
@@ -202,6 +201,8 @@ def _as_problem(error: BaseException) -> Problem:
         return Problem(error.code, error.message, error.detail, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Problem(None, "interrupted", None, None, INTERRUPTED)
+    if isinstance(error, SystemExit):
+        return Problem(None, "terminated", None, None, TERMINATED)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         where = getattr(context, "command_path", "sqlkit")

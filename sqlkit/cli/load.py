@@ -268,7 +268,7 @@ def load(
         told = result.as_dict() | {"speed": speed and speed.as_dict()}
         print(json.dumps(told, ensure_ascii=False))
     else:
-        print_result(result)
+        print_result(result, again=again)
         print_baseline(speed)
         if profile:
             print_profile(result.seconds)
@@ -292,13 +292,15 @@ def print_refused(result: LoadResult) -> None:
         print(f"and {result.rows.rejected - len(result.rejects):,} more")
 
 
-def print_result(result: LoadResult) -> None:
-    """Say in a few lines what became of a load."""
+def print_result(result: LoadResult, *, again: bool = False) -> None:
+    """Say in a few lines what became of a load, which was to load known sources once more."""
     if result.ddl:
         print(result.ddl + ";\n")
     for source in result.sources:
         if source.state == "skipped":
-            print(f"{source.name}: loaded before, skipped (--again loads it once more)")
+            why = "by this call already" if again else "before"
+            hint = "" if again else " (--again loads it once more)"
+            print(f"{source.name}: loaded {why}, skipped{hint}")
     for note in result.notes:
         print(f"- {note}")
     rows = result.rows

@@ -90,10 +90,18 @@ def export(
     dsn: Dsn = None,
 ) -> None:
     """Write the open rejects of a run as they stood in the input, to be mended and loaded."""
+    from sqlkit.cli.runs import no_such_run
     from sqlkit.client import connect
 
     with connect(dsn) as client:
         files = client.export_rejects(run)
+        if not files and client.rejects(run):
+            raise SqlkitError(
+                f"the rejects of run {run} are of a transform, and stood in no file",
+                hint="Mend the rows that it was made from: the next run takes them.",
+            )
+        if not files and not client.runs(run):
+            raise no_such_run(run)
     if not files:
         raise SqlkitError(f"run {run} has no open rejects", hint="sqlkit rejects lists them.")
     for number, made in enumerate(files, start=1):

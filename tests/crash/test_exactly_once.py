@@ -125,7 +125,11 @@ def test_a_renamed_file_was_loaded_before_and_a_changed_one_was_not(
 
 
 def test_again_that_is_broken_off_between_files_goes_on(
-    database: Database, connection: psycopg.Connection, log: list[str], start_load: StartLoad
+    database: Database,
+    connection: psycopg.Connection,
+    log: list[str],
+    start_load: StartLoad,
+    tmp_path: Path,
 ) -> None:
     start_load(database.dsn, *log).result()
     connection.execute(
@@ -143,10 +147,36 @@ def test_again_that_is_broken_off_between_files_goes_on(
     killed.kill()
     wait_until(lambda: not value(connection, sleeping))
     connection.execute("drop trigger stop on target")
+    (tmp_path / "other.csv").write_text("part,number\n")
+    start_load(database.dsn, "other.csv", "--policy", "append", "--again").result()
     start_load(database.dsn, *again).result()
     assert value(connection, "select count(*) from target") == 6 * ROWS
     start_load(database.dsn, *again).result()
     assert value(connection, "select count(*) from target") == 9 * ROWS
+
+
+@pytest.mark.parametrize("more", [[], ["--atomic"], ["--dry-run"], ["--batch-bytes", "5000"]])
+def test_again_is_once_more_whatever_others_load_meanwhile(
+    database: Database,
+    connection: psycopg.Connection,
+    log: list[str],
+    start_load: StartLoad,
+    tmp_path: Path,
+    more: list[str],
+) -> None:
+    (tmp_path / "other.csv").write_text("part,number\n9,9\n")
+    start_load(database.dsn, *log).result()
+    with database.connect() as holder, holder.transaction():
+        holder.execute("lock table public.target in share mode")
+        load = start_load(database.dsn, *log, "--again", *more)
+        wait_until(lambda: waiting_for_target(connection))
+        # Of the same files, and of others: with a run that is younger, and ends well.
+        for policy in ("ignore", "update"):
+            query = "select sqlkit.finish_run(sqlkit.start_run('load', 'target', %s))"
+            holder.execute(query.encode(), [policy])
+    assert load.result()["rows"]["inserted"] == 3 * ROWS
+    expected = 3 * ROWS if "--dry-run" in more else 6 * ROWS
+    assert value(connection, "select count(*) from target") == expected
 
 
 @pytest.mark.parametrize("more", [[], ["--atomic"]])
