@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="d5f2064971641eb565470e5db93b21ec56e039a7ad087a50b20e88160738aa95",
+        sha256="6ee1b374101f095ff485adde3637105561d22f79b710f46e4d97aa30c8fab631",
     )
 
 

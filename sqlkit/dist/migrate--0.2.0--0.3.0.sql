@@ -750,7 +750,7 @@ comment on function sqlkit.find_source(regclass, text, jsonb) is
 it was not.';
 
 
-create or replace function sqlkit._is_of_broken_again(p_source_id bigint)
+create or replace function sqlkit._is_of_broken_call(p_source_id bigint, p_call text)
 returns boolean
 language sql
 stable
@@ -771,17 +771,21 @@ return (
     where
         r.run_id = (select max(l.run_id) from loaded_by as l)
         and r.state <> 'done'
-        and r.options @> '{"again": true}'
+        and r.options @> jsonb_build_object('again', true, 'call', p_call)
         and not exists (
             select
             from sqlkit.run as n
-            where n.target = r.target and n.run_id > r.run_id and n.state = 'done'
+            where
+                n.target = r.target
+                and n.run_id > r.run_id
+                and n.state = 'done'
+                and n.options @> jsonb_build_object('call', p_call)
         )
 );
 
-comment on function sqlkit._is_of_broken_again(bigint) is
-'Whether a source was loaded by a run that loads sources once more (--again), and that is under way or was broken off,
-with none after it that ended well: the same call goes on with those that it has not loaded.';
+comment on function sqlkit._is_of_broken_call(bigint, text) is
+'Whether a source was loaded once more (--again) by a run that is under way or did not end well, of the call that asks,
+which has not ended well since: then it goes on with those that are not loaded. p_call: what such runs are known by.';
 
 
 create or replace function sqlkit.open_source(
@@ -791,7 +795,8 @@ create or replace function sqlkit.open_source(
     p_size_bytes bigint,
     p_fingerprint text,
     p_again boolean,
-    p_manner jsonb
+    p_manner jsonb,
+    p_call text default null
 )
 returns sqlkit.source
 language plpgsql
@@ -812,7 +817,7 @@ begin
         -- A load that was cut off goes on, even when sources are to be loaded once more.
         if
             v_source.source_id is not null
-            and (not p_again or v_source.state = 'loading' or sqlkit._is_of_broken_again(v_source.source_id))
+            and (not p_again or v_source.state = 'loading' or sqlkit._is_of_broken_call(v_source.source_id, p_call))
         then
             if v_source.manner is null and v_source.state = 'loading' then
                 update sqlkit.source as s
@@ -846,10 +851,11 @@ begin
 end;
 $open_source$;
 
-comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean, jsonb) is
+comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean, jsonb, text) is
 'Returns the ledger''s row for a source and a target: the one that its fingerprint is known by, if it was opened in
 the same manner (what decides how its rows are written: policy, columns and so on; null: any), or a new one.
-next_offset says where to continue; state loaded says that there is nothing to do.
+next_offset says where to continue; state loaded says that there is nothing to do. With p_again what is loaded is begun
+anew, unless a call that is known by p_call, as the option call of its run, has done so and is not at its end.
 Writes: sqlkit.source. Locks: advisory, on target and fingerprint, until commit. Raises: SK410 if part of it was
 loaded in another manner, unless p_again.';
 
@@ -894,14 +900,14 @@ begin
         select s.*
         from rows from (
             jsonb_to_recordset(p_sources) as (
-                name text, format text, size_bytes bigint, fingerprint text, again boolean, manner jsonb
+                name text, format text, size_bytes bigint, fingerprint text, again boolean, manner jsonb, call text
             )
-        ) with ordinality as s (name, format, size_bytes, fingerprint, again, manner, position)
+        ) with ordinality as s (name, format, size_bytes, fingerprint, again, manner, call, position)
         order by s.position
     loop
         return next sqlkit.open_source(
             p_target, r_source.name, r_source.format, r_source.size_bytes, r_source.fingerprint,
-            coalesce(r_source.again, false), r_source.manner
+            coalesce(r_source.again, false), r_source.manner, r_source.call
         );
     end loop;
 end;
@@ -909,7 +915,7 @@ $open_sources$;
 
 comment on function sqlkit.open_sources(regclass, jsonb) is
 'The same for many sources at once, one row for each, in their order: p_sources is a list of {"name", "format",
-"size_bytes", "fingerprint", "again", "manner"}. Writes: sqlkit.source. Locks: advisory, on target and fingerprints,
+"size_bytes", "fingerprint", "again", "manner", "call"}. Writes: sqlkit.source. Locks: advisory, on target and fingerprints,
 until commit. Raises: SK410 if part of one was loaded in another manner, unless it is to be loaded again.';
 
 
@@ -16694,7 +16700,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_is_followed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
-            ('sqlkit_loader', 'execute', 'routine', '_is_of_broken_again'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_of_broken_call'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_trimmed'),
@@ -17081,7 +17087,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_is_followed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_keyed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
-            ('sqlkit_admin', 'execute', 'routine', '_is_of_broken_again'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_of_broken_call'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_trimmed'),
