@@ -64,6 +64,7 @@ chaos: .venv/.test services
 
 bench: .venv/.bench
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.refresh --share 0.01 --share 1
 
 build: .venv/.test
 	$(BIN)/python -m sqlkit.build

@@ -33,6 +33,7 @@ from sqlkit.maintenance_plan import (
 from sqlkit.model import MaintenanceStep
 
 _LOOK_EVERY = 2.0  # seconds, while the server is too busy
+_MOMENT = 1.0  # seconds, for what is still to be done when the budget has ended
 _QUERY_CANCELED = "57014"
 
 
@@ -131,7 +132,9 @@ def _run(
         calls.finish_maintenance(connection, run_id, error.sqlstate or "SK000", message)
         is_late = error.sqlstate == _QUERY_CANCELED and left is not None
         if step.statement.startswith("reindex"):
-            _clean_up(connection, options, step)
+            # Who may not wait for the work does not wait for its remains, either.
+            wait = min(options.lock_timeout, _MOMENT) if is_late else options.lock_timeout
+            _clean_up(connection, replace(options, lock_timeout=wait), step)
         return MaintenanceOutcome(
             step,
             "postponed" if is_late else "failed",

@@ -37,6 +37,26 @@ def test_auto_says_why(
     assert "mirror: at most 20000 rows (small_rows)" in told["reasons"]
 
 
+def test_auto_sees_who_reads(
+    item: None,
+    database: Database,
+    superuser: psycopg.Connection,
+    dsn: str,
+    sqlkit: RunSqlkit,
+) -> None:
+    superuser.execute("insert into sqlkit.refresh_threshold (name, value) values ('small_rows', 1)")
+    query = "select id + 1000 as id, name from public.feed"
+    arguments = ["refresh", "public.item", "--from", query, "--explain", "--dsn", dsn]
+    alone = sqlkit(*arguments).stdout
+    assert "- sessions at the table now: 0\n" in alone
+    assert "- truncate: " in alone
+    with database.connect() as reader, reader.transaction():
+        reader.execute("select count(*) from public.item")
+        beside = sqlkit(*arguments).stdout
+        assert "- sessions at the table now: 1\n" in beside
+        assert "- swap: others are at the table\n" in beside
+
+
 @pytest.mark.parametrize("strategy", ["truncate", "swap"])
 def test_a_new_content_for_a_table_without_key(
     connection: psycopg.Connection, dsn: str, tmp_path: Path, strategy: str

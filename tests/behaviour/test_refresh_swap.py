@@ -242,3 +242,31 @@ def test_a_table_in_use_is_asked_for_again_and_again(
         reader.execute("commit")
         refreshing.join()
     assert connection.execute("select min(id) from public.item").fetchone() == (2,)
+
+
+def test_the_table_stays_its_owners_whoever_refreshes(
+    database: Database, connection: psycopg.Connection, superuser: psycopg.Connection
+) -> None:
+    owner = f"owner_{database.name}"
+    superuser.execute(f"create role {owner}".encode())
+    try:
+        superuser.execute(f"grant {owner} to {database.user}".encode())
+        superuser.execute(f"grant create on schema public to {owner}".encode())
+        connection.execute("create table item (id serial primary key, name text)")
+        connection.execute("create index on item (name)")
+        connection.execute("insert into item (name) select 'x' from generate_series(1, 10)")
+        superuser.execute(f"alter table public.item owner to {owner}".encode())
+        with api.connect(database.dsn) as client:
+            result = client.refresh(
+                "public.item", query="select 1 as id, 'y' as name", strategy="swap", delete_share=1
+            )
+        assert (result.strategy, result.rows.inserted) == ("swap", 1)
+        owned = connection.execute(
+            "select relname, pg_get_userbyid(relowner) from pg_class "
+            "where relnamespace = 'public'::regnamespace and relname like 'item%' order by 1"
+        ).fetchall()
+        assert owned == [
+            (name, owner) for name in ("item", "item_id_seq", "item_name_idx", "item_pkey")
+        ]
+    finally:
+        superuser.execute(f"drop owned by {owner} cascade; drop role {owner}".encode())

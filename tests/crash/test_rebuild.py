@@ -78,7 +78,10 @@ def test_indexes_are_built_anew_where_it_pays(
             client.load(small, into="public.target", indexes="burn")
 
 
-def test_a_server_that_dies_in_the_middle_has_its_indexes(
+OPTIONS = "select reloptions::text from pg_class where oid = 'public.target'::regclass"
+
+
+def test_a_server_that_dies_in_the_middle_has_its_indexes_and_options(
     own_server: OpenServer, tmp_path: Path
 ) -> None:
     server = own_server()
@@ -97,7 +100,7 @@ def test_a_server_that_dies_in_the_middle_has_its_indexes(
         before = value(connection, PLACES)
     write(tmp_path / "a.csv", 2_001, 6_000)
     load = [sys.executable, "-m", "sqlkit.cli.app", "load", "a.csv", "--into", "public.target"]
-    load += ["--dsn", dsn, "--retry-for", "0"]
+    load += ["--dsn", dsn, "--retry-for", "0", "--tune"]
     process = subprocess.Popen(
         load, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -111,6 +114,9 @@ def test_a_server_that_dies_in_the_middle_has_its_indexes(
     server.cluster.stop("immediate")
     server.cluster.start(server.port)
     with psycopg.connect(dsn, autocommit=True) as connection:
+        # What was set for the run outlives the server, with what is to be put back.
+        assert value(connection, OPTIONS) == "{autovacuum_enabled=off}"
+        assert value(connection, "select count(*) from sqlkit.tuned_table") == 1
         assert value(connection, PLACES) == before
         assert value(connection, "select count(*) from target") == 2_000
         connection.execute("alter function slowly(integer) cost 1")
@@ -125,3 +131,5 @@ def test_a_server_that_dies_in_the_middle_has_its_indexes(
         assert value(connection, "select count(*) from target") == 6_000
         assert len(value(connection, PLACES)) == 2
         assert value(connection, "select count(*) from sqlkit.run where state = 'running'") == 0
+        assert value(connection, OPTIONS) is None
+        assert value(connection, "select count(*) from sqlkit.tuned_table") == 0

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import re
+import select
 import shutil
+import signal
+import struct
 import subprocess
+import sys
+import termios
 import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,8 +29,8 @@ import pytest
 import sqlkit as package
 from sqlkit.cli.metrics import as_text, make_server
 from sqlkit.cli.watch import page
-from sqlkit.report import Bar, bars, nice_step, read_report, render
-from tests.conftest import Database, RunSqlkit, missing
+from sqlkit.report import COLORS, Bar, bars, nice_step, read_report, render
+from tests.conftest import Database, RunSqlkit, environment, missing
 from tests.maintain.test_optimize import OPTIONS, fill, one
 
 SAMPLE = re.compile(r'^[a-z_]+\{([a-z]+="([^"\\\n]|\\[\\"n])*",?)*\} [-+.e0-9]+$')
@@ -115,6 +123,98 @@ def test_watch_shows_what_goes_on(
     assert str(pid) in shown
     assert "running" in shown
     assert "largest tables" in shown
+
+
+def test_what_the_server_does_for_a_run(connection: psycopg.Connection, database: Database) -> None:
+    """As PostgreSQL tells of COPY, CREATE INDEX and VACUUM while they go on."""
+    connection.execute("create table price (id int)")
+    connection.execute("insert into price select generate_series(1, 20000)")
+
+    def until(doing: str) -> tuple[int, float | None]:
+        """Wait until the run does that; rows that it has in COPY, how far it is."""
+        deadline = time.monotonic() + 20
+        while True:
+            row = connection.execute(
+                "select doing, rows_copied, share_done from sqlkit.run_progress"
+            ).fetchone()
+            assert row is not None
+            if row[0] == doing and (row[1] or row[2] is not None):
+                return row[1], row[2]
+            assert time.monotonic() < deadline, row
+            time.sleep(0.02)
+
+    with database.connect() as worker, database.connect() as other:
+        worker.execute("select sqlkit.attach_run(sqlkit.start_run('load', 'price', 'update'))")
+        with worker.cursor().copy("copy price from stdin") as copy:
+            copy.write("7\n" * 100_000)
+            copied, _ = until("copy, 1 streams")
+        assert 0 < copied <= 100_000
+        with other.transaction():
+            other.execute("insert into price values (1)")
+            statement = "create index concurrently on price (id)"
+            thread = threading.Thread(target=worker.execute, args=(statement,))
+            thread.start()
+            # It counts those whom it waits for, not yet blocks.
+            deadline = time.monotonic() + 20
+            while (
+                one(connection, "select doing from sqlkit.run_progress")
+                != "CREATE INDEX CONCURRENTLY: waiting for writers before build"
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        thread.join(30)
+        worker.execute("set vacuum_cost_delay = 100")
+        worker.execute("set vacuum_cost_limit = 1")
+        thread = threading.Thread(target=_vacuum_until_cancelled, args=(worker,))
+        thread.start()
+        _, share = until("scanning heap")
+        worker.cancel()
+        thread.join(30)
+        assert share is not None
+        assert 0 <= share < 1
+
+
+def _vacuum_until_cancelled(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("vacuum (disable_page_skipping) price")
+
+
+def test_watch_lives_on_a_terminal(loaded: str, connection: psycopg.Connection) -> None:
+    connection.execute("create table price_of_today (id int)")
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (60, 160))
+    with subprocess.Popen(
+        [sys.executable, "-m", "sqlkit.cli.app", "watch", "--every", "0.2", "--dsn", loaded],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment() | {"TERM": "xterm"},
+        start_new_session=True,
+    ) as process:
+        os.close(follower)
+        shown = ""
+
+        def wait_for(text: str) -> None:
+            nonlocal shown
+            deadline = time.monotonic() + 60
+            while text not in shown:
+                assert select.select([leader], [], [], deadline - time.monotonic())[0], shown
+                shown += os.read(leader, 1 << 16).decode(errors="replace")
+            shown = shown.rpartition(text)[2]
+
+        try:
+            wait_for("nothing runs")
+            run_id = one(connection, "select sqlkit.start_run('load', 'price_of_today', 'update')")
+            wait_for("price_of_today")
+            connection.execute("select sqlkit.finish_run(%s)", [run_id])
+            wait_for("nothing runs")
+            process.send_signal(signal.SIGINT)
+            # The screen that was there before comes back.
+            wait_for("\x1b[?1049l")
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+            os.close(leader)
 
 
 def _try_to_read(connection: psycopg.Connection) -> None:
@@ -212,16 +312,54 @@ def test_the_report_shows_in_a_browser(loaded: str, sqlkit: RunSqlkit, tmp_path:
     picture = tmp_path / "page.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     subprocess.run(
-        [browser, *options, "--window-size=900,2000", f"--screenshot={picture}",
+        [browser, *options, "--window-size=900,420", f"--screenshot={picture}",
          f"file://{tmp_path}/page.html"],
         check=True, capture_output=True, timeout=120,
     )  # fmt: skip
-    assert picture.stat().st_size > 20_000
+    # Three runs, of which the fastest is as high as the plot.
+    drawn = tuple(bytes.fromhex(COLORS[0].removeprefix("#")))
+    assert 30_000 < count_pixels(picture, drawn) < 3 * 45_000
     seen = subprocess.run(
         [browser, *options, "--dump-dom", f"file://{tmp_path}/page.html"],
         check=True, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert seen.stdout.count("<svg") >= 4
+
+
+def count_pixels(picture: Path, color: tuple[int, ...]) -> int:
+    """How many pixels of a PNG, of eight bits a channel and not interlaced, have that colour."""
+    data = picture.read_bytes()
+    packed = b""
+    at = 8
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        content = data[at + 8 : at + 8 + length]
+        if kind == b"IHDR":
+            width, height, depth, colors, *_, interlaced = struct.unpack(">IIBBBBB", content)
+        elif kind == b"IDAT":
+            packed += content
+        at += 12 + length
+    assert (depth, interlaced) == (8, 0)
+    step = {2: 3, 6: 4}[colors]
+    rows = zlib.decompress(packed)
+    above = bytearray(width * step)
+    found = 0
+    for row in range(height):
+        kind_of_filter, *line = rows[row * (width * step + 1) : (row + 1) * (width * step + 1)]
+        for x in range(width * step):
+            left, corner = (line[x - step], above[x - step]) if x >= step else (0, 0)
+            if kind_of_filter == 4:  # whichever is nearest to what they let expect
+                guess = left + above[x] - corner
+                by = min(
+                    (abs(guess - near), place, near)
+                    for place, near in enumerate((left, above[x], corner))
+                )[2]
+            else:
+                by = (0, left, above[x], (left + above[x]) // 2)[kind_of_filter]
+            line[x] = (line[x] + by) & 255
+        above = bytearray(line)
+        found += sum(tuple(line[x : x + 3]) == color for x in range(0, width * step, step))
+    return found
 
 
 def test_a_report_of_nothing_is_a_page(dsn: str) -> None:

@@ -90,6 +90,58 @@ def test_a_budget_that_is_used_up_leaves_the_rest_for_the_next_call(
     assert one(connection, "select count(*) from sqlkit.maintenance") == 3
 
 
+def test_a_budget_ends_a_statement_that_runs(
+    connection: psycopg.Connection, database: Database, dsn: str
+) -> None:
+    fill(connection)
+    connection.execute("vacuum price")
+    options = replace(OPTIONS, actions=("clean", "reindex"), lock_timeout=60)
+    with package.connect(dsn) as client, database.connect() as other, other.transaction():
+        other.execute("update price set amount = 0 where id = 10")
+        began = time.monotonic()
+        outcomes = client.optimize(replace(options, budget=0.7))
+        assert 0.7 <= time.monotonic() - began < 20
+    assert [outcome.state for outcome in outcomes] == ["postponed", "postponed"]
+    assert outcomes[0].reason == "the budget ended while it ran"
+    assert outcomes[1].reason == "the budget: it is used up"
+    kept = connection.execute(
+        "select action, state, error_code from sqlkit.maintenance order by run_id limit 1"
+    ).fetchall()
+    assert kept == [("reindex", "failed", "57014")]
+    with package.connect(dsn) as client:
+        assert {outcome.state for outcome in client.optimize(options)} == {"done"}
+    assert one(connection, INVALID) == 0
+
+
+def test_it_waits_while_too_many_are_at_work(
+    connection: psycopg.Connection, database: Database, dsn: str, sqlkit: RunSqlkit
+) -> None:
+    connection.execute("create table price (id int)")
+    connection.execute("insert into price values (1)")
+    arguments = ("optimize", "--analyze", "--tables", "public.price", "--dsn", dsn)
+    with database.connect() as other:
+        thread = threading.Thread(target=_sleep, args=(other,))
+        thread.start()
+        asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+        _until(lambda: one(connection, asleep))
+        done = sqlkit(*arguments, "--max-load", "0", "--budget", "1s")
+        other.cancel()
+        thread.join(30)
+    assert done.returncode == 3, done.stderr
+    assert re.search(
+        r"postponed: analyze public.price \(\d+ other sessions are at work, more than 0\)",
+        done.stdout,
+    )
+    assert "done: " not in done.stdout
+    assert sqlkit(*arguments, "--max-load", "1000").returncode == 0
+    assert one(connection, "select count(*) from sqlkit.maintenance") == 1
+
+
+def _sleep(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("select pg_sleep(60)")
+
+
 def test_it_refuses_and_says_why(
     connection: psycopg.Connection, database: Database, dsn: str
 ) -> None:
@@ -353,6 +405,14 @@ def test_the_doctor_lists_what_mends_it(
     assert found.returncode == 3, found.stderr
     assert "sequence near its end: public.few" in found.stdout
     assert "reindex index concurrently public.price_amount;" in found.stdout
+    assert re.search(r"45 +dead rows: public.price\n", found.stdout), found.stdout
+    assert "18000 dead rows beside 2000 live ones." in found.stdout
+    assert re.search(r"40 +never vacuumed: public.price\n", found.stdout)
+    assert "vacuum (analyze) public.price;" in found.stdout
+    connection.execute("vacuum price")
+    found = sqlkit("doctor", "--min-size", "64kB", "--dsn", dsn)
+    assert "dead rows" not in found.stdout
+    assert "never vacuumed" not in found.stdout
     connection.execute("drop sequence few")
     found = sqlkit("doctor", "--min-size", "64kB", "--json", "--dsn", dsn)
     assert found.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import psycopg
@@ -10,7 +11,8 @@ import pytest
 
 import sqlkit as api
 from sqlkit import UsageError, migrate, tuning
-from tests.conftest import OpenServer, RunSqlkit
+from tests.conftest import Database, OpenServer, RunSqlkit, missing
+from tests.servers import Server
 
 LOOK = "select name, setting from pg_settings where source = 'configuration file' order by 1"
 
@@ -149,3 +151,113 @@ def test_a_tuned_run_says_what_it_did_and_leaves_nothing(
     # What was decided about indexes is in the ledger.
     shown = sqlkit("runs", str(result.run_id), "--dsn", dsn)
     assert "kept: 1000 rows are fewer than 20000 (rebuild_rows)" in shown.stdout
+
+
+LOOKING = """
+create table seen (by text, work_mem text, maintenance_work_mem text, synchronous_commit text);
+create function look() returns trigger language plpgsql as $$
+begin
+    insert into public.seen values (
+        tg_argv[0], current_setting('work_mem'), current_setting('maintenance_work_mem'),
+        current_setting('synchronous_commit')
+    );
+    return null;
+end $$;
+create trigger look after insert or update on price
+for each statement execute function look('price')
+"""
+
+
+def test_a_tuned_run_has_what_it_says(
+    connection: psycopg.Connection, dsn: str, sqlkit: RunSqlkit, tmp_path: Path
+) -> None:
+    connection.execute("create table price (id integer primary key, amount integer)")
+    connection.execute(LOOKING)
+    (tmp_path / "a.csv").write_text("id,amount\n1,1\n2,2\n")
+    memory = connection.execute(
+        "select current_setting(name), "
+        "pg_size_bytes(current_setting(name)) < pg_size_bytes(sqlkit._memory_for_load(name)), "
+        "pg_size_bytes(sqlkit._memory_for_load(name)) "
+        "from unnest(array['work_mem', 'maintenance_work_mem']) as name"
+    ).fetchall()
+    assert memory[0][1], "the tests' servers have more to give"
+    plain = tuple(usual for usual, _, _ in memory)
+    given = [size for _, _, size in memory]
+    seen = (
+        "with gone as (delete from seen returning *) select distinct work_mem, "
+        "maintenance_work_mem, pg_size_bytes(work_mem), pg_size_bytes(maintenance_work_mem), "
+        "synchronous_commit from gone"
+    )
+    usual = connection.execute("show synchronous_commit").fetchone()
+    assert usual is not None
+    commands = {
+        # What a load commits may be lost in a crash with its ledger, tuned or not.
+        "off": ("load", "a.csv", "--again", "--into", "public.price"),
+        usual[0]: ("refresh", "public.price", "--from", "select 3 as id, 3 as amount"),
+    }
+    assert set(commands) == {"off", "on"}
+    for commits, command in commands.items():
+        more = ("--max-delete", "100%") if command[0] == "refresh" else ()
+        for tuned in (False, True):
+            connection.execute("delete from price")
+            connection.execute("delete from seen")
+            options = (*more, *(["--tune"] if tuned else []))
+            done = sqlkit(*command, *options, "--dsn", dsn)
+            assert done.returncode == 0, done.stderr
+            found = connection.execute(seen).fetchall()
+            assert len(found) == 1
+            if tuned:
+                assert [*found[0][2:]] == [*given, "off"], command
+            else:
+                assert (*found[0][:2], found[0][4]) == (*plain, commits), command
+
+
+def test_an_index_is_warmed_where_it_can_be(
+    connection: psycopg.Connection,
+    superuser: psycopg.Connection,
+    dsn: str,
+    sqlkit: RunSqlkit,
+    tmp_path: Path,
+) -> None:
+    offered = "select from pg_available_extensions where name = 'pg_prewarm'"
+    if superuser.execute(offered.encode()).rowcount == 0:
+        missing("this server comes without pg_prewarm")
+    superuser.execute("create extension pg_prewarm schema public")
+    connection.execute("create table price (id integer primary key, amount integer)")
+    connection.execute("insert into price select n, n from generate_series(1, 60000) as n")
+    (tmp_path / "a.csv").write_text("id,amount\n1,-1\n")
+    load = ("load", "a.csv", "--into", "public.price", "--again", "--dsn", dsn)
+    told = sqlkit(*load, "--tune").stdout
+    assert "- offer: --warm reads the index of the key, 1328 kB, into memory" in told, told
+    told = sqlkit(*load, "--warm").stdout
+    assert re.search(r"- warm: 1,359,872 bytes of \S*price_pkey read into memory in ", told), told
+
+
+def test_the_workload_is_a_reason(server: Server, database: Database) -> None:
+    """What the server has written in the way of temporary files, and why it checkpointed."""
+    with database.connect() as connection:
+        connection.execute("set work_mem = '64kB'")
+        connection.execute("select count(*) from (select n from generate_series(1, 99999) as n "
+                           "order by n % 7) as s")  # fmt: skip
+        connection.execute("select pg_stat_force_next_flush()")
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        for _ in range(30):
+            admin.execute("checkpoint")
+        requested = admin.execute(
+            "select 100.0 * num_requested / (num_timed + num_requested) from pg_stat_checkpointer"
+        ).fetchone()
+        assert requested is not None
+        present = admin.execute(
+            "select setting::integer from pg_settings where name = 'max_wal_size'"
+        ).fetchone()
+        assert present is not None
+    with api.connect(database.dsn) as client:
+        advice = {
+            line["name"]: line for line in client.advise_settings(memory_bytes=1 << 34, cores=8)
+        }
+    why = advice["work_mem"]["why"]
+    assert re.search(r"; [1-9]\d* temporary files with \d+ [kM]B were written so far$", why), why
+    why = advice["max_wal_size"]["why"]
+    assert requested[0] > 10
+    assert why.startswith(f"{requested[0]:.0f}% of the checkpoints came before their time"), why
+    assert advice["max_wal_size"]["advised"] == f"{4 * present[0]}MB"

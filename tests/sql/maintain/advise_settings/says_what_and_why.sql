@@ -1,5 +1,5 @@
 begin;
-select plan(12);
+select plan(15);
 
 create temporary table advice as
 select a.*
@@ -45,6 +45,33 @@ select is(
     ),
     0::bigint,
     'nor by the storage of others'
+);
+select results_eq(
+    $$select a.name, a.advised from sqlkit.advise_settings(p_storage => 'hdd') as a
+    where a.name = 'effective_io_concurrency'
+    union all
+    select a.name, a.advised from advice as a where a.name in ('effective_io_concurrency', 'random_page_cost')$$,
+    $$values ('effective_io_concurrency', '2'), ('random_page_cost', '1.1'), ('effective_io_concurrency', '200')$$,
+    'a disk that turns takes few reads at once, flash many, wherever they are'
+);
+select is(
+    (
+        select a.advised from sqlkit.advise_settings(pg_catalog.pg_size_bytes('64 GB'), 8) as a
+        where a.name = 'maintenance_work_mem'
+    ),
+    case when current_setting('server_version_num')::integer < 170000 then '1024MB' else '2048MB' end,
+    'what VACUUM can use of the memory depends on the version'
+);
+select is(
+    (
+        select a.advised from advice as a
+        where a.name = 'wal_compression'
+    ),
+    (
+        select case when 'lz4' = any(s.enumvals) then 'lz4' else 'pglz' end from pg_catalog.pg_settings as s
+        where s.name = 'wal_compression'
+    ),
+    'what the server was built with counts'
 );
 -- What is advised is a value that the setting takes, and is then met.
 select set_config(a.name, a.advised, true)

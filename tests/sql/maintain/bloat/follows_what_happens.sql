@@ -1,7 +1,7 @@
 -- The view knows tables, TOAST and btree indexes, and says how far it can be trusted. One transaction: nothing is
 -- vacuumed here; how good the numbers are is tested elsewhere, on many tables.
 begin;
-select plan(12);
+select plan(13);
 
 create table "Odd ""Table" (id integer primary key, "te'xt" text, n bigint);
 create index on "Odd ""Table" using hash (n);
@@ -100,6 +100,19 @@ select ok(
         where p.relation = 'repeated_plain'::regclass and o.relation = 'repeated_once'::regclass
     ),
     'keys that repeat are stored once, unless the index was told not to'
+);
+
+create table two_columns (a integer, b integer);
+create index two_columns_key on two_columns (a, b);
+insert into two_columns select
+    i % 30,
+    i % 40
+from generate_series(1, 5000) as i;
+analyze two_columns;
+select results_eq(
+    $$select kind, confidence from sqlkit.bloat where table_name = 'two_columns'::regclass order by kind$$,
+    $$values ('index', 'medium'), ('table', 'high')$$,
+    'of columns that may depend on each other less is known'
 );
 
 create temporary table passing (id integer);

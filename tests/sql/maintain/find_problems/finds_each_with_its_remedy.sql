@@ -1,6 +1,6 @@
 -- Every kind of finding that a transaction can bring about, in a schema whose name needs quotes.
 begin;
-select plan(16);
+select plan(17);
 
 select sqlkit_test.create_schema('My "shop"');
 create table "My ""shop""".store (id integer primary key);
@@ -120,6 +120,18 @@ select ok(
 select ok(
     (select bool_and(p.detail <> '' and p.statement <> '') from sqlkit.find_problems(8192) as p),
     'each says what it is and what mends it'
+);
+create index "Left_ccnew" on "My ""shop""".price (small_id);
+select sqlkit_test.as_admin(
+    $$update pg_index set indisvalid = false
+    where indexrelid in ('"My ""shop""".same_one'::regclass, '"My ""shop"""."Left_ccnew"'::regclass)$$
+);
+select results_eq(
+    $$select weight, relation, statement from found where problem = 'invalid index' order by relation$$,
+    $$values
+    (90, '"Left_ccnew"', 'drop index concurrently "Left_ccnew"'),
+    (90, 'same_one', 'reindex index concurrently same_one')$$,
+    'what an interrupted statement left is built or dropped'
 );
 select is_empty(
     $$select from found where relation in ('many', 'store', 'store_pkey')$$, 'what is well is not listed'

@@ -1,5 +1,5 @@
 begin;
-select plan(8);
+select plan(10);
 
 -- 8 + 8 + 84 bytes a row.
 create table item (id bigint, at timestamptz, name text);
@@ -25,6 +25,25 @@ select ok(
         where s.what = 'indexes'
     ),
     'its index'
+);
+select is(
+    (
+        select s.bytes from size as s
+        where s.what = 'WAL'
+    ),
+    (
+        select sum(s.bytes)::bigint from size as s
+        where s.what in ('table', 'indexes')
+    ),
+    'all of it goes through WAL'
+);
+select results_eq(
+    $$select s.what, s.amount from sqlkit.size_load(130000000, 400, 12, 2) as s where s.what in ('memory', 'cores')
+    union all select s.what, s.amount from size as s where s.what = 'memory'$$,
+    $$select 'memory', pg_catalog.pg_size_pretty(4 * s.bytes / 2)
+    from sqlkit.size_load(130000000, 400, 12, 2) as s where s.what = 'indexes'
+    union all values ('cores', '2 to 4'), ('memory', '1024 MB')$$,
+    'memory for the index of the key four times over, a GB at least, and cores'
 );
 select is((
     select count(*) from size as s

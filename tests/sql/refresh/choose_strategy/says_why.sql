@@ -1,6 +1,6 @@
 -- Auto measures, and each threshold is a row of a table.
 begin;
-select plan(23);
+select plan(27);
 
 create table item (id integer primary key, name text);
 insert into item select
@@ -52,7 +52,26 @@ select is(pg_temp.chosen($$select id, name || 'x' as name from item$$), 'truncat
 select matches(current_setting('sqlkit_test.reasons'), 'sample: 100.0%', 'as a sample says');
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'truncate', 'all keys are others');
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$, '{id}'), 'mirror', 'a scope wants a mirror');
-select sqlkit_test.as_admin($$insert into sqlkit.refresh_threshold (name, value) values ('swap_seconds', 0)$$);
+select sqlkit_test.as_admin(
+    $$insert into sqlkit.refresh_threshold (name, value) values ('swap_seconds', 5), ('row_microseconds', 1000)$$
+);
+select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'truncate', 'with one index it is soon over');
+select matches(current_setting('sqlkit_test.reasons'), 'truncate: about 4\.0 s', 'as is told');
+create index item_name on item (name);
+create index item_upper on item (upper(name));
+select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'swap', 'with three of them readers would wait');
+select matches(
+    current_setting('sqlkit_test.reasons'),
+    'indexes: 3\n[^|]*truncate: about 8\.0 s\nswap: more than 5 s \(swap_seconds\)',
+    'and that is why'
+);
+drop index item_name, item_upper;
+select sqlkit_test.as_admin(
+    $$delete from sqlkit.refresh_threshold where name = 'row_microseconds' and not is_default$$
+);
+select sqlkit_test.as_admin(
+    $$update sqlkit.refresh_threshold set value = 0 where name = 'swap_seconds' and not is_default$$
+);
 select is(pg_temp.chosen($$select id + 10000 as id, name from item$$), 'swap', 'readers may not wait');
 create materialized view item_stored as select id
 from item;
