@@ -46,9 +46,11 @@ class KeyCache:
     holds something else than a number, PostgreSQL is asked. Keys that do not exist are made, once,
     whoever else makes them at the same time, unless `create` is false.
 
-    Changes are followed by their version where ``sqlkit.follow_keys()`` counts them for the
-    dimension: each question begins by asking PostgreSQL for it, one short round trip. Elsewhere an
-    id may be as old as `expire` seconds.
+    Changes are followed where ``sqlkit.follow_keys()`` counts them for the dimension. PostgreSQL is
+    asked for their number every `follow_every` seconds, so that a change is seen so much later at
+    most; with 0 at each question, which costs a round trip and sees all that was committed before.
+    Inside a transaction of the caller's it is asked each time, which sees what that has changed.
+    Where nobody counts, an id may be as old as `expire` seconds.
 
     Redis holds at most one entry of about 100 bytes for each key asked for within `expire`
     seconds; ``maxmemory`` with any policy that evicts bounds it further.
@@ -66,6 +68,7 @@ class KeyCache:
         defaults: dict[str, Any] | None = None,
         prefix: str = "sqlkit",
         expire: int = 3600,
+        follow_every: float = 1.0,
         pause: float = 5.0,
     ) -> None:
         self._connection = connection
@@ -77,8 +80,11 @@ class KeyCache:
         self._defaults = defaults or {}
         self._prefix = prefix
         self._expire = expire
+        self._follow_every = follow_every
         self._pause = pause
         self._away_until = 0.0
+        self._names: _Names | None = None
+        self._names_until = 0.0
         self.hits = 0
         """Keys that Redis knew."""
         self.misses = 0
@@ -107,7 +113,14 @@ class KeyCache:
         return (self.get([key]))[0]
 
     def warm(self) -> int:
-        """Put all keys of the dimension into Redis; how many. Nothing happens if it is away."""
+        """Put all keys of the dimension into Redis; how many.
+
+        Nothing happens if Redis is away, or inside a transaction of the caller's, which may see
+        what is rolled back afterwards. Raises SqlkitError, with the SQLSTATE, for what PostgreSQL
+        says.
+        """
+        if not self._is_lasting():
+            return 0
         columns = sql.SQL(", ").join(
             [sql.SQL("{}::text").format(sql.Identifier(name)) for name in self._key]
             + [sql.Identifier(self._id_column)]
@@ -116,20 +129,24 @@ class KeyCache:
         ids: dict[str, int] = {}
         try:
             names = self._names_of_now()
-            table = self._ask(calls.find_table, self._dimension)
-            # Quoted, all of it.
-            statement = f"copy (select {columns.as_string()} from {table}) to stdout"  # noqa: S608
-            with self._connection.cursor().copy(statement.encode()) as copy:
-                for row in copy.rows():
-                    if None not in row:
-                        ids[names.of(tuple(row[:-1]))] = int(row[-1])
-                    if len(ids) == CHUNK:
-                        if not self._store(ids):
-                            return number
-                        number += len(ids)
-                        ids.clear()
-            if self._store(ids):
-                number += len(ids)
+            with (
+                self._connection.transaction() as transaction,
+                self._connection.cursor() as cursor,
+            ):
+                table = calls.find_table(self._connection, self._dimension)
+                # Quoted, all of it.
+                statement = f"copy (select {columns.as_string()} from {table}) to stdout"  # noqa: S608
+                with cursor.copy(statement.encode()) as copy:
+                    for row in copy.rows():
+                        if None not in row:
+                            ids[names.of(tuple(row[:-1]))] = int(row[-1])
+                        if len(ids) == CHUNK:
+                            if not self._store(ids):
+                                raise psycopg.Rollback(transaction)  # which ends COPY
+                            number += len(ids)
+                            ids.clear()
+                if self._store(ids):
+                    number += len(ids)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
         return number
@@ -148,7 +165,7 @@ class KeyCache:
         self.hits += sum(entry in known for entry in entries)
         if missing:
             self.misses += len(missing)
-            is_lasting = self._connection.info.transaction_status == TransactionStatus.IDLE
+            is_lasting = self._is_lasting()
             ids = self._ask(
                 calls.resolve_values,
                 [list(value) for value in missing.values()],
@@ -172,11 +189,25 @@ class KeyCache:
             raise ValueError(f"a key of {self._dimension} has {len(self._key)} values: {key!r}")
         return tuple([None if value is None else str(value) for value in values])
 
+    def _is_lasting(self) -> bool:
+        """Whether what PostgreSQL says now is committed: no transaction of the caller's is open."""
+        return self._connection.info.transaction_status == TransactionStatus.IDLE
+
     def _names_of_now(self) -> _Names:
+        # In a transaction the number may be one that is taken back, and then given to another
+        # change: it is neither believed later nor are earlier ones believed there.
+        is_lasting = self._is_lasting()
+        if is_lasting and self._names is not None and time.monotonic() < self._names_until:
+            return self._names
+        asked_at = time.monotonic()
         version = self._ask(calls.lookup_version, self._dimension)
         info = self._connection.info
         where = [self._dimension, self._id_column, *self._key, info.host, info.port, info.dbname]
-        return _Names(self._prefix, json.dumps([*where, version]).encode())
+        names = _Names(self._prefix, json.dumps([*where, version]).encode())
+        if is_lasting:
+            self._names = names
+            self._names_until = asked_at + self._follow_every
+        return names
 
     def _fetch(self, entries: list[str]) -> dict[str, int]:
         if time.monotonic() < self._away_until:

@@ -12,8 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from psycopg.pq import TransactionStatus
 from redis.asyncio import Redis as AsyncRedis
 
+import sqlkit as api
 from sqlkit.errors import SqlkitError
 from sqlkit.lookup import KeyCache
 from sqlkit.lookup_async import AsyncKeyCache
@@ -125,6 +127,56 @@ def test_what_was_warmed_is_known(dimension: psycopg.Connection, cache: Cache) -
     assert words.misses == 0
 
 
+def test_thousands_of_keys_in_one_round_trip(
+    dimension: psycopg.Connection, cache: Cache, server_of_keys: RedisServer
+) -> None:
+    many = [f"w{number}" for number in range(5000)]
+    dimension.execute("insert into word (word) select unnest(%s::text[])", [many])
+    words = cache()
+    ids = words.get(many)
+    server_of_keys.client.config_resetstat()
+    assert words.get(many) == ids
+    done = server_of_keys.client.info("commandstats")
+    assert done["cmdstat_mget"]["calls"] == 1
+    assert "cmdstat_get" not in done
+    assert "cmdstat_set" not in done
+
+
+def test_warming_leaves_no_transaction_behind(
+    dimension: psycopg.Connection, database: Database, cache: Cache, server_of_keys: RedisServer
+) -> None:
+    """On a connection that begins a transaction with each statement, as psycopg's do."""
+    with database.connect() as plain:
+        plain.autocommit = False
+        words = cache(plain)
+        assert words.warm() == 300
+        assert plain.info.transaction_status == TransactionStatus.IDLE
+        found = words.get(WORDS)
+        assert plain.info.transaction_status == TransactionStatus.IDLE
+        # What was made is there for others, in the dimension as in Redis.
+        assert [known(dimension)[word] for word in WORDS] == found
+        assert server_of_keys.client.dbsize() == 500
+        # Redis goes away in the middle of it.
+        dimension.execute("insert into word (word) select generate_series(1, 30000)::text")
+        server_of_keys.stop()
+        assert words.warm() == 0
+        assert plain.info.transaction_status == TransactionStatus.IDLE
+
+
+def test_nothing_that_may_be_rolled_back_is_warmed(
+    dimension: psycopg.Connection, database: Database, cache: Cache, server_of_keys: RedisServer
+) -> None:
+    with database.connect() as plain:
+        plain.autocommit = False
+        words = cache(plain)
+        plain.execute("insert into word (word) values ('in vain')")
+        assert words.warm() == 0
+        plain.rollback()
+        assert server_of_keys.client.dbsize() == 0
+        assert words.warm() == 300
+        assert cache(create=False).get(["in vain"]) == [None]
+
+
 def test_a_redis_that_misbehaves_makes_it_slower_and_never_wrong(
     dimension: psycopg.Connection, cache: Cache, server_of_keys: RedisServer
 ) -> None:
@@ -159,25 +211,86 @@ def test_a_redis_that_misbehaves_makes_it_slower_and_never_wrong(
     assert check() == 0
 
 
-def test_evictions_in_the_middle_of_a_load(
-    dimension: psycopg.Connection, cache: Cache, server_of_keys: RedisServer
+def test_evictions_flushes_and_restarts_in_the_middle_of_a_load(
+    dimension: psycopg.Connection, database: Database, cache: Cache, server_of_keys: RedisServer
 ) -> None:
-    """Flushes and restarts too, as often as they fit in."""
-    dimension.execute("insert into word (word) select 'w' || g from generate_series(1, 10000) as g")
-    ids = known(dimension)
-    used = server_of_keys.client.info("memory")["used_memory"]
-    server_of_keys.client.config_set("maxmemory", used + 500_000)
+    """Rows are loaded with the ids, while Redis has room for a part of them and loses them all."""
+    dimension.execute("insert into word (word) select 'w' || g from generate_series(1, 20000) as g")
+    dimension.execute("create table fact (word text, word_id integer references word)")
+    room = server_of_keys.client.info("memory")["used_memory"] + 1_000_000
+    server_of_keys.stop()
+    server_of_keys.start(memory=str(room))
+    stop = threading.Event()
+    lost: list[str] = []
+
+    def misbehave() -> None:
+        while not stop.wait(0.1):
+            if len(lost) % 2:
+                server_of_keys.stop()
+                server_of_keys.start(memory=str(room))
+                lost.append("restart")
+            else:
+                server_of_keys.client.flushall()
+                lost.append("flush")
+
     words = cache()
-    for round_ in range(4):
-        for start in range(1, 10_000, 5000):
-            chunk = [f"w{number}" for number in range(start, start + 5000)]
-            assert words.get(chunk) == [ids[word] for word in chunk]
-        if round_ == 1:
-            server_of_keys.client.flushall()
-        if round_ == 2:
-            server_of_keys.stop()
-            server_of_keys.start()
-    assert server_of_keys.client.info("memory")["used_memory"] < used + 20_000_000
+    loaded = 0
+    thread = threading.Thread(target=misbehave)
+    thread.start()
+    try:
+        # Each piece has half of the keys of the one before.
+        while (len(lost) < 8 or loaded < 80_000) and thread.is_alive():
+            first = loaded // 2 % 19_000 + 1
+            chunk = [f"w{number}" for number in range(first, first + 2000)]
+            ids = words.get(chunk)
+            with dimension.cursor().copy("copy fact from stdin") as copy:
+                for row in zip(chunk, ids, strict=True):
+                    copy.write_row(row)
+            loaded += len(chunk)
+    finally:
+        stop.set()
+        thread.join()
+    assert lost.count("restart") >= 4
+    wrong = "count(*) filter (where w.word is distinct from f.word)"
+    query = f"select count(*), {wrong} from fact as f left join word as w using (word_id)"
+    assert dimension.execute(query.encode()).fetchone() == (loaded, 0)
+    # It knew some, and was asked for others again.
+    assert words.misses > 20_000
+    assert words.hits > 0
+
+    # Left alone it holds as many as there is room for, and drops those that were not asked for.
+    for first in range(1, 20_000, 2000):
+        words.get([f"w{number}" for number in range(first, first + 2000)])
+    assert server_of_keys.client.info("stats")["evicted_keys"] > 1000
+    assert 0.9 * room < server_of_keys.client.info("memory")["used_memory"] <= 1.1 * room
+    assert 1000 < server_of_keys.client.dbsize() < 19_000
+
+
+def test_a_foreign_key_refuses_an_id_that_is_not_there(
+    dimension: psycopg.Connection, database: Database, cache: Cache, server_of_keys: RedisServer
+) -> None:
+    """Redis holds numbers that somebody else has put there."""
+    dimension.execute(
+        "create table fact (number integer primary key, word_id integer references word)"
+    )
+    words = cache()
+    words.warm()
+    right = words.get(WORDS[:10])
+    for name in server_of_keys.client.scan_iter():
+        server_of_keys.client.set(name, 10**6)
+    wrong = words.get(WORDS[:10])
+    assert wrong == [10**6] * 10
+    rows = [{"number": n, "word_id": id_} for n, id_ in enumerate([*right, *wrong])]
+    with api.connect(database.dsn) as client:
+        with pytest.raises(SqlkitError):
+            client.load(rows, into="public.fact")
+        assert dimension.execute("select count(*) from fact").fetchone() == (0,)
+        result = client.load(rows, into="public.fact", reject_limit=10)
+    assert (result.rows.inserted, result.rows.rejected) == (10, 10)
+    refused = "select distinct sqlstate from sqlkit.reject"
+    assert dimension.execute(refused.encode()).fetchall() == [("23503",)]
+    kept = dimension.execute("select word_id from fact order by number").fetchall()
+    assert [id_ for (id_,) in kept] == right
 
 
 def test_a_redis_that_is_away_is_left_alone_for_a_while(
@@ -193,12 +306,34 @@ def test_a_redis_that_is_away_is_left_alone_for_a_while(
 
 def test_changes_of_a_dimension_are_followed(dimension: psycopg.Connection, cache: Cache) -> None:
     dimension.execute("select sqlkit.follow_keys('word', 'word_id', array['word'])")
-    words = cache()
-    (old,) = words.get([WORDS[0]])
+    at_once, soon, late = (cache(follow_every=seconds) for seconds in (0.0, 0.3, 600.0))
+    (old,) = {words.get_one(WORDS[0]) for words in (at_once, soon, late)}
     dimension.execute("update word set word = 'renamed' where word = %s", [WORDS[0]])
-    renamed, new = words.get(["renamed", WORDS[0]])
+    renamed, new = at_once.get(["renamed", WORDS[0]])
     assert renamed == old
     assert new not in (None, old)
+    assert late.get_one(WORDS[0]) == old
+    time.sleep(0.3)
+    assert soon.get([WORDS[0], "renamed"]) == [new, old]
+    # What a transaction has changed itself it sees, and nobody afterwards who did not.
+    with dimension.transaction(force_rollback=True):
+        dimension.execute("delete from word where word = %s", [WORDS[0]])
+        assert late.get_one(WORDS[0]) not in (old, new)
+    assert late.get_one(WORDS[0]) == old
+
+
+def test_a_key_that_redis_knows_is_no_question_to_postgresql(
+    dimension: psycopg.Connection, database: Database, cache: Cache
+) -> None:
+    words = cache(follow_every=600.0)
+    words.warm()
+    query = "select state_change from pg_stat_activity where pid = %s"
+    with database.connect() as other:
+        before = other.execute(query, [dimension.info.backend_pid]).fetchone()
+        assert all(words.get_one(word) for word in WORDS[:100])
+        assert other.execute(query, [dimension.info.backend_pid]).fetchone() == before
+        dimension.execute("select 1")
+        assert other.execute(query, [dimension.info.backend_pid]).fetchone() != before
 
 
 def test_nothing_of_a_transaction_that_may_be_rolled_back_is_remembered(
