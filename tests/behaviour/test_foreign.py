@@ -104,7 +104,8 @@ def test_from_the_shell(database: Database, remote: psycopg.Connection, sqlkit: 
         "add", "far", *where, "--password-env", "FAR_PASSWORT", code=2
     )
     shown = run("add", "far", *where, "--password-env", "FAR_PASSWORD", "--show")
-    assert "use_remote_estimate" in shown
+    for option in ("fetch_size '10000'", "batch_size '1000'", "use_remote_estimate 'true'"):
+        assert option in shown.replace('"', "")
     assert run("list") == "no foreign servers: make one with sqlkit fdw add\n"
     add = ("add", "far", *where, "--password-env", "FAR_PASSWORD", "--option", "fetch_size=500")
     # Something is wrong with the mapping itself: a statement with the password fails.
@@ -174,6 +175,22 @@ def test_refreshed_and_merged_without_a_row_through_python(
         with pytest.raises(SqlkitError) as raised:
             client.merge_source("public.visit", "far.visit", watermark="ends")
         assert raised.value.code == "SK204"
+
+    # The same, said in SQL.
+    remote.execute("update visit set carer = 6 where id = 30000; delete from visit where id = 4")
+    merge = (
+        "select rows_read, rows_updated from sqlkit.merge_source("
+        "'public.visit', 'far.visit', p_watermark => 'updated_at')"
+    )
+    assert foreign.execute(merge.encode()).fetchone() == (1, 1)
+    foreign.execute(
+        "call sqlkit.refresh('public.visit', 'select id, carer, updated_at from far.visit')"
+    )
+    assert (
+        foreign.execute("table visit except select id, carer, updated_at from far.visit").rowcount
+        == 0
+    )
+    assert foreign.execute("select from visit").rowcount == 20_000
 
     def plan(*arguments: str | None) -> str:
         row = foreign.execute(
