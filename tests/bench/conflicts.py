@@ -3,7 +3,11 @@
 Visits of carers, spread evenly over a year, half a percent to ten percent of which overlap. Each
 run is a transaction that is rolled back, so that every one starts from the same state; the time is
 the best of the rounds, by turns. The references write what they find to a table: four numbers with
-a key, or (kept) what somebody needs who wants to work with it.
+a key, or (kept) what somebody needs who wants to work with it: all that sqlkit.conflict holds, as
+typed columns, with as many indexes and checks.
+
+With --workers, detection in parts against one session, and nothing else; both are committed. With
+--skew one carer has a twentieth of all visits.
 
 Exit code: 0 all bars held, 1 one was missed.
 """
@@ -18,6 +22,7 @@ from pathlib import Path
 
 import psycopg
 
+import sqlkit as api
 from sqlkit import migrate
 from tests.bench.server import BenchServer, running_server
 
@@ -27,7 +32,9 @@ LINEAR = 1.5  # of the time a row takes at 0.1 million, at most, with more of th
 
 VISITS = """
     create table visit as
-    select g as visit_id, (random() * {people})::integer as carer_id, at as starts_at,
+    select g as visit_id,
+        case when g <= {skewed} then 0 else (random() * {people})::integer end as carer_id,
+        at as starts_at,
         at + interval '1 minute' * (20 + random() * 60)::integer as ends_at
     from (
         select g,
@@ -40,19 +47,22 @@ VISITS = """
         carer_id integer, first_id integer, second_id integer, minutes numeric,
         primary key (first_id, second_id)
     );
-    create table rule (rule_id integer primary key, name text not null);
-    insert into rule values (1, 'twice');
     create table kept (
         found_id bigint generated always as identity primary key,
-        rule_id integer not null default 1 references rule,
+        rule_id bigint not null default 1,
         carer_id integer not null, first_id integer not null, second_id integer not null,
-        minutes numeric, first_starts_at timestamptz, first_ends_at timestamptz,
-        second_starts_at timestamptz, second_ends_at timestamptz,
+        minutes double precision,
+        first_starts_at timestamptz not null, first_ends_at timestamptz not null,
+        second_starts_at timestamptz not null, second_ends_at timestamptz not null,
         state text not null default 'open' check (state in ('open', 'resolved', 'ignored')),
         found_at timestamptz not null default clock_timestamp(),
         found_by name not null default current_user,
-        unique (rule_id, first_id, second_id)
+        changed_at timestamptz not null default clock_timestamp(),
+        changed_by name,
+        gone_at timestamptz check (gone_at is null or state = 'resolved'),
+        note text
     );
+    create index on kept (rule_id, state);
     select sqlkit.define_overlap('twice', 'visit', array['carer_id'], 'starts_at', 'ends_at');
 """
 PAIRS = """
@@ -88,7 +98,7 @@ KEPT_TABLE = {
 }
 TOGETHER = "a.carer_id = b.carer_id and a.run = b.run"
 TOUCHING = RUNS.format(marked=MARKED, where="where reach > starts_at or next_start < ends_at")
-KEPT = "the same, with state, time, rule and what the rows said"
+KEPT = "the same, with all that sqlkit.conflict holds"
 NAIVE = "every row with every other"
 REFERENCES = {
     # Rows that touch no other are dropped as soon as that is known; the best that we can write.
@@ -121,13 +131,13 @@ def number(connection: psycopg.Connection, statement: str, table: str) -> int:
         return int(row[0])
 
 
-def prepare(server: BenchServer, rows: int, a_person: int) -> psycopg.Connection:
-    """A database of its own with that many visits."""
+def prepare(server: BenchServer, rows: int, a_person: int, skewed: int = 0) -> psycopg.Connection:
+    """A database of its own with that many visits, so many of them one carer's."""
     server.create("bench")
     migrate.up(server.dsn_of("bench"))
     connection = server.connect("bench")
     connection.execute("select setseed(0.5)")
-    connection.execute(VISITS.format(rows=rows, people=rows // a_person).encode())
+    connection.execute(VISITS.format(rows=rows, people=rows // a_person, skewed=skewed).encode())
     connection.execute("vacuum (analyze) visit")
     return connection
 
@@ -227,19 +237,64 @@ def grow(server: BenchServer, rounds: int, sizes: Sequence[int]) -> list[tuple[s
     return lines
 
 
+def divide(
+    server: BenchServer, rounds: int, rows: int, workers: int, skewed: int
+) -> list[tuple[str, ...]]:
+    """Detection in parts, side by side, against one session, by turns."""
+    lines: list[tuple[str, ...]] = []
+    for a_person in (50,) if skewed else (50, 500):
+        whole: list[float] = []
+        parts: list[float] = []
+        pairs: set[int] = set()
+        with (
+            prepare(server, rows, a_person, skewed) as connection,
+            api.connect(server.dsn_of("bench")) as client,
+        ):
+            for number, taken in [(1, whole), (workers, parts)] * rounds:
+                connection.execute("truncate sqlkit.conflict, sqlkit.conflict_event")
+                start = time.perf_counter()
+                counts = client.detect_conflicts("twice", full=True, workers=number)
+                taken.append(time.perf_counter() - start)
+                pairs.add(counts["pairs_opened"])
+        assert len(pairs) == 1, pairs
+        of_one = f", {skewed:,} of them one's" if skewed else ""
+        lines.append(
+            (
+                f"{rows:,} rows, {a_person} a person{of_one}, {pairs.pop():,} pairs",
+                "one session",
+                f"{min(whole):.2f}",
+                f"{min(parts):.2f}",
+                f"{min(parts) / min(whole):.2f}",
+                f"in parts by {workers} workers",
+                "-",
+            )
+        )
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser("tests.bench.conflicts", description="Detection of conflicts.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--long", action="store_true", help="up to 10 million rows")
+    parser.add_argument("--workers", type=int, help="in parts by so many, against one session")
+    parser.add_argument(
+        "--skew", action="store_true", help="with --workers: one carer has 5%% of all"
+    )
     parser.add_argument("--home", type=Path, default=Path(".sqlkit/bench"), help="of the server")
     options = parser.parse_args(arguments)
+    if options.skew and not options.workers:
+        parser.error("--skew needs --workers")
     with running_server(options.home.resolve()) as server:
         try:
-            lines = measure(server, options.rounds, options.rows)
-            sizes = [options.rows // 10, options.rows]
-            lines += grow(server, options.rounds, [*sizes, *([options.rows * 10] * options.long)])
+            if options.workers:
+                skewed = options.rows // 20 if options.skew else 0
+                lines = divide(server, options.rounds, options.rows, options.workers, skewed)
+            else:
+                lines = measure(server, options.rounds, options.rows)
+                sizes = [options.rows // 10, options.rows, *([options.rows * 10] * options.long)]
+                lines += grow(server, options.rounds, sizes)
         finally:
             server.drop("bench")
     print("| work | reference | its s | sqlkit s | ratio | bar | held |")
