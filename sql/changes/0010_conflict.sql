@@ -41,8 +41,9 @@ create table sqlkit.conflict (
     facts jsonb not null,
     state text not null default 'open',
     found_at timestamptz not null default clock_timestamp(),
+    found_by name not null default current_user,
     changed_at timestamptz not null default clock_timestamp(),
-    changed_by name not null default current_user,
+    changed_by name,
     gone_at timestamptz,
     note text,
     constraint conflict_pkey primary key (conflict_id),
@@ -62,6 +63,9 @@ comment on column sqlkit.conflict.first_key is 'the key of the one row: column n
 comment on column sqlkit.conflict.measure is
 'how much: minutes of overlap, minutes that are missing between two rows, the number of columns that disagree';
 comment on column sqlkit.conflict.facts is 'what the rows said; where that changes, a settled conflict opens again';
+comment on column sqlkit.conflict.found_by is 'who ran the detection that found it first';
+comment on column sqlkit.conflict.changed_by is
+'who settled it, or ran the detection that found it changed; null: it is as it was found';
 comment on column sqlkit.conflict.gone_at is 'when detection found that the rows contradict each other no more';
 comment on column sqlkit.conflict.note is 'what whoever settled it had to say';
 

@@ -297,22 +297,14 @@ def test_a_resource_that_takes_long_holds_up_no_other(
     detect(skewed, full=True)
     whole = known(skewed)
     superuser.execute("delete from sqlkit.conflict")
-    part_of = (
-        "1 + mod(coalesce(hashint4extended((resource ->> 'carer')::integer, 1), 0)"
-        " & 9223372036854775807, 4)"
-    )
+    part_of = "1 + mod(coalesce(hashint4extended((resource ->> 'carer')::integer, 1), 0) & 255, 4)"
     with database.connect() as slow, api.connect(database.dsn) as client:
         number = slow.execute(
             f"select {part_of} from (select '{{\"carer\": 7}}'::jsonb) as c (resource)".encode()
         ).fetchone()
         assert number is not None
         slow.execute("begin")
-        slow.execute(
-            "select pg_advisory_xact_lock('sqlkit.conflict'::regclass::oid::integer,"
-            " hashtext(format('%%s %%s/4', conflict_rule_id, %s::integer)))"
-            " from sqlkit.conflict_rule",
-            number,
-        )
+        slow.execute("select sqlkit.detect_conflicts('r', true, %s, 4)", number)
         done: list[dict[str, object]] = []
         worker = threading.Thread(
             target=lambda: done.append(client.detect_conflicts("r", full=True, workers=2))
@@ -328,10 +320,36 @@ def test_a_resource_that_takes_long_holds_up_no_other(
         else:
             raise AssertionError("the others wait")
         assert worker.is_alive()
-        slow.execute("commit")
+        slow.execute("rollback")
         worker.join(60)
         assert done[0]["pairs_open"] == len(whole)
     assert known(skewed) == whole
+
+
+def test_detections_in_other_numbers_of_parts_own_no_resource_at_once(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    """One with two parts is half done and not committed; one with six looks at all resources."""
+    visits.execute("update visit set at = int4range(lower(at), upper(at) + 1) where id < 1900")
+    part = "select sqlkit.detect_conflicts('r', true, %s, 2)"
+    done: list[dict[str, object]] = []
+    with database.connect() as slow, api.connect(database.dsn) as client:
+        slow.execute("begin")
+        slow.execute(part, [1])
+        worker = threading.Thread(
+            target=lambda: done.append(client.detect_conflicts("r", full=True, workers=3))
+        )
+        worker.start()
+        worker.join(1)
+        assert worker.is_alive()
+        slow.execute("commit")
+        slow.execute(part, [2])
+        worker.join(60)
+    assert done[0]["pairs_open"] == 1900
+    pairs = visits.execute(
+        "select count(*), count(distinct (first_key, second_key)) from sqlkit.conflict"
+    )
+    assert pairs.fetchone() == (1900, 1900)
 
 
 def part(connection: psycopg.Connection, part_of: str, resource: object) -> object:
