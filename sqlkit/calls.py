@@ -1521,8 +1521,8 @@ def conflicts_of(
         "select coalesce(pg_catalog.json_agg("
         "pg_catalog.to_json(s) order by s.conflict_id), '[]')::text "
         "from (select r.name as rule, r.kind, r.target, r.other, c.conflict_id, c.resource, "
-        "c.first_key, c.second_key, c.measure, c.facts, c.state, c.found_at, c.changed_at, "
-        "c.changed_by, c.gone_at, c.note from sqlkit.conflict as c "
+        "c.first_key, c.second_key, c.measure, c.facts, c.state, c.found_at, c.found_by, "
+        "c.changed_at, c.changed_by, c.gone_at, c.note from sqlkit.conflict as c "
         "join sqlkit.conflict_rule as r on r.conflict_rule_id = c.conflict_rule_id "
         "where (%s::text is null or r.name = %s) and (%s::text is null or c.state = %s) "
         "order by c.conflict_id limit %s) as s",

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="6ee1b374101f095ff485adde3637105561d22f79b710f46e4d97aa30c8fab631",
+        sha256="f8a0fd3e0461031422b3fdc4bbfb8bfccd9b72c6dd0460c1f55970c5583ffdbd",
     )
 
 

@@ -463,8 +463,9 @@ create table sqlkit.conflict (
     facts jsonb not null,
     state text not null default 'open',
     found_at timestamptz not null default clock_timestamp(),
+    found_by name not null default current_user,
     changed_at timestamptz not null default clock_timestamp(),
-    changed_by name not null default current_user,
+    changed_by name,
     gone_at timestamptz,
     note text,
     constraint conflict_pkey primary key (conflict_id),
@@ -484,6 +485,9 @@ comment on column sqlkit.conflict.first_key is 'the key of the one row: column n
 comment on column sqlkit.conflict.measure is
 'how much: minutes of overlap, minutes that are missing between two rows, the number of columns that disagree';
 comment on column sqlkit.conflict.facts is 'what the rows said; where that changes, a settled conflict opens again';
+comment on column sqlkit.conflict.found_by is 'who ran the detection that found it first';
+comment on column sqlkit.conflict.changed_by is
+'who settled it, or ran the detection that found it changed; null: it is as it was found';
 comment on column sqlkit.conflict.gone_at is 'when detection found that the rows contradict each other no more';
 comment on column sqlkit.conflict.note is 'what whoever settled it had to say';
 
@@ -10418,23 +10422,27 @@ declare
     v_mark jsonb;
     v_compared text[] := sqlkit._compared(v_rule.definition);
     v_resource jsonb := v_rule.definition -> 'resource';
-    v_part text := 'mod(%s & 9223372036854775807, %s) = %s';
+    v_part text := 'mod(%s & 255, %s) = %s';
     v_filter text := 'true';
     v_scope text := 'true';
     v_is_first boolean;
     v_pairs text;
 begin
-    -- One detection of a rule at a time; its parts may run side by side, each of them once.
+    -- One detection of a rule at a time; its parts may run side by side. Resources go by their hash into 256 shares, and
+    -- each part locks its own: none is two parts' at once, be they of detections with other numbers of parts.
     if p_parts = 1 then
         perform pg_advisory_xact_lock('sqlkit.conflict_rule'::regclass::oid::integer, v_rule.conflict_rule_id::integer);
     else
         perform pg_advisory_xact_lock_shared(
             'sqlkit.conflict_rule'::regclass::oid::integer, v_rule.conflict_rule_id::integer
         );
-        perform pg_advisory_xact_lock(
-            'sqlkit.conflict'::regclass::oid::integer,
-            hashtext(format('%s %s/%s', v_rule.conflict_rule_id, p_part, p_parts))
-        );
+        -- In one order, so that nobody waits crosswise.
+        perform pg_advisory_xact_lock('sqlkit.conflict'::regclass::oid::integer, s.key)
+        from (
+            select hashtext(format('%s %s', v_rule.conflict_rule_id, n.share)) as key
+            from generate_series(p_part - 1, 255, p_parts) as n (share)
+            order by key
+        ) as s;
     end if;
     v_rule := sqlkit._find_rule(p_rule);
     -- The conflicts' foreign key, held once for all of them.
@@ -10533,10 +10541,10 @@ comment on function sqlkit.detect_conflicts(text, boolean, integer, integer) is
 'Finds all pairs of rows that a rule has for contradictory, and compares them with those that are known: new ones are
 opened, those whose rows say something else now are opened again, those that are gone are closed; the others stay as
 they are, settled ones too. Only resources that were touched since the last detection are looked at, unless p_full.
-With p_parts, a share of the resources: call it for each p_part from 1 on, side by side in sessions of their own,
-between mark_detection() and finish_detection().
+With p_parts, a part of the resources (of up to 256): call it for each p_part from 1 on, side by side in sessions of their
+own, between mark_detection() and finish_detection(). Who has a resource in common with it waits until it commits.
 Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the target''s flag where the rule goes by one.
-Locks: advisory, on the rule, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
+Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
 
 
 create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule, p_pairs text)
