@@ -139,6 +139,7 @@ class _Reading:
         self._problems: list[Problem] = []
         self._keys: dict[Path_, yaml.Node] = {}
         self._values: dict[Path_, yaml.Node] = {}
+        self._written: dict[Path_, str] = {}
 
     def read(self, text: str) -> Project:
         try:
@@ -161,6 +162,7 @@ class _Reading:
             self._check_rules(given)
         if self._problems or project is None:
             raise ConfigError(self._file, sorted(self._problems, key=lambda problem: problem.line))
+        project.remember(self._written)
         return project
 
     # YAML -----------------------------------------------------------------------------------
@@ -220,7 +222,12 @@ class _Reading:
             return [self._resolved(item, (*path, at)) for at, item in enumerate(value)]
         if not isinstance(value, str):
             return value
-        return _REFERENCE.sub(lambda found: self._reference(found, path), value)
+        text = _REFERENCE.sub(lambda found: self._reference(found, path), value)
+        if _REFERENCE.search(value):
+            self._written[path] = _REFERENCE.sub(
+                lambda found: self._reference(found, path) if _is_sql(found) else found[0], value
+            )
+        return text
 
     def _reference(self, found: re.Match[str], path: Path_) -> str:
         if found[0].startswith("$$"):
@@ -653,6 +660,11 @@ def _any_of(names: Sequence[str]) -> str:
         found.pop(_TYPES["int"], None)
     *most, last = found
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def _is_sql(reference: re.Match[str]) -> bool:
+    """Whether a reference is one to a file of SQL, which is no secret."""
+    return (reference["file"] or "").endswith(".sql")
 
 
 def _literal(text: str) -> str:

@@ -10,7 +10,15 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+)
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -570,6 +578,35 @@ class Project(_Model):
         default={}, description="By which rows contradict each other, each with a name."
     )
     on_failure: OnFailure = OnFailure()
+    _written: dict[tuple[str | int, ...], str] = PrivateAttr(default={})
+
+    def remember(self, written: dict[tuple[str | int, ...], str]) -> None:
+        """Keep texts with references as the file has them, by their places there."""
+        self._written = written
+
+    def as_written(self, text: str, *place: str | int) -> str:
+        """A text of the file to be shown: what references brought in may be secret. SQL of a file
+        is put in all the same."""
+        return self._written.get(place, text)
+
+    def hooks_of(self, name: str, moment: str) -> tuple[str, ...]:
+        """The hooks `before` or `after` a table to be shown: SQL, or a command behind a $."""
+        shown = []
+        hooks: tuple[Hook, ...] = getattr(self.tables[name], moment)
+        above = ("tables", name, moment)
+        for at, hook in enumerate(hooks):
+            key = "sql" if hook.command is None else "command"
+            text = hook.sql or ""
+            if hook.command is not None:
+                words = enumerate(hook.command)
+                text = shlex.join(
+                    self.as_written(self.as_written(word, *above, key, n), *above, at, key, n)
+                    for n, word in words
+                )
+            # A single one need not be in a list.
+            text = self.as_written(self.as_written(text, *above, key), *above, at, key)
+            shown.append(text if hook.command is None else f"$ {text}")
+        return tuple(shown)
 
     def target_of(self, name: str) -> str:
         """The table in the database, as it is written in the file."""

@@ -24,6 +24,7 @@ from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
 from sqlkit._acompat import run_async
+from sqlkit._memory import forget_peak
 from sqlkit.client_async import AsyncClient, aconnect, as_sources
 from sqlkit.compatible import check_compatible
 from sqlkit.config import Hook, Project, Rule, Table
@@ -152,17 +153,25 @@ async def run_project(
     # Streams wait for their files in threads: as many as there may be streams.
     loop.set_default_executor(ThreadPoolExecutor(project.max_connections + 8))
     needs = await find_needs(project, chosen)
+    at_work = 0
 
     async def work(name: str) -> TableReport:
+        nonlocal at_work
         on_start(name)
-        return await _do_table(
-            project,
-            name,
-            again=again,
-            full_refresh=full_refresh,
-            use_cache=use_cache,
-            is_baseline=is_baseline,
-        )
+        if not at_work:
+            forget_peak()  # what tables before it took is not its own
+        at_work += 1
+        try:
+            return await _do_table(
+                project,
+                name,
+                again=again,
+                full_refresh=full_refresh,
+                use_cache=use_cache,
+                is_baseline=is_baseline,
+            )
+        finally:
+            at_work -= 1
 
     def skip(name: str, failed: str) -> TableReport:
         return TableReport(name, project.target_of(name), "skipped", waited_for=failed)

@@ -100,8 +100,10 @@ class TablePlan:
     lookups: tuple[LookupPlan, ...] = ()
     estimate: RowCounts | None = None  # of the first rows of the first source that is not loaded
     ddl: str | None = None  # of the table that would be made
-    sql: str | None = None  # of a transform, or of the first partition
+    sql: str | None = None  # of a transform, of the first partition, or that the table asks
+    before: tuple[str, ...] = ()  # hooks: SQL, or a command behind a $
     statements: tuple[str, ...] = ()  # by which rows get there
+    after: tuple[str, ...] = ()
     maintenance: str | None = None  # what the table gets afterwards
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=())
@@ -138,8 +140,14 @@ class _Planning:
         self._table = project.tables[name]
         self._connection = connection
         wanted = self._table.maintenance
+        query = None if self._table.partitions is not None else self._table.query
         self._plan = TablePlan(
-            name, project.target_of(name), maintenance=None if wanted is None else str(wanted)
+            name,
+            project.target_of(name),
+            sql=query and project.as_written(query, "tables", name, "query"),
+            before=project.hooks_of(name, "before"),
+            after=project.hooks_of(name, "after"),
+            maintenance=None if wanted is None else str(wanted),
         )
         self._rules_on: Sequence[Source] = ()
 
@@ -157,6 +165,9 @@ class _Planning:
                 self._add_problem(error)
         return self._plan
 
+    def _tell(self, *statements: str) -> None:
+        self._plan = replace(self._plan, statements=(*self._plan.statements, *statements))
+
     def _add_problem(self, error: Exception) -> None:
         text = error.message if isinstance(error, SqlkitError) else str(error)
         self._plan = replace(self._plan, problems=(*self._plan.problems, text))
@@ -172,6 +183,9 @@ class _Planning:
         sources = self._project.sources_of(self._plan.name)
         if table.query is not None and not sources:
             self._plan = replace(self._plan, strategy=_refreshed(table))
+            if target is not None:
+                called = _literals(target.name, self._plan.sql, _refresh_strategy(table))
+                self._tell(f"call sqlkit.refresh({called}, ...)")
         if target is None and not table.create:
             raise SqlkitError(f"there is no table {self._plan.target}")
         if target is not None and table.transform is not None:
@@ -348,10 +362,11 @@ class _Planning:
         """What of the table's options decides how rows are written."""
         table = self._table
         return LoadOptions(
-            policy=table.policy,
+            policy="append" if table.raw else table.policy,
+            raw=table.raw,
             key=None if table.key is None else tuple(table.key),
             order_by=table.order_by,
-            columns=tuple(table.columns or ()),
+            columns=() if table.raw else tuple(table.columns or ()),
             renamed={**table.map, **({} if table.whole is None else {"line": table.whole})},
             left_out=tuple(table.leave_out or ()),
             rest=table.rest,
@@ -362,8 +377,16 @@ class _Planning:
         table = self._table
         renamed = {**table.map, **({} if table.whole is None else {"line": table.whole})}
         if table.raw:
-            made = f"select sqlkit.create_raw_table({sql.Literal(self._plan.target).as_string()})"
+            made = f"select sqlkit.create_raw_table({_literals(self._plan.target)})"
             self._plan = replace(self._plan, ddl=None if target else made, strategy=_RAW)
+            is_object = not source.declares_columns and source.format != "xml"
+            into = self._plan.target
+            if is_object:
+                self._tell(self._copy(into, ["raw_data"]))
+            else:  # all columns as text, of which the stage makes one object
+                names = [f"raw {at + 1}" for at in range(len(reader.columns))]
+                made = f"insert into {into} (raw_data) select ... from {_STAGE}"  # noqa: S608
+                self._tell(self._copy(_STAGE, names), made)
             return
         if target is None:
             made_by = partial(
@@ -375,8 +398,8 @@ class _Planning:
                 chosen=table.columns or (),
                 left_out=table.leave_out or (),
             )
-            ddl = (await run_async(made_by)).ddl
-            self._plan = replace(self._plan, ddl=ddl, strategy=_FIRST)
+            self._plan = replace(self._plan, ddl=(await run_async(made_by)).ddl)
+            await self._tell_of_new_table(source, reader, renamed)
             return
         types, columns, left_out = {}, target.columns, tuple(table.leave_out or ())
         lookups = self._project.lookups_of(self._plan.name)
@@ -394,7 +417,7 @@ class _Planning:
         found = await run_async(partial(_types_of, reader))
         drift = _drift(table, source, reader, target, renamed, {**found, **types})
         self._plan = replace(self._plan, drift=tuple(drift))
-        if types and self._plan.sql is None:
+        if types and table.partitions is None:
             added = ", ".join(f"add column {quoted(new[name])} {types[name]}" for name in types)
             self._plan = replace(self._plan, ddl=f"alter table {target.name} {added}")
         plan = plan_columns(
@@ -411,29 +434,69 @@ class _Planning:
             discard=table.discard if source.declares_columns else None,
             lookups=lookups,
         )
-        strategy = await self._strategy(source, target, plan)
+        strategy = await self._strategy(source, target, is_direct=plan.is_direct)
         if strategy.lock == _WRITERS_WAIT and target.kind == "r" and table.refresh is None:
             strategy = replace(strategy, indexes=await self._indexes(source, target))
         self._plan = replace(self._plan, strategy=strategy)
         await self._tell_statements(target, plan)
         await self._estimate(source, reader, target, plan)
 
+    async def _tell_of_new_table(
+        self, source: Source, reader: Reader, renamed: dict[str, str]
+    ) -> None:
+        """How rows get into a table that the run makes. It is empty, and nobody else knows it."""
+        table = self._table
+        strategy = await self._strategy(source, None, is_direct=not table.lookups)
+        self._plan = replace(self._plan, strategy=strategy)
+        asked = [name for lookup in table.lookups.values() for name in lookup.from_ or ()]
+        out = (*(table.leave_out or ()), *asked)
+        columns = [
+            renamed.get(name, name)
+            for name in reader.columns
+            if name not in out and (not table.columns or name in table.columns)
+        ]
+        into = self._plan.target if strategy.is_direct else _STAGE
+        self._tell(self._copy(into, columns))
+
+    def _copy(self, into: str, columns: Sequence[str], options: str = "") -> str:
+        """How rows leave the client."""
+        listed = ", ".join(map(quoted, columns))
+        strategy = self._plan.strategy
+        if strategy is not None and strategy.way.startswith("INSERT"):
+            return f"insert into {into} ({listed}) values ..."  # noqa: S608 - shown only
+        return f"copy {into} ({listed}) from stdin{options}"
+
     async def _tell_statements(self, target: Target, plan: ColumnPlan) -> None:
         """What is executed for each batch, or once for a first load."""
         table, strategy = self._table, self._plan.strategy
         assert strategy is not None
-        into = target.name if strategy.is_direct else "sqlkit_stage.stage"
-        columns = ", ".join(map(quoted, plan.staged))
-        statements = [f"copy {into} ({columns}) from stdin"]
-        if strategy.way.startswith("INSERT"):
-            statements = [f"insert into {into} ({columns}) values ..."]  # noqa: S608 - shown only
+        if strategy.way == _FIRST.way:
+            await self._tell_first_load(target, plan)
+            return
+        self._tell(self._copy(target.name if strategy.is_direct else _STAGE, plan.staged))
         if table.refresh is not None:
-            call = "select sqlkit.refresh_stage({}, {}, ...)"
-            strategy_name = sql.Literal(table.refresh.strategy).as_string()
-            statements.append(call.format("'sqlkit_stage.stage'", strategy_name))
+            called = _literals(_STAGE, _refresh_strategy(table))
+            self._tell(f"select sqlkit.refresh_stage({called}, ...)")
         elif not strategy.is_direct:
-            statements += await self._merge_statements(target, list(plan.merged))
-        self._plan = replace(self._plan, statements=tuple(statements))
+            self._tell(*await self._merge_statements(target, list(plan.merged)))
+
+    async def _tell_first_load(self, target: Target, plan: ColumnPlan) -> None:
+        """Indexes are taken away, and built when the rows are there: all in one transaction."""
+        self._tell(f"lock table only {target.name} in access exclusive mode")
+        indexes = await calls.indexes_to_build(self._connection, target.name)
+        schema = target.name.rpartition(".")[0]  # of the index too
+        for name, constraint, _ in indexes:
+            if constraint is None:
+                self._tell(f"drop index {schema}.{quoted(name)}")
+            else:
+                self._tell(f"alter table only {target.name} drop constraint {quoted(constraint)}")
+        self._tell(f"truncate table only {target.name}")  # it is empty: so that rows are frozen
+        self._tell(self._copy(target.name, plan.staged, " (freeze)"))
+        for name, constraint, definition in indexes:
+            self._tell(definition)
+            if constraint is not None:
+                add = f"add constraint {quoted(constraint)} ... using index {quoted(name)}"
+                self._tell(f"alter table only {target.name} {add}")
 
     async def _merge_statements(self, target: Target, columns: list[str]) -> list[str]:
         table = self._table
@@ -442,8 +505,10 @@ class _Planning:
             self._connection, target.name, columns, table.policy, key, table.order_by
         )
 
-    async def _strategy(self, source: Source, target: Target, plan: ColumnPlan) -> Strategy:
-        """How rows would get there, as the loader decides it."""
+    async def _strategy(
+        self, source: Source, target: Target | None, *, is_direct: bool
+    ) -> Strategy:
+        """How rows would get there, as the loader decides it; without a target, it is made."""
         table = self._table
         if table.refresh is not None:
             return _refreshed(table)
@@ -460,27 +525,27 @@ class _Planning:
                 _NOBODY_WAITS if table.policy == "append" else _WRITERS_WAIT,
             )
         workers = {"copy": 1, "parallel": max(2, table.workers)}.get(chosen, table.workers)
-        is_guarded = target.has_row_triggers or target.has_rules or target.row_security
-        appends = table.policy == "append" and plan.is_direct and not is_guarded
-        if (
-            appends
-            and target.rows_are_independent
-            and workers > 1
-            and not (table.atomic or table.batch_bytes)
-        ):
+        is_guarded = target is not None and (
+            target.has_row_triggers or target.has_rules or target.row_security
+        )
+        appends = table.policy == "append" and is_direct and not is_guarded
+        independent = not table.key if target is None else target.rows_are_independent
+        if appends and independent and workers > 1 and not (table.atomic or table.batch_bytes):
             return Strategy(
                 f"COPY into the table by {workers} streams at once",
                 "policy append, and no index or trigger makes rows wait for each other",
                 _NOBODY_WAITS,
                 is_direct=True,
             )
-        if target.heap_bytes:
+        if target is not None and target.heap_bytes:
             why = "the table holds rows"
-        elif table.policy in ("fill", "history") or not plan.is_direct:
+        elif table.policy in ("fill", "history") or not is_direct:
             why = "the table is empty, but rows cannot go there as they are"
         elif source.size is not None and source.size <= PIECE_BYTES:
             why = "the table is empty, but the source is small"
-        elif obstacle := await calls.first_load_obstacle(self._connection, target.name):
+        elif target is not None and (
+            obstacle := await calls.first_load_obstacle(self._connection, target.name)
+        ):
             why = f"the table is empty, but {obstacle}"
         else:
             return _FIRST
@@ -591,13 +656,9 @@ class _Planning:
         self._plan = replace(self._plan, estimate=counts)
 
 
+_STAGE = "sqlkit_stage.stage"
 _NOBODY_WAITS = "ROW EXCLUSIVE: nobody waits"
 _WRITERS_WAIT = "SHARE ROW EXCLUSIVE: readers go on, other writers wait for each batch"
-_MIRROR = Strategy(
-    "mirror: the new content is staged, only differences are written",
-    "refresh says so",
-    _WRITERS_WAIT,
-)
 _RAW = Strategy("rows are appended as they are, each as one object", "raw says so", _NOBODY_WAITS)
 _FIRST = Strategy(
     "COPY into the bare table, indexes are built afterwards",
@@ -607,12 +668,50 @@ _FIRST = Strategy(
 )
 
 
+_REFRESHES = {
+    "mirror": Strategy(
+        "mirror: the new content is staged, only differences are written",
+        "refresh says so",
+        "SHARE ROW EXCLUSIVE, from when all is staged: readers go on, other writers wait",
+    ),
+    "truncate": Strategy(
+        "truncate: the new content is staged, the table is emptied and filled with it",
+        "refresh says so",
+        "ACCESS EXCLUSIVE, from when all is staged until the table is filled and its indexes are "
+        "built: readers and writers wait",
+    ),
+    "swap": Strategy(
+        "swap: the new content is staged, becomes a new table, and that takes the old one's place",
+        "refresh says so",
+        "ACCESS EXCLUSIVE for the exchange, when the new table is ready: readers and writers wait "
+        "some milliseconds",
+    ),
+    "auto": Strategy(
+        "auto: the new content is staged, then it is mirror, truncate or swap",
+        "refresh says auto: it is decided when all is staged, from how many rows both have, how "
+        "many differ in a sample, the indexes, who is at the table, and what hangs on it",
+        "ACCESS EXCLUSIVE at most: under truncate while the table is filled, under swap for the "
+        "exchange; under mirror SHARE ROW EXCLUSIVE",
+    ),
+}
+
+
+def _refresh_strategy(table: Table) -> str:
+    assert table.refresh is not None
+    return table.refresh.strategy
+
+
 def _refreshed(table: Table) -> Strategy:
     assert table.refresh is not None
-    if table.refresh.strategy == "mirror":
-        return _MIRROR
-    way = f"{table.refresh.strategy}: the new content is staged, then takes the old one's place"
-    return Strategy(way, "refresh says so", None)
+    if table.refresh.strategy == "auto" and table.refresh.scope is not None:
+        why = "refresh says auto, and a scope is given"
+        return replace(_REFRESHES["mirror"], why=why)
+    return _REFRESHES[table.refresh.strategy]
+
+
+def _literals(*values: str | None) -> str:
+    """Arguments of a call that is shown."""
+    return ", ".join(sql.Literal(value).as_string() for value in values)
 
 
 def _types_of(reader: Reader) -> dict[str, str]:

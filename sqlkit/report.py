@@ -333,7 +333,8 @@ td { font-variant-numeric: tabular-nums } th { text-align: left }
 {% if report.strategies %}
 <section>
 <h2>Tables and strategies</h2>
-<p>The newest run of each that read rows, what they usually have (the median), and the baseline.</p>
+<p>The newest run of each that read rows, what they usually have (the median), and the baseline.
+Memory is the peak of the program: of tables that ran side by side, that of all together.</p>
 <table>
 <tr><th>target</th><th>kind</th><th>strategy</th><th>runs</th><th>run</th><th>seconds</th>\
 <th>rows</th><th>rows/s</th><th>usually</th><th>memory, MB</th>\

@@ -253,10 +253,14 @@ def _planned(table: TablePlan) -> Iterator[str]:
         yield "  creates   " + table.ddl.replace("\n", "\n            ")
     if table.sql is not None:
         yield "  query     " + table.sql.rstrip().replace("\n", "\n            ")
+    for hook in table.before:
+        yield "  before    " + hook.rstrip().replace("\n", "\n            ")
     for statement in table.statements:
         yield f"  sql       {statement}"
     if table.maintenance is not None:
         yield f"  then      {table.maintenance}"
+    for hook in table.after:
+        yield "  after     " + hook.rstrip().replace("\n", "\n            ")
     for note in table.notes:
         yield f"  note      {note}"
     for problem in table.problems:

@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,6 +28,7 @@ from sqlkit.errors import UsageError
 from sqlkit.pipeline import TableReport, choose, find_needs, schedule
 from sqlkit.plan import Drift, TablePlan, plan_project
 from sqlkit.results import RowCounts
+from sqlkit.ways_async import LOCK_TIMEOUT
 from tests.conftest import Database, RunSqlkit, in_public
 from tests.real_data import real_data
 from tests.servers import Server
@@ -195,6 +197,67 @@ def test_a_run_goes_on_beside_a_failure_and_after_it_is_mended(
     assert second["price"]["result"]["rows"]["inserted"] == 2
     assert second["late"]["result"]["rows"]["inserted"] == 2
     assert second["free"]["result"]["rows"]["unchanged"] == 1
+
+
+def test_loads_run_side_by_side_within_the_budget_of_connections(
+    project: Path, connection: psycopg.Connection, database: Database
+) -> None:
+    names = ("a", "b", "c")
+    connection.execute(
+        """
+        create function wait() returns trigger language plpgsql set search_path = pg_catalog as $$
+        begin
+            perform pg_advisory_xact_lock_shared(7);
+            return null;
+        end $$
+        """
+    )
+    for name in names:
+        connection.execute(f"create table {name} (id int primary key)".encode())
+        connection.execute(
+            f"create trigger wait after insert on {name} for each statement "
+            "execute function wait()".encode()
+        )
+    loads = ", ".join(f"{name}: {{source: one.csv}}" for name in names)
+    write(project, f"max_connections: 8\ntables: {{{loads}}}", one="id\n1\n")
+    sessions = """
+        select count(*), count(*) filter (where wait_event = 'advisory') from pg_stat_activity
+        where datname = current_database() and backend_type = 'client backend'
+            and pid <> all(%s)
+    """
+    reports: list[pipeline.RunReport] = []
+    most = 0
+    with database.connect() as holder:
+        ours = [connection.info.backend_pid, holder.info.backend_pid]
+
+        def look() -> int:
+            nonlocal most
+            (number, waiting) = connection.execute(sessions.encode(), [ours]).fetchone() or (0, 0)
+            most = max(most, number)
+            return int(waiting)
+
+        holder.execute("select pg_advisory_lock(7)")
+        found = read_project(project / "sqlkit.yml")
+        runs = threading.Thread(
+            target=lambda: reports.append(asyncio.run(pipeline.run_project(found)))
+        )
+        runs.start()
+        try:
+            until = time.monotonic() + 30
+            while look() < 2:
+                assert time.monotonic() < until
+            # Both are in the middle of their merges; a third would need more connections.
+            for _ in range(50):
+                assert look() == 2
+            begun = connection.execute("select target from sqlkit.run order by 1").fetchall()
+            assert begun == [("public.a",), ("public.b",)]
+        finally:
+            holder.execute("select pg_advisory_unlock(7)")
+            while runs.is_alive():
+                look()
+            runs.join()
+    assert [table.state for table in reports[0].tables] == ["done"] * 3
+    assert 4 <= most <= 8
 
 
 @pytest.mark.usefixtures("tables")
@@ -521,6 +584,131 @@ tables:
     assert '  problem   invalid input syntax for type integer: "x"' in done.stdout
     told = json.loads(sqlkit("plan", "item", "--json").stdout)
     assert told["tables"][0]["sources"][0] == {"name": "item.csv", "bytes": 5, "state": "new"}
+
+
+def test_a_plan_tells_the_statements_hooks_and_locks_of_each_way(
+    project: Path,
+    connection: psycopg.Connection,
+    sqlkit: RunSqlkit,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    connection.execute(
+        """
+        create table full_one (id int primary key, name text);
+        insert into full_one values (1, 'a');
+        create table bare (id int primary key, name text unique);
+        create index bare_lower on bare (lower(name));
+        select sqlkit.create_raw_table('public.feed');
+        """
+    )
+    (project / "first.sql").write_text("select 7")
+    refreshed = "".join(
+        f"  {name}: {{target: full_one, source: small.csv, refresh: {{strategy: {name}}}}}\n"
+        for name in ("mirror", "truncate", "swap", "auto")
+    )
+    write(
+        project,
+        f"""\
+tables:
+  merge:
+    target: full_one
+    source: small.csv
+    before: [{{sql: '${{file:first.sql}}'}}, {{command: [curl, -H, 'x: ${{TOKEN}}']}}]
+    after: {{sql: analyze full_one}}
+  append: {{target: full_one, source: small.csv, policy: append, workers: 1}}
+  first: {{target: bare, source: large.csv}}
+  made: {{target: fresh, source: small.csv, create: true, key: id}}
+  raw: {{target: public.feed, source: small.csv, raw: true}}
+{refreshed}
+  scope: {{target: full_one, source: small.csv, refresh: {{strategy: auto, scope: name}}}}
+  asked: {{target: full_one, query: select 1 as id, refresh: {{strategy: swap}}}}
+""",
+        small="id,name\n1,b\n",
+        large="id,name\n" + f"1,{'x' * 1000}\n" * 5000,
+    )
+    plans = plan(project)
+    assert not [table.problems for table in plans.values() if table.problems]
+    strategies = {name: table.strategy for name, table in plans.items() if table.strategy}
+    locks = {name: str(strategy.lock).split(":")[0] for name, strategy in strategies.items()}
+    assert locks == {
+        "merge": "SHARE ROW EXCLUSIVE",
+        "append": "ROW EXCLUSIVE",
+        "first": f"ACCESS EXCLUSIVE, if it is to be had within {LOCK_TIMEOUT}",
+        "made": "SHARE ROW EXCLUSIVE",
+        "raw": "ROW EXCLUSIVE",
+        "mirror": "SHARE ROW EXCLUSIVE, from when all is staged",
+        "truncate": "ACCESS EXCLUSIVE, from when all is staged until the table is filled and its "
+        "indexes are built",
+        "swap": "ACCESS EXCLUSIVE for the exchange, when the new table is ready",
+        "auto": "ACCESS EXCLUSIVE at most",
+        "scope": "SHARE ROW EXCLUSIVE, from when all is staged",
+        "asked": "ACCESS EXCLUSIVE for the exchange, when the new table is ready",
+    }
+    assert strategies["auto"].way.endswith("then it is mirror, truncate or swap")
+    assert "how many differ in a sample" in strategies["auto"].why
+    assert strategies["scope"].way == strategies["mirror"].way
+    assert plans["first"].statements == (
+        "lock table only public.bare in access exclusive mode",
+        "alter table only public.bare drop constraint bare_pkey",
+        "alter table only public.bare drop constraint bare_name_key",
+        "drop index public.bare_lower",
+        "truncate table only public.bare",
+        "copy public.bare (id, name) from stdin (freeze)",
+        "CREATE UNIQUE INDEX bare_pkey ON public.bare USING btree (id)",
+        "alter table only public.bare add constraint bare_pkey ... using index bare_pkey",
+        "CREATE UNIQUE INDEX bare_name_key ON public.bare USING btree (name)",
+        "alter table only public.bare add constraint bare_name_key ... using index bare_name_key",
+        "CREATE INDEX bare_lower ON public.bare USING btree (lower(name))",
+    )
+    assert plans["append"].statements == ("copy public.full_one (id, name) from stdin",)
+    assert plans["made"].statements == ("copy sqlkit_stage.stage (id, name) from stdin",)
+    assert plans["raw"].statements == (
+        'copy sqlkit_stage.stage ("raw 1", "raw 2") from stdin',
+        "insert into public.feed (raw_data) select ... from sqlkit_stage.stage",
+    )
+    for name in ("mirror", "truncate", "swap", "auto"):
+        assert plans[name].statements == (
+            "copy sqlkit_stage.stage (id, name) from stdin",
+            f"select sqlkit.refresh_stage('sqlkit_stage.stage', '{name}', ...)",
+        )
+    assert plans["asked"].sql == "select 1 as id"
+    assert plans["asked"].statements == (
+        "call sqlkit.refresh('public.full_one', 'select 1 as id', 'swap', ...)",
+    )
+    shown = sqlkit("plan", "merge", "asked").stdout
+    assert "  query     select 1 as id\n" in shown
+    hooks = [line for line in shown.splitlines() if line.startswith(("  before", "  after"))]
+    assert hooks == [
+        "  before    select 7",
+        "  before    $ curl -H 'x: ${TOKEN}'",
+        "  after     analyze full_one",
+    ]
+
+
+def test_the_memory_of_a_table_is_not_that_of_one_before_it(
+    project: Path, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.execute("create table store (id int); create table price (id int)")
+    each = "source: store.csv, policy: append"
+    write(
+        project,
+        f"tables: {{store: {{{each}}}, price: {{{each}, depends_on: store}}}}",
+        store="id\n1\n",
+    )
+    real = pipeline._do_table
+
+    async def wasteful(found: Any, name: str, **how: Any) -> TableReport:
+        if name == "store":
+            b"x" * (256 << 20)
+        return await real(found, name, **how)
+
+    monkeypatch.setattr(pipeline, "_do_table", wasteful)
+    report = asyncio.run(pipeline.run_project(read_project(project / "sqlkit.yml")))
+    store, price = (table.speed.peak_bytes for table in report.tables if table.speed)
+    assert store is not None
+    assert price is not None
+    assert store - price > 128 << 20
 
 
 # After the rows ------------------------------------------------------------------------------
