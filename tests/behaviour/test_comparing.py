@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,9 @@ def test_strategies_are_tried_on_copies_and_end_alike(
     assert [line.split()[0] for line in done.stdout.splitlines()[1:4]] == [
         "mirror", "truncate", "swap",
     ]  # fmt: skip
+    for line in done.stdout.splitlines()[2:4]:
+        assert re.search(r" the same .* [0-9]+\.[0-9]{2}x$", line), line
+    assert re.search(r"^mirror +reference .* 1\.00x$", done.stdout, re.MULTILINE)
     assert connection.execute("select xmin, * from shop.price").fetchall() == before
     assert connection.execute("select count(*) from sqlkit.stage").fetchone() == (0,)
     assert sqlkit("bench", "core").returncode == 2

@@ -201,6 +201,9 @@ def test_all_days_of_real_files(
     project: Path, sqlkit: RunSqlkit, database: Database, connection: psycopg.Connection
 ) -> None:
     files = real_data("prices")
+    for kind in ("prices", "promos"):
+        there = sorted(file.name for file in files.glob(f"israeli_{kind}_*"))
+        assert there == [f"israeli_{kind}_{day}.csv.gz" for day in DAYS]
     for sample in (project / "data").iterdir():
         sample.unlink()
     tables = {name: Table() for name in COLUMNS if name != "shop.price"}

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from sqlkit.config import read_project
@@ -107,3 +109,107 @@ def test_tables_of_other_databases_are_loaded_as_far_as_they_are_newer(
     done = sqlkit("verify", "item", "log", "mine", "--json")
     states = {t["name"]: t["state"] for t in json.loads(done.stdout)["tables"]}
     assert (done.returncode, states) == (0, dict.fromkeys(states, "same")), done.stdout
+
+
+def test_a_rule_may_ask_for_rows_where_a_file_tells_them(
+    project: Path, sqlkit: RunSqlkit, connection: psycopg.Connection
+) -> None:
+    rules = "rules: [{rows: 3, strategy: insert}, {strategy: stage}]"
+    Path("sqlkit.yml").write_text(
+        f"tables: {{small: {{source: a.parquet, performance: {{{rules}}}}}}}"
+    )
+    strategies = []
+    for last in (3, 4):
+        pyarrow.parquet.write_table(pyarrow.table({"id": range(last)}), "a.parquet")
+        (found,) = asyncio.run(plan_project(read_project(project / "sqlkit.yml")))
+        assert found.strategy is not None
+        assert ran(sqlkit)["small"]["inserted"] == (3 if last == 3 else 1)
+        (used,) = connection.execute(
+            "select options ->> 'strategy' from sqlkit.run order by run_id desc limit 1"
+        ).fetchall()
+        strategies.append((found.strategy.why, *used))
+    assert strategies == [
+        ("a rule says up to 3 rows: insert", "insert"),
+        ("a rule says all else: stage", "stage"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ask", "mark", "condition", "first", "again"),
+    [
+        pytest.param(
+            "select day, max(version) as mark from item group by day",
+            "mark: mark",
+            "day = {{ day | literal }}",
+            {"day=2026-01-01": 2, "day=2026-01-02": 2},
+            {"day=2026-01-02": 1},
+            id="days",
+        ),
+        pytest.param(
+            "select substr(code, 1, 1) as prefix, max(version) as mark from item group by 1",
+            "mark: mark",
+            "code like {{ (prefix ~ '%') | literal }}",
+            {"prefix=a": 1, "prefix=b": 3},
+            {"prefix=b": 1},
+            id="key prefixes",
+        ),
+        pytest.param(
+            "select distinct code from item where update_flag = 1",
+            "",
+            "code = {{ code | literal }}",
+            {"code=a1": 1, "code=b1": 1, "code=b2": 1, "code=b3": 1},
+            {"code=b2": 1},
+            id="flags",
+        ),
+    ],
+)
+def test_only_partitions_that_have_anything_to_do_are_fetched(
+    project: Path,
+    sqlkit: RunSqlkit,
+    ask: str,
+    mark: str,
+    condition: str,
+    first: dict[str, int],
+    again: dict[str, int],
+) -> None:
+    change("drop table item")
+    change(
+        "create table item (id integer, code text, day text, name text, version integer, "
+        "update_flag integer default 1)"
+    )
+    change(
+        "insert into item values (1, 'a1', '2026-01-01', 'a', 1, 1), "
+        "(2, 'b1', '2026-01-01', 'b', 1, 1), (3, 'b2', '2026-01-02', 'c', 1, 1), "
+        "(4, 'b3', '2026-01-02', 'd', 1, 1)"
+    )
+    Path("sqlkit.yml").write_text(
+        f"""\
+connections: {{main: {{dsn: '${{SQLKIT_DSN}}'}}, lite: {{url: 'sqlite://shop.db'}}}}
+tables:
+  item:
+    from: lite
+    partitions:
+      query: {ask}
+      {mark}
+    query: "select id, name, version from item where {condition}"
+"""
+    )
+
+    def fetched(*arguments: str) -> tuple[dict[str, int], dict[str, Any]]:
+        done = sqlkit("run", "--json", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (table,) = json.loads(done.stdout)["tables"]
+        parts = table["result"]["partitions"]
+        written = {p["name"]: p["rows"]["inserted"] + p["rows"]["updated"] for p in parts}
+        return written, table["speed"]
+
+    loaded, speed = fetched("--baseline")
+    assert loaded == first
+    assert (speed["rows"], speed["peak_bytes"] > 0, speed["rows_per_second"] > 0) == (4, True, True)
+    change("update item set update_flag = 0")
+    change("update item set name = 'new', version = 2, update_flag = 1 where id = 3")
+    loaded, speed = fetched()
+    assert loaded == again
+    assert speed["baseline_run_id"] is not None
+    change("update item set update_flag = 0")
+    assert fetched()[0] == {}

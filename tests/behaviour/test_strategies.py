@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 import sqlkit as package
 from sqlkit.options import STRATEGIES
@@ -62,6 +64,50 @@ def test_appending_ends_alike(
         result = client.load(file, into="public.item", policy="append", strategy=strategy)
     assert result.rows.inserted == 5_000
     assert connection.execute("select count(distinct id) from item").fetchall() == [(5_000,)]
+
+
+def test_each_is_known_by_what_it_sends(
+    connection: psycopg.Connection,
+    dsn: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[int, str]] = []
+
+    def seen(real: Any) -> Any:
+        def send(self: psycopg.Cursor, query: Any, *given: Any, **named: Any) -> Any:
+            if isinstance(query, sql.Composable):
+                query = query.as_string()
+            text = query if isinstance(query, str) else bytes(query).decode()
+            sent.append((id(self.connection), text.replace('"', "").lower()))
+            return real(self, query, *given, **named)
+
+        return send
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", seen(psycopg.Cursor.execute))
+    monkeypatch.setattr(psycopg.Cursor, "copy", seen(psycopg.Cursor.copy))
+    file = tmp_path / "a.csv"
+    file.write_text("id,name,price\n" + rows(0, 100_000, 1))  # several pieces: 11 MB
+    connection.execute("create table item (id int, name text, price numeric(10, 2))")
+    found = {}
+    for strategy in ("insert", "copy", "stage", "parallel"):
+        connection.execute("truncate item; insert into item values (-1)")
+        sent.clear()
+        with package.connect(dsn) as client:
+            client.load(
+                file, into="public.item", policy="append", strategy=strategy, again=True, workers=1
+            )
+        copies = [(at, text) for at, text in sent if text.startswith("copy")]
+        stages = any("sqlkit_stage." in text for _, text in copies)
+        inserts = any(text.startswith("insert into sqlkit_stage.") for _, text in sent)
+        found[strategy] = (len({at for at, _ in copies}), stages, inserts)
+    # Connections that copied, whether into a stage, and whether a stage was filled by INSERTs.
+    assert found == {
+        "insert": (0, False, True),
+        "copy": (1, False, False),
+        "stage": (1, True, False),
+        "parallel": (2, False, False),
+    }
 
 
 def test_a_project_says_which(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,46 @@ def test_a_project_takes_raw_rows_to_core(
     found = ran(sqlkit, "--full-refresh")
     assert found == {"source": 6, "read": 6, "inserted": 1, "unchanged": 3, "duplicates": 2}
     assert prices(connection) == {"a": 1, "b": 3, "c": 9, "d": 4}
+
+
+def test_a_template_is_told_of_its_run(
+    project: Path, sqlkit: RunSqlkit, connection: psycopg.Connection
+) -> None:
+    connection.execute("alter table price add n bigint, add run bigint, add since timestamptz")
+    (project / "sql" / "price.sql.j2").write_text(
+        "select r.raw_data ->> 'Item Code' as item, {{ batch.rows }} as n, {{ run.id }} as run, "
+        "{{ watermark }} as since from {{ stage }} as r order by r.loaded_at\n"
+    )
+
+    def tables(*arguments: str) -> dict[str, dict[str, Any]]:
+        done = sqlkit("run", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return {table["table"]: table for table in json.loads(done.stdout)["tables"]}
+
+    def stored(*items: str) -> set[tuple[Any, ...]]:
+        query = "select n, run, since from price where item = any(%s)"
+        return set(connection.execute(query, [list(items)]).fetchall())
+
+    def applied() -> Any:
+        query = "select finished_at from sqlkit.run where kind = 'transform' order by run_id desc"
+        (found,) = connection.execute(query.encode() + b" limit 1").fetchone() or (None,)
+        return found
+
+    first = tables("--baseline")
+    assert stored("a", "b", "c") == {(3, first["price"]["result"]["run_id"], None)}
+    began = applied()
+    (project / "day-2.csv").write_text("Item Code,price\nd,1\na,3\n")
+    second = tables()["price"]
+    [(n, run, since)] = stored("a", "d")
+    assert (n, run) == (2, second["result"]["run_id"])
+    assert began - timedelta(seconds=30) < since <= began
+    assert stored("b") == {(3, first["price"]["result"]["run_id"], None)}
+    # What the ledger measured of a transform is held against its baseline.
+    speed = second["speed"]
+    assert speed["baseline_run_id"] == first["price"]["result"]["run_id"]
+    assert (speed["rows"], speed["peak_bytes"] > 0, speed["speed_ratio"] > 0) == (2, True, True)
+    full = tables("--full-refresh")["price"]["result"]["run_id"]
+    assert stored("a", "b", "c", "d") == {(5, full, None)}
 
 
 def test_what_a_template_becomes_is_shown_and_linted(project: Path, sqlkit: RunSqlkit) -> None:
