@@ -713,6 +713,20 @@ def describe_merge(
     return [statement for (statement,) in cursor.fetchall()]
 
 
+def indexes_to_build(connection: Connection[Any], target: str) -> list[tuple[str, str | None, str]]:
+    """What a first load takes away and builds again: the name of each index, the constraint that
+    it belongs to, and its definition."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(
+        b"select i.name, i.constraint_name, i.definition "
+        b"from (select v ->> 'name', v ->> 'constraint', v ->> 'definition' "
+        b"from pg_catalog.jsonb_array_elements(sqlkit._saved_indexes(%s::regclass)) as v) "
+        b"as i (name, constraint_name, definition)",
+        (target,),
+    )
+    return cursor.fetchall()
+
+
 def rows_of(
     connection: Connection[Any], query: str, limit: int
 ) -> tuple[list[str], list[list[str | None]]]:
