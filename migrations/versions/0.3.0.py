@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="f8a0fd3e0461031422b3fdc4bbfb8bfccd9b72c6dd0460c1f55970c5583ffdbd",
+        sha256="81ef5f6db9d7ee03e8165ac1170b0cfdca9a8ab74fe5f7081894f75f086f80b4",
     )
 
 

@@ -61,7 +61,8 @@ where v.pid = a.pid)
             'standby %s holds back the horizon of dead rows by a query since before %s (hot_standby_feedback)',
             f.name, date_trunc('second', w.finished_at)
         ),
-        '/* there, or end its oldest query */ alter system set hot_standby_feedback = off; select pg_reload_conf()',
+        '/* there, or end its oldest query */ alter system set hot_standby_feedback = off; select pg_reload_conf()'
+        as statement,
         age(f.xmin)
     from (
         select

@@ -14052,7 +14052,8 @@ where v.pid = a.pid)
             'standby %s holds back the horizon of dead rows by a query since before %s (hot_standby_feedback)',
             f.name, date_trunc('second', w.finished_at)
         ),
-        '/* there, or end its oldest query */ alter system set hot_standby_feedback = off; select pg_reload_conf()',
+        '/* there, or end its oldest query */ alter system set hot_standby_feedback = off; select pg_reload_conf()'
+        as statement,
         age(f.xmin)
     from (
         select
@@ -16795,6 +16796,7 @@ begin
             ('sqlkit_reader', 'execute', 'routine', '_live_rows'),
             ('sqlkit_reader', 'execute', 'routine', '_is_locked_away'),
             ('sqlkit_reader', 'execute', 'routine', '_column_statistics'),
+            ('sqlkit_reader', 'execute', 'routine', '_strategy_of'),
             ('sqlkit_reader', 'execute', 'routine', 'find_problems'),
             ('sqlkit_reader', 'execute', 'routine', 'collect_metrics'),
             ('sqlkit_reader', 'execute', 'routine', 'plan_maintenance'),
@@ -16855,6 +16857,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_live_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_is_locked_away'),
             ('sqlkit_loader', 'execute', 'routine', '_column_statistics'),
+            ('sqlkit_loader', 'execute', 'routine', '_strategy_of'),
             ('sqlkit_loader', 'execute', 'routine', 'find_problems'),
             ('sqlkit_loader', 'execute', 'routine', 'collect_metrics'),
             ('sqlkit_loader', 'execute', 'routine', 'plan_maintenance'),
@@ -17067,7 +17070,6 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_key'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
-            ('sqlkit_loader', 'execute', 'routine', '_strategy_of'),
             ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_back'),
@@ -17242,6 +17244,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_live_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_is_locked_away'),
             ('sqlkit_admin', 'execute', 'routine', '_column_statistics'),
+            ('sqlkit_admin', 'execute', 'routine', '_strategy_of'),
             ('sqlkit_admin', 'execute', 'routine', 'find_problems'),
             ('sqlkit_admin', 'execute', 'routine', 'collect_metrics'),
             ('sqlkit_admin', 'execute', 'routine', 'plan_maintenance'),
@@ -17454,7 +17457,6 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_key'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
-            ('sqlkit_admin', 'execute', 'routine', '_strategy_of'),
             ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_back'),

@@ -41,7 +41,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda **_: os.terminal_size((80, 24)))
     monkeypatch.setattr("sqlkit.cli.progress.TERMINAL_EVERY", 0.0)
     stream = Terminal()
     with ProgressLine(stream) as line:

@@ -180,7 +180,7 @@ def _vacuum_until_cancelled(connection: psycopg.Connection) -> None:
 
 
 def test_watch_lives_on_a_terminal(loaded: str, connection: psycopg.Connection) -> None:
-    connection.execute("create table price_of_today (id int)")
+    connection.execute("create table today (id int)")
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (60, 160))
     with subprocess.Popen(
@@ -204,8 +204,8 @@ def test_watch_lives_on_a_terminal(loaded: str, connection: psycopg.Connection) 
 
         try:
             wait_for("nothing runs")
-            run_id = one(connection, "select sqlkit.start_run('load', 'price_of_today', 'update')")
-            wait_for("price_of_today")
+            run_id = one(connection, "select sqlkit.start_run('load', 'today', 'update')")
+            wait_for("today")
             connection.execute("select sqlkit.finish_run(%s)", [run_id])
             wait_for("nothing runs")
             process.send_signal(signal.SIGINT)

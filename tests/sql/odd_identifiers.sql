@@ -299,7 +299,7 @@ begin
 end;
 $transform$;
 
-select is(pg_temp.transform(n.name), '(1,1,1,0,0,0,0)', n.name || ': transforms')
+select is(pg_temp.transform(n.name), '(1,1,1,0,0,0,0,0)', n.name || ': transforms')
 from sqlkit_test.odd_identifiers() as n (name);
 
 select * from finish();
