@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
 import psycopg
 from psycopg import Connection, Copy, Cursor, sql
+from psycopg.generators import copy_end
 from psycopg.pq import TransactionStatus
 
 from sqlkit.sources.base import CopyFormat
@@ -36,10 +37,20 @@ def copying(cursor: Cursor[Any], statement: sql.Composed) -> Iterator[Copy]:
             raise
         raise psycopg.OperationalError("the connection was lost during COPY") from error
     finally:
-        if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
-            # Interrupted at the very moment when it began: psycopg does not end it then, and the
-            # server would keep its locks and wait for rows.
-            cursor.connection.close()
+        _end_copy(cursor.connection)
+
+
+def _end_copy(connection: Connection[Any]) -> None:
+    """End a COPY that was interrupted at the very moment when it began.
+
+    psycopg does not then, and the server would keep its locks and wait for rows. Where it cannot be
+    ended, the connection is closed.
+    """
+    if connection.info.transaction_status == TransactionStatus.ACTIVE:
+        with suppress(psycopg.Error):
+            connection.wait(copy_end(connection.pgconn, b"interrupted"))
+        if connection.info.transaction_status == TransactionStatus.ACTIVE:
+            connection.close()
 
 
 def copy_to_session(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCopy, AsyncCursor, sql
+from psycopg.generators import copy_end
 from psycopg.pq import TransactionStatus
 
 from sqlkit.sources.base import CopyFormat
@@ -36,10 +37,20 @@ async def copying_async(
             raise
         raise psycopg.OperationalError("the connection was lost during COPY") from error
     finally:
-        if cursor.connection.info.transaction_status == TransactionStatus.ACTIVE:
-            # Interrupted at the very moment when it began: psycopg does not end it then, and the
-            # server would keep its locks and wait for rows.
-            await cursor.connection.close()
+        await _end_copy(cursor.connection)
+
+
+async def _end_copy(connection: AsyncConnection[Any]) -> None:
+    """End a COPY that was interrupted at the very moment when it began.
+
+    psycopg does not then, and the server would keep its locks and wait for rows. Where it cannot be
+    ended, the connection is closed.
+    """
+    if connection.info.transaction_status == TransactionStatus.ACTIVE:
+        with suppress(psycopg.Error):
+            await connection.wait(copy_end(connection.pgconn, b"interrupted"))
+        if connection.info.transaction_status == TransactionStatus.ACTIVE:
+            await connection.close()
 
 
 async def copy_to_session_async(
