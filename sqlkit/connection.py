@@ -53,6 +53,11 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
         hint = "Grant the role what it needs; docs/deploy.md lists it."
     elif code == "55P03" and hint is None:
         hint = "Another session holds a lock on the table. Try again, or see pg_locks."
+    elif code == "57014" and hint is None:
+        hint = (
+            "Somebody cancelled it, or it took longer than the statement_timeout of the role, the "
+            "database or the server: PGOPTIONS='-c statement_timeout=0' lifts that for a command."
+        )
     return DatabaseError(message, code=code, detail=diagnosis.message_detail, hint=hint)
 
 

@@ -282,14 +282,16 @@ def print_refused(result: LoadResult) -> None:
     """Say where refused rows are to be found; of a dry run, which has kept none, what they are."""
     from sqlkit.telling import describe_reject
 
+    number = result.rows.rejected
+    refused = f"{number:,} row{'' if number == 1 else 's'} refused:"
     if result.run_id is not None:
-        print(f"{result.rows.rejected:,} rows refused: sqlkit rejects {result.run_id}")
+        print(f"{refused} sqlkit rejects {result.run_id}")
         return
-    print(f"{result.rows.rejected:,} rows refused:")
+    print(refused)
     for reject in result.rejects:
         print(printable(describe_reject(reject, {})))
-    if result.rows.rejected > len(result.rejects):
-        print(f"and {result.rows.rejected - len(result.rejects):,} more")
+    if number > len(result.rejects):
+        print(f"and {number - len(result.rejects):,} more")
 
 
 def print_result(result: LoadResult, *, again: bool = False) -> None:

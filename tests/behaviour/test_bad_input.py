@@ -707,6 +707,18 @@ def test_no_privilege(
         superuser.execute(f"drop role {role}")
 
 
+def test_a_statement_timeout_that_is_too_short(
+    refused: Refused, write: Write, connection: psycopg.Connection
+) -> None:
+    """Whoever set it had a reason: it is heeded, and said how to do without."""
+    path = write("good.csv", numbered(3))
+    with connection.transaction():
+        connection.execute("lock table item in access exclusive mode")
+        told = refused(path, run=None, env={"PGOPTIONS": "-c statement_timeout=300ms"})
+    assert "statement timeout" in told
+    assert "PGOPTIONS='-c statement_timeout=0'" in told
+
+
 def test_no_schema(sqlkit: RunSqlkit, write: Write, empty_database: Database) -> None:
     path = write("good.csv", numbered(3))
     done = sqlkit("load", path, "--into", "public.item", "--dsn", empty_database.dsn)
