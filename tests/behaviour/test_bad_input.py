@@ -58,7 +58,7 @@ class Refused:
         exit_code: int = 1,
         code: str | None = None,
         run: str | None = "failed",
-        **options: str | bytes,
+        **options: Any,
     ) -> str:
         """Run ``sqlkit load ARGUMENTS`` into item; returns what it printed on stderr.
 
