@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlkit.errors import SqlkitError, UsageError
@@ -13,6 +13,9 @@ from sqlkit.sources.base import WantedColumn
 
 RAW = "raw_data"
 """The column of a raw table that takes a row as one object."""
+
+ABSENT = "sqlkit_absent"
+"""The column of a stage that names the columns which a row says nothing of."""
 
 LONGEST_NAME = 63
 """Bytes of a name in PostgreSQL."""
@@ -61,6 +64,27 @@ class ColumnPlan:
     def is_direct(self) -> bool:
         """True if COPY may write the source's columns straight into the target."""
         return not (self.left_out or self.lookups)
+
+    def telling_absent(self, columns: Sequence[Column], key: Sequence[str]) -> ColumnPlan:
+        """The same with what a row says nothing of, so that it gets the default and no null.
+
+        Only what has a default is looked for. A key is no key without its value.
+        """
+        defaults = {column.name for column in columns if column.has_default}.difference(key)
+        looked_for = tuple(
+            (wanted.name, staged)
+            for staged, wanted in zip(self.staged, self.wanted, strict=True)
+            if staged in defaults and staged not in self.left_out and not wanted.takes_rest
+        )
+        if not looked_for or ABSENT in {column.name for column in columns}:
+            return self
+        tells = WantedColumn(ABSENT, is_json=True, type="text", tells_absent=looked_for)
+        return replace(
+            self,
+            staged=(*self.staged, ABSENT),
+            left_out=(*self.left_out, ABSENT),
+            wanted=(*self.wanted, tells),
+        )
 
     def fits_stage_of(self, other: ColumnPlan) -> bool:
         """True if a stage that is made for the other takes the rows of this, too."""
@@ -346,7 +370,8 @@ def _with_later_columns(
 ) -> list[str]:
     """The columns that have turned up, and those of the target that may yet.
 
-    A column with a default is taken only where it turned up: a null would take the default's place.
+    A column with a default is taken only where it turned up, or was asked for: a null would take
+    the default's place.
     """
     expected = {renamed.get(name, name) for name in source_columns}
     original = {new: old for old, new in renamed.items()}
@@ -355,7 +380,9 @@ def _with_later_columns(
         *(
             original.get(column.name, column.name)
             for column in target_columns
-            if column.name not in expected and not column.is_generated and not column.has_default
+            if column.name not in expected
+            and not column.is_generated
+            and (column.name in original or not column.has_default)
         ),
     ]
 

@@ -71,6 +71,7 @@ from sqlkit.results import (
 from sqlkit.retry import pause
 from sqlkit.screening import TEXT_COLUMNS, plan_screen
 from sqlkit.sources.base import (
+    AbsenceReader,
     NewTable,
     Piece,
     Reader,
@@ -922,7 +923,7 @@ class Loader:
                 reader.columns, self._target.columns, options.renamed, options.lookups
             )
             left_out = (*left_out, *absent)
-        return plan_columns(
+        plan = plan_columns(
             source.name,
             reader.columns,
             self._target.name,
@@ -936,6 +937,9 @@ class Loader:
             discard=options.discard if source.declares_columns else None,
             lookups=options.lookups,
         )
+        if options.policy == "fill" and isinstance(reader, AbsenceReader) and reader.knows_absent:
+            return plan.telling_absent(self._target.columns, self._key or ())
+        return plan
 
     def _check_plan(self, source: Source, plan: ColumnPlan) -> None:
         """The policy's columns must be in the input; the merge checks it too, but not every way

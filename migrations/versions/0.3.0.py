@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="81ef5f6db9d7ee03e8165ac1170b0cfdca9a8ab74fe5f7081894f75f086f80b4",
+        sha256="cbab088eb8fd3813837fdb39f9745bdede96d4e653140d73efea28058fcda08d",
     )
 
 

@@ -319,20 +319,88 @@ comment on function sqlkit._is_plain(regclass) is
 'True if the rows of a table lie in that table alone: it has no partitions and no children.';
 
 
+create or replace function sqlkit._absence_column(p_stage regclass, p_policy text)
+returns name[]
+language sql
+stable
+return (
+    select coalesce(array_agg(s.attname), '{}')
+    from pg_attribute as s
+    where s.attrelid = p_stage and s.attname = 'sqlkit_absent' and p_policy = 'fill'
+);
+
+comment on function sqlkit._absence_column(regclass, text) is
+'The column sqlkit_absent of a stage, if it has one and the policy heeds it: a JSON array, as text, of the columns that
+a row says nothing of, which is not the same as null.';
+
+
+create or replace function sqlkit._column_default(p_target regclass, p_column name)
+returns text
+language sql
+stable
+-- So that names in the expression are written with their schemas.
+set search_path = pg_catalog, pg_temp
+return (
+    -- To the type without its length, which is for the assignment to see to: a cast would cut off in silence.
+    select format(
+        '(%s)::%s',
+        case
+            when a.attidentity = '' then pg_get_expr(d.adbin, d.adrelid)
+            else format('nextval(%L::regclass)', pg_get_serial_sequence(sqlkit._table_name(p_target), a.attname))
+        end,
+        format_type(a.atttypid, -1)
+    )
+    from pg_attribute as a
+    left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where
+        a.attrelid = p_target
+        and a.attname = p_column
+        and a.attgenerated = ''
+        and (a.atthasdef or a.attidentity <> '')
+);
+
+comment on function sqlkit._column_default(regclass, name) is
+'An expression for the default of a column, of an identity column too; null if it has none.';
+
+
 create or replace function sqlkit._insert_from(p_target regclass, p_columns name[])
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return format(
-    'insert into %s (%s) overriding system value select %s from',
-    sqlkit._table_name(p_target),
-    sqlkit._column_list(p_columns, '%I'),
-    sqlkit._column_list(p_columns, 's.%I')
+return (
+    select format(
+        'insert into %s (%s) overriding system value select %s from',
+        sqlkit._table_name(p_target),
+        string_agg(quote_ident(k.name), ', ' order by k.position),
+        string_agg(
+            case
+                when d.expression is null then format('s.%I', k.name)
+                else format(
+                    'case when s.sqlkit_absent::pg_catalog.jsonb operator(pg_catalog.?) %2$L then %3$s else s.%1$I end',
+                    k.name, k.name, d.expression
+                )
+            end,
+            ', ' order by k.position
+        )
+    )
+    from (
+        -- Unless the target itself has a column of that name.
+        select
+            'sqlkit_absent' = any(p_columns)
+            and sqlkit._type_definition(p_target, 'sqlkit_absent') is null as is_told
+    ) as t
+    cross join lateral unnest(p_columns) with ordinality as k (name, position)
+    left join lateral (
+        select sqlkit._column_default(p_target, k.name) as expression
+        where t.is_told
+    ) as d on true
+    where not (t.is_told and k.name = 'sqlkit_absent')
 );
 
 comment on function sqlkit._insert_from(regclass, name[]) is
-'The beginning of a statement that inserts columns of rows s into the target.';
+'The beginning of a statement that inserts columns of rows s into the target. With sqlkit_absent, those that it names
+of a row get their defaults.';
 
 
 create or replace function sqlkit._memory_for_load(p_setting text)

@@ -84,6 +84,9 @@ return (
             select string_agg(
                 case
                     when k.name = any(p_key) then format('s.%I', k.name)
+                    -- What the first row has nothing of gets its default, as if the others came later.
+                    when k.name = any(sqlkit._absence_column(p_stages[1], p_policy))
+                        then '(array_agg(s.sqlkit_absent order by s.sqlkit_position))[1] as sqlkit_absent'
                     -- Arrays of arrays would be one array: they go there and back as text.
                     else format(
                         '(array_agg(s.%1$I%2$s order by s.sqlkit_position) filter (where s.%1$I is not null))[1]%3$s '
@@ -454,6 +457,7 @@ begin
     v_columns := sqlkit._staged_columns(p_stages[1], p_target);
     v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
+    v_columns := v_columns || sqlkit._absence_column(p_stages[1], p_policy);
     v_rows := sqlkit._staged_rows(p_stages, v_columns, p_filter => p_filter);
     v_counts.rows_read := coalesce(
         (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)),
@@ -819,8 +823,10 @@ comment on function sqlkit.merge_stage(regclass, text, name[], name, text) is
 'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
 read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
 Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
-wins), fill (only nulls are overwritten), error (nothing may exist), history (versions are kept, each valid from
+wins), fill (only nulls are overwritten; see below), error (nothing may exist), history (versions are kept, each valid from
 the moment in p_order_by, or from now, until the next one).
+Under fill a stage may say of a row that it has nothing of a column, which is not a null: make it with a column
+sqlkit_absent in p_left_out too, for a JSON array of such columns. A new row gets their defaults.
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
 for append; ACCESS EXCLUSIVE where its indexes are built anew, see begin_rebuild(). Raises: SK201 to SK204, SK206 to SK208, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';

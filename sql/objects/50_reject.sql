@@ -247,7 +247,7 @@ begin
         end if;
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
-            'select s.sqlkit_first_line as sqlkit_line, %s from %s%s order by s.sqlkit_first_line',
+            'select s.sqlkit_first_line as sqlkit_line, %s%s from %s%s order by s.sqlkit_first_line',
             (
                 select string_agg(
                     format(
@@ -260,6 +260,7 @@ begin
                 join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
                 left join sqlkit._lookup_joins(v_lookups) as j on j.column_name = k.name
             ),
+            sqlkit._column_list(sqlkit._absence_column(p_stage, p_policy), ', s.%I', ''),
             v_sound,
             (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );

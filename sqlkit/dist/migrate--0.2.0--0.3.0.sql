@@ -3039,20 +3039,88 @@ comment on function sqlkit._is_plain(regclass) is
 'True if the rows of a table lie in that table alone: it has no partitions and no children.';
 
 
+create or replace function sqlkit._absence_column(p_stage regclass, p_policy text)
+returns name[]
+language sql
+stable
+return (
+    select coalesce(array_agg(s.attname), '{}')
+    from pg_attribute as s
+    where s.attrelid = p_stage and s.attname = 'sqlkit_absent' and p_policy = 'fill'
+);
+
+comment on function sqlkit._absence_column(regclass, text) is
+'The column sqlkit_absent of a stage, if it has one and the policy heeds it: a JSON array, as text, of the columns that
+a row says nothing of, which is not the same as null.';
+
+
+create or replace function sqlkit._column_default(p_target regclass, p_column name)
+returns text
+language sql
+stable
+-- So that names in the expression are written with their schemas.
+set search_path = pg_catalog, pg_temp
+return (
+    -- To the type without its length, which is for the assignment to see to: a cast would cut off in silence.
+    select format(
+        '(%s)::%s',
+        case
+            when a.attidentity = '' then pg_get_expr(d.adbin, d.adrelid)
+            else format('nextval(%L::regclass)', pg_get_serial_sequence(sqlkit._table_name(p_target), a.attname))
+        end,
+        format_type(a.atttypid, -1)
+    )
+    from pg_attribute as a
+    left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where
+        a.attrelid = p_target
+        and a.attname = p_column
+        and a.attgenerated = ''
+        and (a.atthasdef or a.attidentity <> '')
+);
+
+comment on function sqlkit._column_default(regclass, name) is
+'An expression for the default of a column, of an identity column too; null if it has none.';
+
+
 create or replace function sqlkit._insert_from(p_target regclass, p_columns name[])
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return format(
-    'insert into %s (%s) overriding system value select %s from',
-    sqlkit._table_name(p_target),
-    sqlkit._column_list(p_columns, '%I'),
-    sqlkit._column_list(p_columns, 's.%I')
+return (
+    select format(
+        'insert into %s (%s) overriding system value select %s from',
+        sqlkit._table_name(p_target),
+        string_agg(quote_ident(k.name), ', ' order by k.position),
+        string_agg(
+            case
+                when d.expression is null then format('s.%I', k.name)
+                else format(
+                    'case when s.sqlkit_absent::pg_catalog.jsonb operator(pg_catalog.?) %2$L then %3$s else s.%1$I end',
+                    k.name, k.name, d.expression
+                )
+            end,
+            ', ' order by k.position
+        )
+    )
+    from (
+        -- Unless the target itself has a column of that name.
+        select
+            'sqlkit_absent' = any(p_columns)
+            and sqlkit._type_definition(p_target, 'sqlkit_absent') is null as is_told
+    ) as t
+    cross join lateral unnest(p_columns) with ordinality as k (name, position)
+    left join lateral (
+        select sqlkit._column_default(p_target, k.name) as expression
+        where t.is_told
+    ) as d on true
+    where not (t.is_told and k.name = 'sqlkit_absent')
 );
 
 comment on function sqlkit._insert_from(regclass, name[]) is
-'The beginning of a statement that inserts columns of rows s into the target.';
+'The beginning of a statement that inserts columns of rows s into the target. With sqlkit_absent, those that it names
+of a row get their defaults.';
 
 
 create or replace function sqlkit._memory_for_load(p_setting text)
@@ -3184,6 +3252,9 @@ return (
             select string_agg(
                 case
                     when k.name = any(p_key) then format('s.%I', k.name)
+                    -- What the first row has nothing of gets its default, as if the others came later.
+                    when k.name = any(sqlkit._absence_column(p_stages[1], p_policy))
+                        then '(array_agg(s.sqlkit_absent order by s.sqlkit_position))[1] as sqlkit_absent'
                     -- Arrays of arrays would be one array: they go there and back as text.
                     else format(
                         '(array_agg(s.%1$I%2$s order by s.sqlkit_position) filter (where s.%1$I is not null))[1]%3$s '
@@ -3554,6 +3625,7 @@ begin
     v_columns := sqlkit._staged_columns(p_stages[1], p_target);
     v_key := sqlkit.find_policy_key(p_target, p_policy, p_key);
     perform sqlkit._check_policy(p_policy, p_target, v_columns, v_key, p_order_by);
+    v_columns := v_columns || sqlkit._absence_column(p_stages[1], p_policy);
     v_rows := sqlkit._staged_rows(p_stages, v_columns, p_filter => p_filter);
     v_counts.rows_read := coalesce(
         (select sum(p.rows) from jsonb_to_recordset(p_pieces) as p (rows bigint)),
@@ -3919,8 +3991,10 @@ comment on function sqlkit.merge_stage(regclass, text, name[], name, text) is
 'Applies the rows of a stage to its target, empties the stage, and returns what became of the rows:
 read = inserted + updated + unchanged + ignored + duplicate. The key is the primary key unless named.
 Policies: append (no key), ignore (the first stays), update (the last wins), newer (the greatest p_order_by
-wins), fill (only nulls are overwritten), error (nothing may exist), history (versions are kept, each valid from
+wins), fill (only nulls are overwritten; see below), error (nothing may exist), history (versions are kept, each valid from
 the moment in p_order_by, or from now, until the next one).
+Under fill a stage may say of a row that it has nothing of a column, which is not a null: make it with a column
+sqlkit_absent in p_left_out too, for a JSON array of such columns. A new row gets their defaults.
 The target''s triggers and defaults run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit, except
 for append; ACCESS EXCLUSIVE where its indexes are built anew, see begin_rebuild(). Raises: SK201 to SK204, SK206 to SK208, SK212 under policy history, SK302 and SK303 under policy error, and the target''s own errors.';
@@ -5814,7 +5888,7 @@ begin
         end if;
         execute format(
             'create temporary table sqlkit_sound on commit drop as '
-            'select s.sqlkit_first_line as sqlkit_line, %s from %s%s order by s.sqlkit_first_line',
+            'select s.sqlkit_first_line as sqlkit_line, %s%s from %s%s order by s.sqlkit_first_line',
             (
                 select string_agg(
                     format(
@@ -5827,6 +5901,7 @@ begin
                 join pg_attribute as a on a.attrelid = p_target and a.attname = k.name
                 left join sqlkit._lookup_joins(v_lookups) as j on j.column_name = k.name
             ),
+            sqlkit._column_list(sqlkit._absence_column(p_stage, p_policy), ', s.%I', ''),
             v_sound,
             (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
@@ -16629,6 +16704,7 @@ begin
             ('sqlkit_loader', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_loader', 'delete', 'table', 'watermark'),
             ('sqlkit_loader', 'delete', 'table', 'tuned_table'),
+            ('sqlkit_loader', 'execute', 'routine', '_absence_column'),
             ('sqlkit_loader', 'execute', 'routine', '_add_lookups'),
             ('sqlkit_loader', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_loader', 'execute', 'routine', '_await_snapshots'),
@@ -16648,6 +16724,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
             ('sqlkit_loader', 'execute', 'routine', '_clear_steps'),
             ('sqlkit_loader', 'execute', 'routine', '_collect_columns'),
+            ('sqlkit_loader', 'execute', 'routine', '_column_default'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_compared_columns'),
@@ -17016,6 +17093,7 @@ begin
             ('sqlkit_admin', 'delete', 'table', 'conflict_rule'),
             ('sqlkit_admin', 'delete', 'table', 'watermark'),
             ('sqlkit_admin', 'delete', 'table', 'tuned_table'),
+            ('sqlkit_admin', 'execute', 'routine', '_absence_column'),
             ('sqlkit_admin', 'execute', 'routine', '_add_lookups'),
             ('sqlkit_admin', 'execute', 'routine', '_autovacuum_of'),
             ('sqlkit_admin', 'execute', 'routine', '_await_snapshots'),
@@ -17035,6 +17113,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
             ('sqlkit_admin', 'execute', 'routine', '_clear_steps'),
             ('sqlkit_admin', 'execute', 'routine', '_collect_columns'),
+            ('sqlkit_admin', 'execute', 'routine', '_column_default'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_compared_columns'),

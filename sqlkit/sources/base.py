@@ -49,6 +49,9 @@ class WantedColumn:
     is_json: bool = False
     type: str = ""
     takes_rest: bool = False  # an object of all that goes nowhere else; the name means nothing
+    # A JSON array of what a record has no key for, null if there is none: keys to look for, each
+    # with what it is called there. The name means nothing.
+    tells_absent: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,13 @@ class BinaryReader(Protocol):
     """A reader whose rows may be in COPY's binary format, which nothing but COPY reads."""
 
     may_be_binary: bool
+
+
+@runtime_checkable
+class AbsenceReader(Protocol):
+    """A reader that may know what a record says nothing of from what it says is null."""
+
+    knows_absent: bool
 
 
 @runtime_checkable

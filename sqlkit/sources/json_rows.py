@@ -38,6 +38,7 @@ BLOCK = 96 << 10  # bytes of text that are best handed to `RowMaker.rows` at a t
 
 _FIELD = b"\x1f"
 _NULL = b"null"
+_ABSENT = Raw(_NULL)  # known by its identity
 _BLANK = b" \t\r"  # with the newline, what JSON allows between tokens
 
 # What msgspec and the codecs raise for text that is wrong, besides this module's own doubts.
@@ -87,7 +88,7 @@ class RowMaker:
     A wanted name that has dots is a path, unless it is one of `keys` or the key of an object:
     ``a.b`` is the key b of the object at key a. The column that takes the rest gets an object of
     the keys that are neither wanted, nor the beginning of a path, nor ignored; null if there are
-    none.
+    none. The column that tells what is absent gets an array of that.
 
     `ignored` are the keys besides the wanted ones that may occur; None allows any.
     """
@@ -102,13 +103,17 @@ class RowMaker:
             raise ValueError("no column is wanted")
         self._wanted = tuple(wanted)
         self._allowed = None
-        names = list(dict.fromkeys(column.name for column in wanted if not column.takes_rest))
+        own = (column for column in wanted if not (column.takes_rest or column.tells_absent))
+        names = list(dict.fromkeys(column.name for column in own))
         self._decode: Callable[[bytes], Any] | None = None
         self._has_rest = any(column.takes_rest for column in wanted)
         self._paths = {
             name: path for name in names if name not in keys and len(path := name.split(".")) > 1
         }
-        if self._has_rest or self._paths:
+        self._by_key = bool(
+            self._has_rest or self._paths or any(column.tells_absent for column in wanted)
+        )
+        if self._by_key:
             roots = {path[0] for path in self._paths.values()}
             self._taken = roots.union(names, ignored or ())
             if ignored is not None and not self._has_rest:
@@ -137,8 +142,18 @@ class RowMaker:
             pass
 
     def _getter(self, column: WantedColumn) -> Callable[[dict[str, Raw]], Any]:
-        """What gets a column out of a decoded object: a key, a path, or the rest."""
+        """What gets a column out of a decoded object: a key, a path, the rest, what is absent."""
         name = column.name
+        if column.tells_absent:
+            looked_for = [
+                (self._getter(WantedColumn(key)), called) for key, called in column.tells_absent
+            ]
+
+            def absent(record: dict[str, Raw]) -> Any:
+                found = [called for get, called in looked_for if get(record) is _ABSENT]
+                return _encoder.encode(found) if found else _NULL
+
+            return absent
         if column.takes_rest:
             taken = self._taken
             # Where nothing else is wanted, it is the record itself, which may be empty.
@@ -151,7 +166,7 @@ class RowMaker:
             return rest
         path = self._paths.get(name)
         if path is None:
-            return lambda record: record.get(name, _NULL)
+            return lambda record: record.get(name, _ABSENT)
 
         def follow(record: dict[str, Raw]) -> Any:
             if name in record:
@@ -161,7 +176,7 @@ class RowMaker:
                 if not isinstance(value, dict):
                     token = bytes(value).lstrip(_BLANK)
                     value = _object.decode(token) if token.startswith(b"{") else {}
-                value = value.get(key, _NULL)
+                value = value.get(key, _ABSENT)
             return value
 
         return follow
@@ -195,7 +210,7 @@ class RowMaker:
     def _rows(self, records: list[Any]) -> bytes:
         if not records:
             return b""
-        if self._allowed is not None and self._paths:
+        if self._allowed is not None and self._by_key:
             allowed = self._allowed
             if not all(map(allowed.issuperset, records)):
                 raise _Unusual  # which key that is, the careful way says
@@ -225,7 +240,7 @@ class RowMaker:
                     "the keys to load with --columns.",
                     detail=f"its value: {_shortened(bytes(values[unknown]))}",
                 )
-            if self._paths or self._has_rest:
+            if self._by_key:
                 values = {
                     column.name: getter(values)
                     for column, getter in zip(self._wanted, self._getters, strict=True)

@@ -154,6 +154,7 @@ class JsonLinesReader:
         if not whole and self._ahead.lstrip(_BLANK).startswith(b"["):
             self._is_array = True
             self._used = self._offset = self._ahead.index(b"[") + 1
+        self.knows_absent = not whole
         if whole:
             self.columns = (WHOLE_COLUMN,)
             self.column_types = {WHOLE_COLUMN: "jsonb"}

@@ -247,6 +247,7 @@ class RowsReader(BlockReader[Made]):
         self._source = source
         self.columns = source.columns
         self.column_types = source.shape.types
+        self.knows_absent = source.shape.has_keys
 
     @property
     def fingerprint(self) -> str | None:
@@ -299,10 +300,10 @@ class Shape:
     def __init__(self, first: Sequence[Any], columns: Sequence[str], source: str) -> None:
         row = first[0] if first else {}
         self.is_complete = True
-        self._by_key = False
+        self.has_keys = False  # of which a row may lack some
         names = _field_names(row)
         if isinstance(row, Mapping):
-            self._by_key = True
+            self.has_keys = True
             self.is_complete = bool(columns)
             keys = dict.fromkeys(itertools.chain.from_iterable(first)) if first else {}
             self.columns = tuple(columns) or tuple(keys)
@@ -349,11 +350,16 @@ class Shape:
         ignored: frozenset[str] | None,
     ) -> list[list[Any]]:
         """The wanted columns of some rows. Raises BadValue."""
+        if wanted and wanted[-1].tells_absent:
+            looked_for = wanted[-1].tells_absent
+            columns = self.values(rows, wanted[:-1], ignored)
+            absent = [[called for key, called in looked_for if key not in row] for row in rows]
+            return [*columns, [names or None for names in absent]]
         names = [column.name for column in wanted]
         try:
             if any(column.takes_rest for column in wanted):
                 return self._with_rest(rows, wanted, ignored)
-            if self._by_key:
+            if self.has_keys:
                 return self._by_keys(rows, names, ignored)
             if self._is_sequence:
                 width = len(self.columns)

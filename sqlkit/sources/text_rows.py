@@ -267,6 +267,12 @@ def raw_of(row: bytes, wanted: Sequence[WantedColumn]) -> bytes:
     """One row, without its newline, as a JSON object: text for each column, JSON for json ones."""
     fields: dict[str, Any] = {}
     for column, field in zip(wanted, fields_of(row), strict=True):
+        if column.tells_absent:
+            absent = msgspec.json.decode(field or "[]")
+            for key, called in column.tells_absent:
+                if called in absent:
+                    del fields[key]
+            continue
         fields[column.name] = (
             msgspec.Raw(field.encode()) if column.is_json and field is not None else field
         )

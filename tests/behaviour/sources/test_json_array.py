@@ -221,18 +221,3 @@ def test_memory_does_not_grow_with_the_array(tmp_path: Path) -> None:
             reader.close()
 
     assert peak(40_000) < 1.2 * peak(10_000) + 1_000_000
-
-
-def test_under_policy_fill_neither_null_nor_an_absent_key_takes_a_value_away(
-    client: sqlkit.Client, connection: psycopg.Connection, tmp_path: Path
-) -> None:
-    connection.execute("create table part (id int primary key, a int default 7, b int)")
-    connection.execute("insert into part values (1, 1, 1), (2, 2, null), (3, null, 3)")
-    path = tmp_path / "parts.json"
-    path.write_text(
-        '[{"id": 1, "a": null}, {"id": 2, "b": 20}, {"id": 2, "a": 9, "b": 30}, {"id": 3, "a": 30},'
-        ' {"id": 4, "b": null}, {"id": 4, "b": 40}]'
-    )
-    client.load(path, into="public.part", policy="fill")
-    found = connection.execute("select * from part order by id").fetchall()
-    assert found == [(1, 1, 1), (2, 2, 20), (3, 30, 3), (4, None, 40)]
