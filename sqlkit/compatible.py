@@ -36,13 +36,13 @@ def check_compatible(version: str | None, oldest_client: str | None = None) -> N
             f"the schema sqlkit {version} of this database is too old for this package",
             detail=f"sqlkit {VERSION} needs schema {OLDEST_SCHEMA} or later",
             hint="Upgrade the schema, as its owner: sqlkit migrate up (or, if it is an extension: "
-            "alter extension sqlkit update). Until that is done use the package of that schema: "
-            f"pip install 'sqlkit=={version}'",
+            "alter extension sqlkit update). Until that is done use the package of that schema, "
+            f"sqlkit {version}, from where this one came.",
         )
     if here[0] > shipped[0] or (oldest_client and version_key(oldest_client) > shipped):
         needed = oldest_client or f"{here[0]}.0.0"
         raise IncompatibleError(
             f"the schema sqlkit {version} of this database is too new for this package",
             detail=f"it needs sqlkit {needed} or later, and this is {VERSION}",
-            hint=f"Upgrade the package: pip install 'sqlkit>={needed}'",
+            hint=f"Upgrade the package to sqlkit {needed} or later, from where this one came.",
         )
