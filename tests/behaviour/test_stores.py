@@ -214,6 +214,25 @@ def test_a_connection_that_drops_loses_no_row_and_doubles_none(
     )
 
 
+def test_bad_rows_of_an_object_are_rejects_with_their_place(
+    bucket: StoreServer, sqlkit: RunSqlkit, dsn: str, table: psycopg.Connection
+) -> None:
+    table.execute("alter table item add check (id <> 7)")
+    bucket.put({"bad/a.csv.gz": gzip.compress(csv(0, 20).replace(b"\n9,", b"\nnine,"))})
+    arguments = ("load", "s3://box/bad/a.csv.gz", "--into", "public.item", "--dsn", dsn)
+    done = sqlkit(*arguments, "--reject-limit", "2", env=bucket.environment)
+    assert done.returncode == 3, done.stderr
+    assert count(table) == 18
+    rejects = table.execute(
+        "select s.name, r.first_line, r.raw, r.sqlstate from sqlkit.reject as r "
+        "join sqlkit.source as s using (source_id) order by r.first_line"
+    ).fetchall()
+    assert rejects == [
+        ("s3://box/bad/a.csv.gz", 9, "7,item 7", "23514"),
+        ("s3://box/bad/a.csv.gz", 11, "nine,item 9", "22P02"),
+    ]
+
+
 def test_an_object_that_changes_while_it_is_read_is_an_error(
     bucket: StoreServer, dropping: Dropping, sqlkit: RunSqlkit, dsn: str, table: psycopg.Connection
 ) -> None:
