@@ -160,6 +160,52 @@ def estimate_merge(
     return RowCounts(*row)
 
 
+def foresee_refresh(
+    connection: Connection[Any],
+    target: str,
+    strategy: str,
+    rows: int | None,
+    bytes_: int | None,
+    share: float,
+    scope: list[str] | None,
+    key: list[str] | None,
+) -> tuple[str, list[str], list[str]]:
+    """The strategy that a refresh would take, why, and for what it would be refused."""
+    found = _row(
+        connection,
+        "select f.* from sqlkit.foresee_refresh(%s::regclass, %s, %s::bigint, %s::bigint, "
+        "%s::double precision, %s::name[], %s::name[]) as f",
+        target,
+        strategy,
+        rows,
+        bytes_,
+        share,
+        scope,
+        key,
+    )
+    return found[0], found[1], found[2]
+
+
+def planned_rows(connection: Connection[Any], query: str) -> int:
+    """How many rows a query of the user's own gives, as the planner takes it."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(b"explain (format json) " + query.encode())
+    [(plans,)] = cursor.fetchall()
+    return int(plans[0]["Plan"]["Plan Rows"])
+
+
+def missing_schema(connection: Connection[Any], table: str) -> str | None:
+    """The schema of a table that is to be made, where it is not there."""
+    schema: str | None = _value(
+        connection,
+        "select case when pg_catalog.cardinality(n.parts) operator(pg_catalog.>) 1 "
+        "and pg_catalog.to_regnamespace(pg_catalog.quote_ident(n.parts[1])) is null "
+        "then n.parts[1] end from (select pg_catalog.parse_ident(%s) as parts) as n",
+        table,
+    )
+    return schema
+
+
 def foreign_keys(connection: Connection[Any], tables: list[str]) -> list[tuple[str, str]]:
     """The foreign keys of tables: the table and the one that it refers to, as schema.table."""
     cursor = connection.cursor(row_factory=tuple_row)

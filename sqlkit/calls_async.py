@@ -160,6 +160,52 @@ async def estimate_merge(
     return RowCounts(*row)
 
 
+async def foresee_refresh(
+    connection: AsyncConnection[Any],
+    target: str,
+    strategy: str,
+    rows: int | None,
+    bytes_: int | None,
+    share: float,
+    scope: list[str] | None,
+    key: list[str] | None,
+) -> tuple[str, list[str], list[str]]:
+    """The strategy that a refresh would take, why, and for what it would be refused."""
+    found = await _row(
+        connection,
+        "select f.* from sqlkit.foresee_refresh(%s::regclass, %s, %s::bigint, %s::bigint, "
+        "%s::double precision, %s::name[], %s::name[]) as f",
+        target,
+        strategy,
+        rows,
+        bytes_,
+        share,
+        scope,
+        key,
+    )
+    return found[0], found[1], found[2]
+
+
+async def planned_rows(connection: AsyncConnection[Any], query: str) -> int:
+    """How many rows a query of the user's own gives, as the planner takes it."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(b"explain (format json) " + query.encode())
+    [(plans,)] = await cursor.fetchall()
+    return int(plans[0]["Plan"]["Plan Rows"])
+
+
+async def missing_schema(connection: AsyncConnection[Any], table: str) -> str | None:
+    """The schema of a table that is to be made, where it is not there."""
+    schema: str | None = await _value(
+        connection,
+        "select case when pg_catalog.cardinality(n.parts) operator(pg_catalog.>) 1 "
+        "and pg_catalog.to_regnamespace(pg_catalog.quote_ident(n.parts[1])) is null "
+        "then n.parts[1] end from (select pg_catalog.parse_ident(%s) as parts) as n",
+        table,
+    )
+    return schema
+
+
 async def foreign_keys(
     connection: AsyncConnection[Any], tables: list[str]
 ) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from sqlkit.partitions import Partitioned
 from sqlkit.pipeline import cache_of, choose, connect_to, render, ruled, sources_of
 from sqlkit.results import RowCounts
 from sqlkit.sources.ask import first_rows
-from sqlkit.sources.base import Reader, Source
+from sqlkit.sources.base import NewTable, Reader, Source
 from sqlkit.sources.newer import Newer, NewerSource
 from sqlkit.ways_async import LOCK_TIMEOUT, PIECE_BYTES
 
@@ -149,7 +149,7 @@ class _Planning:
             after=project.hooks_of(name, "after"),
             maintenance=None if wanted is None else str(wanted),
         )
-        self._rules_on: Sequence[Source] = ()
+        self._sources: Sequence[Source] = ()
 
     async def plan(self) -> TablePlan:
         async with self._connection.transaction():
@@ -167,6 +167,9 @@ class _Planning:
 
     def _tell(self, *statements: str) -> None:
         self._plan = replace(self._plan, statements=(*self._plan.statements, *statements))
+
+    def _note(self, *notes: str) -> None:
+        self._plan = replace(self._plan, notes=(*self._plan.notes, *notes))
 
     def _add_problem(self, error: Exception) -> None:
         text = error.message if isinstance(error, SqlkitError) else str(error)
@@ -186,13 +189,69 @@ class _Planning:
             if target is not None:
                 called = _literals(target.name, self._plan.sql, _refresh_strategy(table))
                 self._tell(f"call sqlkit.refresh({called}, ...)")
+                await self._look_at_query(target, table.query)
         if target is None and not table.create:
-            raise SqlkitError(f"there is no table {self._plan.target}")
+            if not self._has_hooks_before():
+                raise SqlkitError(f"there is no table {self._plan.target}")
+            self._note(
+                f"there is no table {self._plan.target}: hooks that come first have to make it"
+            )
+            return
         if target is not None and table.transform is not None:
             await self._look_at_transform(target, self._project.target_of(table.transform.source))
         if not sources:
             return
         await self._look_at_sources(target)
+
+    def _has_hooks_before(self) -> bool:
+        """Whether something runs before the table that may make what is not there yet."""
+        seen: set[str] = set()
+        waiting = [self._plan.name]
+        while waiting:
+            if (name := waiting.pop()) not in seen:
+                seen.add(name)
+                waiting += self._project.needs_of(name)
+        own = self._plan.name
+        tables = self._project.tables
+        return any(tables[n].before or (n != own and tables[n].after) for n in seen)
+
+    async def _look_at_query(self, target: Target, query: str) -> None:
+        """What a refresh by a query of the table's own database would come to."""
+        connection = self._connection
+        first = f"select * from (\n{query}\n) as q limit {ESTIMATED_ROWS}"  # noqa: S608 - the user's
+        columns, rows = await calls.rows_of(connection, first, ESTIMATED_ROWS)
+        await self._estimate_rows(target, columns, rows)
+        await self._foresee(target, await calls.planned_rows(connection, query), None)
+
+    async def _foresee(self, target: Target, rows: int | None, bytes_: int | None) -> None:
+        """Which strategy a refresh would take as the table is now, why, and what it would meet."""
+        refresh = self._table.refresh
+        assert refresh is not None
+        found = self._plan.estimate
+        share = 1.0
+        if found is not None and found.read:
+            share = (found.inserted + found.updated) / found.read
+        strategy, reasons, obstacles = await calls.foresee_refresh(
+            self._connection,
+            target.name,
+            refresh.strategy,
+            rows,
+            bytes_,
+            share,
+            None if refresh.scope is None else list(refresh.scope),
+            None if self._table.key is None else list(self._table.key),
+        )
+        planned = _REFRESHES[strategy]
+        if refresh.strategy == "auto":
+            decisive = next(reason for reason in reasons if reason.startswith(f"{strategy}:"))
+            reasons.remove(decisive)
+            why = f"refresh says auto; {decisive.removeprefix(f'{strategy}: ')}"
+            planned = replace(planned, way=f"auto, as things are now {planned.way}", why=why)
+        self._plan = replace(self._plan, strategy=planned)
+        self._note(*reasons)
+        if obstacles:
+            told = SqlkitError(f"{strategy} would be refused: {'; '.join(obstacles)}")
+            self._add_problem(told)
 
     async def _look_at_sources(self, target: Target | None) -> None:
         table, connection = self._table, self._connection
@@ -206,7 +265,7 @@ class _Planning:
             sources = [await run_async(partial(self._kept, cache, *pair)) for pair in pairs]
         if table.watermark is not None:
             await self._ask_newer(sources, target, table.watermark)
-        self._rules_on = sources
+        self._sources = sources
         to_load: list[Source] = sources
         if table.partitions is None:
             found = [await self._look_up(source, target) for source in sources]
@@ -236,7 +295,7 @@ class _Planning:
             note = f"{source.name}: fetched, and kept"
         else:
             note = f"{source.name}: kept for {time.time() - kept.fetched_at:.0f} s, not fetched"
-        self._plan = replace(self._plan, notes=(*self._plan.notes, note))
+        self._note(note)
         return kept or source
 
     async def _find_partitions(self, target: Target | None) -> list[Source]:
@@ -284,7 +343,7 @@ class _Planning:
             if stands is not None:
                 note = f"rows from {watermark.column} = {stands} on"
                 note += f", and {watermark.overlap} before" if watermark.overlap else ""
-            self._plan = replace(self._plan, notes=(*self._plan.notes, f"{source.name}: {note}"))
+            self._note(f"{source.name}: {note}")
 
     async def _look_at_transform(self, target: Target, source: str) -> None:
         """What has changed, and what the first of it would become."""
@@ -377,16 +436,16 @@ class _Planning:
         table = self._table
         renamed = {**table.map, **({} if table.whole is None else {"line": table.whole})}
         if table.raw:
-            made = f"select sqlkit.create_raw_table({_literals(self._plan.target)})"
-            self._plan = replace(self._plan, ddl=None if target else made, strategy=_RAW)
+            raw = f"select sqlkit.create_raw_table({_literals(self._plan.target)})"
+            self._plan = replace(self._plan, ddl=None if target else raw, strategy=_RAW)
             is_object = not source.declares_columns and source.format != "xml"
             into = self._plan.target
             if is_object:
                 self._tell(self._copy(into, ["raw_data"]))
             else:  # all columns as text, of which the stage makes one object
                 names = [f"raw {at + 1}" for at in range(len(reader.columns))]
-                made = f"insert into {into} (raw_data) select ... from {_STAGE}"  # noqa: S608
-                self._tell(self._copy(_STAGE, names), made)
+                merged = f"insert into {into} (raw_data) select ... from {_STAGE}"  # noqa: S608
+                self._tell(self._copy(_STAGE, names), merged)
             return
         if target is None:
             made_by = partial(
@@ -398,8 +457,10 @@ class _Planning:
                 chosen=table.columns or (),
                 left_out=table.leave_out or (),
             )
-            self._plan = replace(self._plan, ddl=(await run_async(made_by)).ddl)
-            await self._tell_of_new_table(source, reader, renamed)
+            made = await run_async(made_by)
+            self._plan = replace(self._plan, ddl=made.ddl)
+            self._note(*made.notes)
+            await self._tell_of_new_table(source, reader, renamed, made)
             return
         types, columns, left_out = {}, target.columns, tuple(table.leave_out or ())
         lookups = self._project.lookups_of(self._plan.name)
@@ -440,23 +501,50 @@ class _Planning:
         self._plan = replace(self._plan, strategy=strategy)
         await self._tell_statements(target, plan)
         await self._estimate(source, reader, target, plan)
+        if table.refresh is not None:
+            rows = _sum(source.row_count for source in self._sources)
+            await self._foresee(target, rows, _sum(source.size for source in self._sources))
 
     async def _tell_of_new_table(
-        self, source: Source, reader: Reader, renamed: dict[str, str]
+        self, source: Source, reader: Reader, renamed: dict[str, str], made: NewTable
     ) -> None:
         """How rows get into a table that the run makes. It is empty, and nobody else knows it."""
-        table = self._table
+        table, into = self._table, self._plan.target
+        if not made.key and table.policy != "append":
+            raise SqlkitError(
+                f"policy {table.policy} needs a key, and {into} is yet to be made: say key"
+            )
+        schema = await calls.missing_schema(self._connection, into)
+        if schema is not None:
+            text = f"there is no schema {schema}"
+            if not self._has_hooks_before():
+                raise SqlkitError(f"{text}, in which to make {into}")
+            self._note(f"{text}: hooks that come first have to make it")
         strategy = await self._strategy(source, None, is_direct=not table.lookups)
         self._plan = replace(self._plan, strategy=strategy)
         asked = [name for lookup in table.lookups.values() for name in lookup.from_ or ()]
         out = (*(table.leave_out or ()), *asked)
-        columns = [
-            renamed.get(name, name)
-            for name in reader.columns
+        place = {
+            renamed.get(name, name): at
+            for at, name in enumerate(reader.columns)
             if name not in out and (not table.columns or name in table.columns)
-        ]
-        into = self._plan.target if strategy.is_direct else _STAGE
-        self._tell(self._copy(into, columns))
+        }
+        if strategy.is_direct:
+            self._tell(self._copy(into, list(place)))
+        else:
+            self._tell(self._copy(_STAGE, list(place)))
+            listed = ", ".join(map(quoted, [*place, *table.lookups]))
+            select = f"select {listed} from only {_STAGE}"  # noqa: S608 - shown only
+            ordered = f" order by {', '.join(map(quoted, made.key))}" if made.key else ""
+            self._tell(f"insert into {into} ({listed}) {select}{ordered}")
+        self._tell(*made.after)
+        sample = await self._sample(source, reader)
+        keys = {tuple(row[place[name]] for name in made.key if name in place) for row in sample}
+        counts = RowCounts(read=len(sample), inserted=len(sample))
+        if table.policy in ("update", "ignore", "newer", "fill"):
+            repeated = len(sample) - len(keys)
+            counts = RowCounts(read=len(sample), inserted=len(keys), duplicates=repeated)
+        self._plan = replace(self._plan, estimate=counts)
 
     def _copy(self, into: str, columns: Sequence[str], options: str = "") -> str:
         """How rows leave the client."""
@@ -513,7 +601,7 @@ class _Planning:
         if table.refresh is not None:
             return _refreshed(table)
         performance = table.performance
-        chosen, rule = ruled(table, self._rules_on)
+        chosen, rule = ruled(table, self._sources)
         if not performance.enabled:
             chosen, rule = "insert", None
         if chosen in ("insert", "stage"):
@@ -632,24 +720,37 @@ class _Planning:
     async def _estimate(
         self, source: Source, reader: Reader, target: Target, plan: ColumnPlan
     ) -> None:
-        table = self._table
         place = {name: at for at, name in enumerate(reader.columns)}
         columns = {
             staged: place[wanted.name]
             for staged, wanted in zip(plan.staged, plan.wanted, strict=True)
             if staged not in plan.left_out and wanted.name in place
         }
+        sample = await self._sample(source, reader)
+        ids, rows = await self._look_keys_up(reader.columns, sample)
+        places = [*columns.values(), *range(len(reader.columns), len(reader.columns) + len(ids))]
+        found = [[row[at] for at in places] for row in rows]
+        await self._estimate_rows(target, [*columns, *ids], found)
+
+    async def _sample(self, source: Source, reader: Reader) -> Sequence[Sequence[str | None]]:
+        sample: Sequence[Sequence[str | None]]
         sample = await run_async(partial(reader.sample, ESTIMATED_ROWS))
         if not sample:  # its columns have types, so that it has none ready
             sample = await run_async(partial(first_rows, reader, source.name, ESTIMATED_ROWS))
-        ids, rows = await self._look_keys_up(reader.columns, sample[:ESTIMATED_ROWS])
-        places = [*columns.values(), *range(len(reader.columns), len(reader.columns) + len(ids))]
+        return sample[:ESTIMATED_ROWS]
+
+    async def _estimate_rows(
+        self, target: Target, columns: list[str], rows: list[list[str | None]]
+    ) -> None:
+        """Hold rows against the table. What is refreshed without a key is only written anew."""
+        table = self._table
+        key = table.key or target.key
         counts = await calls.estimate_merge(
             self._connection,
             target.name,
-            [*columns, *ids],
-            [[row[at] for at in places] for row in rows],
-            table.policy,
+            columns,
+            rows,
+            "append" if table.refresh is not None and not key else table.policy,
             None if table.key is None else list(table.key),
             table.order_by,
         )
@@ -686,13 +787,6 @@ _REFRESHES = {
         "ACCESS EXCLUSIVE for the exchange, when the new table is ready: readers and writers wait "
         "some milliseconds",
     ),
-    "auto": Strategy(
-        "auto: the new content is staged, then it is mirror, truncate or swap",
-        "refresh says auto: it is decided when all is staged, from how many rows both have, how "
-        "many differ in a sample, the indexes, who is at the table, and what hangs on it",
-        "ACCESS EXCLUSIVE at most: under truncate while the table is filled, under swap for the "
-        "exchange; under mirror SHARE ROW EXCLUSIVE",
-    ),
 }
 
 
@@ -702,11 +796,18 @@ def _refresh_strategy(table: Table) -> str:
 
 
 def _refreshed(table: Table) -> Strategy:
-    assert table.refresh is not None
-    if table.refresh.strategy == "auto" and table.refresh.scope is not None:
-        why = "refresh says auto, and a scope is given"
-        return replace(_REFRESHES["mirror"], why=why)
-    return _REFRESHES[table.refresh.strategy]
+    """As far as the file says it. What auto takes the table has to tell."""
+    strategy = _refresh_strategy(table)
+    if strategy != "auto":
+        return _REFRESHES[strategy]
+    way = "auto: mirror, truncate or swap, when the new content is staged"
+    return Strategy(way, "refresh says auto")
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """The sum, if all are known."""
+    known = list(numbers)
+    return None if None in known else sum(number or 0 for number in known)
 
 
 def _literals(*values: str | None) -> str:

@@ -156,6 +156,24 @@ comment on function sqlkit._threshold(text) is
 'A threshold: the installation''s own, or the default.';
 
 
+create or replace function sqlkit._refuse_unknown_strategy(p_target regclass, p_strategy text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_unknown_strategy$
+begin
+    raise exception using
+        errcode = 'SK209',
+        message = format('there is no strategy %L', p_strategy),
+        detail = format('Target: %s.', sqlkit._table_name(p_target)),
+        hint = 'Strategies are auto, truncate, swap and mirror.';
+end;
+$refuse_unknown_strategy$;
+
+comment on function sqlkit._refuse_unknown_strategy(regclass, text) is
+'Raises SK209: there is no such strategy of a refresh.';
+
+
 create or replace function sqlkit._refresh(
     p_stage regclass,
     p_target regclass,
@@ -196,11 +214,8 @@ begin
             perform sqlkit._exchange(p_target, v_copy);
             return v_result;
         else
-            raise exception using
-                errcode = 'SK209',
-                message = format('there is no strategy %L', p_strategy),
-                detail = format('Target: %s.', sqlkit._table_name(p_target)),
-                hint = 'Strategies are auto, truncate, swap and mirror.';
+            perform sqlkit._refuse_unknown_strategy(p_target, p_strategy);
+            return null;
     end case;
 end;
 $refresh$;

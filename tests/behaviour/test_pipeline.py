@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -641,13 +642,14 @@ tables:
         "truncate": "ACCESS EXCLUSIVE, from when all is staged until the table is filled and its "
         "indexes are built",
         "swap": "ACCESS EXCLUSIVE for the exchange, when the new table is ready",
-        "auto": "ACCESS EXCLUSIVE at most",
+        "auto": "SHARE ROW EXCLUSIVE, from when all is staged",
         "scope": "SHARE ROW EXCLUSIVE, from when all is staged",
         "asked": "ACCESS EXCLUSIVE for the exchange, when the new table is ready",
     }
-    assert strategies["auto"].way.endswith("then it is mirror, truncate or swap")
-    assert "how many differ in a sample" in strategies["auto"].why
-    assert strategies["scope"].way == strategies["mirror"].way
+    assert strategies["auto"].way == f"auto, as things are now {strategies['mirror'].way}"
+    assert strategies["auto"].why.startswith("refresh says auto; at most ")
+    assert strategies["scope"].way == strategies["auto"].way
+    assert strategies["scope"].why == "refresh says auto; a scope is given"
     assert plans["first"].statements == (
         "lock table only public.bare in access exclusive mode",
         "alter table only public.bare drop constraint bare_pkey",
@@ -662,7 +664,7 @@ tables:
         "CREATE INDEX bare_lower ON public.bare USING btree (lower(name))",
     )
     assert plans["append"].statements == ("copy public.full_one (id, name) from stdin",)
-    assert plans["made"].statements == ("copy sqlkit_stage.stage (id, name) from stdin",)
+    assert plans["made"].statements[0] == "copy sqlkit_stage.stage (id, name) from stdin"
     assert plans["raw"].statements == (
         'copy sqlkit_stage.stage ("raw 1", "raw 2") from stdin',
         "insert into public.feed (raw_data) select ... from sqlkit_stage.stage",
@@ -684,6 +686,149 @@ tables:
         "  before    $ curl -H 'x: ${TOKEN}'",
         "  after     analyze full_one",
     ]
+
+
+def test_a_plan_of_a_refresh_says_what_it_would_take_and_meet(
+    project: Path, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        """
+        create table held (id int primary key, name text);
+        insert into held select i, 'n' || i from generate_series(1, 100) as i;
+        create view seen as select * from held;
+        create table other (id int references held);
+        create table free (id int, name text);
+        insert into free select * from held;
+        analyze held, free;
+        create view kept as select * from free;
+        create materialized view rows as select * from held;
+        """
+    )
+    each = "source: held.csv, refresh:"
+    write(
+        project,
+        f"""\
+tables:
+  auto: {{target: held, {each} {{strategy: auto}}}}
+  swap: {{target: held, {each} {{strategy: swap}}}}
+  truncate: {{target: held, {each} {{strategy: truncate}}}}
+  scope: {{target: held, {each} {{strategy: swap, scope: name}}}}
+  keyless: {{target: free, {each} {{strategy: auto}}}}
+  moved: {{target: free, {each} {{strategy: swap}}}}
+  asked: {{target: held, query: 'select id + 1 as id, name from held', refresh: {{strategy: auto}}}}
+""",
+        held="id,name\n1,n1\n2,x\n101,n101\n",
+    )
+    plans = plan(project)
+    strategies = {name: table.strategy for name, table in plans.items() if table.strategy}
+    auto = plans["auto"]
+    assert strategies["auto"].way.startswith("auto, as things are now mirror: ")
+    assert strategies["auto"].why == "refresh says auto; neither of the others can be"
+    assert str(strategies["auto"].lock).startswith("SHARE ROW EXCLUSIVE")
+    assert auto.estimate == RowCounts(read=3, inserted=1, updated=1, unchanged=1)
+    assert auto.notes[0].startswith("rows: 100 in the table, ")
+    assert "no truncate: foreign key other_id_fkey of public.other points at it" in auto.notes
+    assert auto.problems == ()
+
+    [swap] = plans["swap"].problems
+    assert swap.startswith("swap would be refused: ")
+    assert "materialized view public.rows depends on it" in swap
+    assert "constraint other_id_fkey on table public.other depends on it" in swap
+    assert "seen" not in swap
+    assert plans["truncate"].problems == (
+        "truncate would be refused: foreign key other_id_fkey of public.other points at it",
+    )
+    assert "only mirror keeps what lies outside" in plans["scope"].problems[0]
+
+    # Without a key there is no mirror, and the table is empty of what the view would keep.
+    assert strategies["keyless"].way.startswith("auto, as things are now truncate: ")
+    assert plans["keyless"].estimate == RowCounts(read=3, inserted=3)
+    assert plans["moved"].notes == ("view public.kept is told of the new table",)
+    assert plans["moved"].problems == ()
+
+    asked = plans["asked"]
+    assert asked.estimate == RowCounts(read=100, inserted=1, updated=99)
+    assert "rows: 100 in the table, 100 in the new content; indexes: 1" in asked.notes
+
+
+def test_a_plan_of_tables_that_are_to_be_made_changes_nothing(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    other = f"sqlite://{project / 'there.db'}"
+    there = sqlite3.connect(project / "there.db")
+    there.execute("create table sale (id integer primary key, name varchar(9) not null)")
+    there.execute("insert into sale values (1, 'a'), (2, 'b')")
+    there.commit()
+    there.close()
+    write(
+        project,
+        f"""\
+tables:
+  fresh: {{source: item.csv, create: true, key: id}}
+  taken: {{source: '{other}#sale', create: true, key: id}}
+  keyless: {{source: item.csv, create: true}}
+  nowhere.fresh: {{source: item.csv, create: true, key: id}}
+  later.fresh: {{source: item.csv, create: true, key: id, before: {{sql: create schema later}}}}
+  waiting: {{source: item.csv, depends_on: later.fresh}}
+  alone: {{source: item.csv}}
+""",
+        item="id,name,price\n1,a,1.5\n2,b,2\n2,c,3\n",
+    )
+    seen = {
+        "pg_class": "(t.oid, t.relname, t.relfilenode)",
+        "pg_attribute": "(t.attrelid, t.attname, t.atttypid)",
+        "pg_namespace": "t.nspname",
+        **{f"sqlkit.{name}": "t" for name in ("run", "batch", "source", "stage", "watermark")},
+    }
+    # Sessions that begin have temporary tables here, and names that hide catalogs.
+    there = {
+        "pg_class": "t.relpersistence <> 't'",
+        "pg_attribute": "t.attrelid in (select oid from pg_class where relpersistence <> 't')",
+        "pg_namespace": "t.nspname !~ '^pg_(toast_)?temp'",
+    }
+    catalog = " union all ".join(
+        f"(select '{name}', {what}::text from {name} as t where {there.get(name, 'true')})"
+        for name, what in seen.items()
+    ).encode()
+    before = set(connection.execute(catalog).fetchall())
+    plans = plan(project)
+    assert set(connection.execute(catalog).fetchall()) == before
+
+    fresh = plans["fresh"]
+    assert fresh.ddl == (
+        "create table fresh (\n    id bigint,\n    name text,\n    price numeric,\n"
+        "    primary key (id)\n)"
+    )
+    assert fresh.estimate == RowCounts(read=3, inserted=2, duplicates=1)
+    assert fresh.statements == (
+        "copy sqlkit_stage.stage (id, name, price) from stdin",
+        "insert into fresh (id, name, price) select id, name, price "
+        "from only sqlkit_stage.stage order by id",
+    )
+    assert plans["taken"].ddl is not None
+    assert "name text" in plans["taken"].ddl
+    assert plans["taken"].estimate == RowCounts(read=2, inserted=2)
+    assert plans["keyless"].problems == (
+        "policy update needs a key, and keyless is yet to be made: say key",
+    )
+    assert plans["nowhere.fresh"].problems == (
+        "there is no schema nowhere, in which to make nowhere.fresh",
+    )
+    assert plans["later.fresh"].problems == ()
+    assert plans["later.fresh"].notes == (
+        "there is no schema later: hooks that come first have to make it",
+    )
+    assert plans["waiting"].notes == (
+        "there is no table waiting: hooks that come first have to make it",
+    )
+    assert plans["waiting"].problems == ()
+    assert plans["alone"].problems == ("there is no table alone",)
+
+    # What was planned is what is made.
+    code, done = run(sqlkit, "fresh", "taken")
+    assert code == 0
+    assert done["fresh"]["result"]["rows"] == asdict(fresh.estimate)
+    assert done["taken"]["result"]["rows"] == asdict(plans["taken"].estimate)
 
 
 def test_the_memory_of_a_table_is_not_that_of_one_before_it(
