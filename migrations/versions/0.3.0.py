@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="cbab088eb8fd3813837fdb39f9745bdede96d4e653140d73efea28058fcda08d",
+        sha256="6f5657df7114bfd5817083cf237c8d957a587613667de803ccb60449696a5173",
     )
 
 

@@ -6601,6 +6601,24 @@ comment on function sqlkit._threshold(text) is
 'A threshold: the installation''s own, or the default.';
 
 
+create or replace function sqlkit._refuse_unknown_strategy(p_target regclass, p_strategy text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $refuse_unknown_strategy$
+begin
+    raise exception using
+        errcode = 'SK209',
+        message = format('there is no strategy %L', p_strategy),
+        detail = format('Target: %s.', sqlkit._table_name(p_target)),
+        hint = 'Strategies are auto, truncate, swap and mirror.';
+end;
+$refuse_unknown_strategy$;
+
+comment on function sqlkit._refuse_unknown_strategy(regclass, text) is
+'Raises SK209: there is no such strategy of a refresh.';
+
+
 create or replace function sqlkit._refresh(
     p_stage regclass,
     p_target regclass,
@@ -6641,11 +6659,8 @@ begin
             perform sqlkit._exchange(p_target, v_copy);
             return v_result;
         else
-            raise exception using
-                errcode = 'SK209',
-                message = format('there is no strategy %L', p_strategy),
-                detail = format('Target: %s.', sqlkit._table_name(p_target)),
-                hint = 'Strategies are auto, truncate, swap and mirror.';
+            perform sqlkit._refuse_unknown_strategy(p_target, p_strategy);
+            return null;
     end case;
 end;
 $refresh$;
@@ -8383,23 +8398,24 @@ comment on function sqlkit._publications(regclass) is
 whether they send that it is emptied.';
 
 
-create or replace function sqlkit.choose_strategy(
+create or replace function sqlkit._choose(
+    p_target regclass,
+    p_old bigint,
+    p_new bigint,
     p_stage regclass,
-    p_scope name[] default null,
-    p_key name[] default null,
+    p_share double precision,
+    p_scope name[],
+    p_key name[],
     out strategy text,
     out reasons text[]
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
-as $choose_strategy$
+as $choose$
 declare
-    v_target regclass := sqlkit._stage_target(p_stage);
-    v_new bigint := sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_stage)));
-    v_old bigint := sqlkit._count_rows(format('select from %s', sqlkit._table_name(v_target)));
-    v_key name[] := sqlkit._key_or_none(v_target, p_key);
-    v_no_swap text[] := sqlkit._swap_obstacles(v_target);
-    v_no_truncate text[] := sqlkit._truncate_obstacles(v_target);
+    v_key name[] := sqlkit._key_or_none(p_target, p_key);
+    v_no_swap text[] := sqlkit._swap_obstacles(p_target);
+    v_no_truncate text[] := sqlkit._truncate_obstacles(p_target);
     v_indexes bigint;
     v_readers bigint;
     v_share double precision;
@@ -8407,30 +8423,29 @@ declare
     v_seconds double precision;
     v_would_wait boolean;
 begin
-    perform sqlkit._refuse_versions(p_stage, v_target);
     select count(*)
     into v_indexes
     from pg_index as i
-    where i.indrelid = v_target;
+    where i.indrelid = p_target;
     select count(distinct l.pid)
     into v_readers
     from pg_locks as l
-    where l.locktype = 'relation' and l.relation = v_target and l.pid <> pg_backend_pid();
+    where l.locktype = 'relation' and l.relation = p_target and l.pid <> pg_backend_pid();
     if exists (
         select from pg_trigger as t
-        where t.tgrelid = v_target and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 4 = 4
+        where t.tgrelid = p_target and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 4 = 4
     ) then
         v_no_swap := v_no_swap || 'it has triggers for inserts, and a swap would pass them by'::text;
     end if;
     -- Who asked for a swap knows; nobody else is to find out by what his subscribers lack, or have too much of.
-    if exists (select from sqlkit._publications(v_target)) then
+    if exists (select from sqlkit._publications(p_target)) then
         v_no_swap := v_no_swap || 'it is published, and subscribers would not be sent the new rows'::text;
     end if;
-    if exists (select from sqlkit._publications(v_target) as p where not p.sends_truncates) then
+    if exists (select from sqlkit._publications(p_target) as p where not p.sends_truncates) then
         v_no_truncate := v_no_truncate || 'it is published without truncates, and subscribers would keep the old rows'::text;
     end if;
     reasons := array[
-        format('rows: %s in the table, %s in the new content; indexes: %s', v_old, v_new, v_indexes),
+        format('rows: %s in the table, %s in the new content; indexes: %s', p_old, p_new, v_indexes),
         format('sessions at the table now: %s', v_readers)
     ];
     if cardinality(v_no_swap) > 0 then
@@ -8445,21 +8460,21 @@ begin
         reasons := reasons || 'mirror: a scope is given'::text;
         return;
     end if;
-    v_seconds := v_new * (1 + v_indexes) * sqlkit._threshold('row_microseconds') / 1000000;
-    v_would_wait := v_old > 0 and (v_readers > 0 or v_seconds > sqlkit._threshold('swap_seconds'));
+    v_seconds := p_new * (1 + v_indexes) * sqlkit._threshold('row_microseconds') / 1000000;
+    v_would_wait := p_old > 0 and (v_readers > 0 or v_seconds > sqlkit._threshold('swap_seconds'));
     if v_key is not null then
         if cardinality(v_no_swap) > 0 and cardinality(v_no_truncate) > 0 then
             strategy := 'mirror';
             reasons := reasons || 'mirror: neither of the others can be'::text;
             return;
         end if;
-        if v_old > 0 and greatest(v_old, v_new) <= sqlkit._threshold('small_rows') then
+        if p_old > 0 and greatest(p_old, p_new) <= sqlkit._threshold('small_rows') then
             strategy := 'mirror';
             reasons := reasons || format('mirror: at most %s rows (small_rows)', sqlkit._threshold('small_rows'));
             return;
         end if;
-        if v_old > 0 then
-            v_share := sqlkit._changed_share(p_stage, v_target, v_key);
+        if p_old > 0 then
+            v_share := coalesce(p_share, sqlkit._changed_share(p_stage, p_target, v_key));
             reasons := reasons || format('to be written, by a sample: %s%% of the rows', round((100 * v_share)::numeric, 1));
             if cardinality(v_no_swap) > 0 and v_would_wait then
                 v_limit := 'mirror_share_readers';
@@ -8485,11 +8500,44 @@ begin
     else
         strategy := 'truncate';
         reasons := reasons || case
-            when v_old = 0 then 'truncate: the table is empty'
+            when p_old = 0 then 'truncate: the table is empty'
             when cardinality(v_no_swap) > 0 then 'truncate: a swap cannot be'
             else format('truncate: at most %s s (swap_seconds)', sqlkit._threshold('swap_seconds'))
         end;
     end if;
+end;
+$choose$;
+
+comment on function sqlkit._choose(regclass, bigint, bigint, regclass, double precision, name[], name[]) is
+'The strategy of auto for a target that has p_old rows and would have p_new, and the reasons. What share of the rows
+differs is p_share, or measured in the stage.';
+
+
+create or replace function sqlkit.choose_strategy(
+    p_stage regclass,
+    p_scope name[] default null,
+    p_key name[] default null,
+    out strategy text,
+    out reasons text[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $choose_strategy$
+declare
+    v_target regclass := sqlkit._stage_target(p_stage);
+begin
+    perform sqlkit._refuse_versions(p_stage, v_target);
+    select c.*
+    into strategy, reasons
+    from sqlkit._choose(
+        v_target,
+        sqlkit._count_rows(format('select from %s', sqlkit._table_name(v_target))),
+        sqlkit._count_rows(format('select from only %s', sqlkit._table_name(p_stage))),
+        p_stage,
+        null,
+        p_scope,
+        p_key
+    ) as c;
 end;
 $choose_strategy$;
 
@@ -8498,6 +8546,78 @@ comment on function sqlkit.choose_strategy(regclass, name[], name[]) is
 threshold of sqlkit.refresh_threshold. A swap, of which subscribers hear nothing, is chosen for no table that is
 published. Nothing is changed. Raises: SK208 if it is no stage, SK203 and SK204 for a key, SK212 for a history of which
 the stage tells no ranges.';
+
+
+create or replace function sqlkit.foresee_refresh(
+    p_target regclass,
+    p_strategy text default 'auto',
+    p_rows bigint default null,
+    p_bytes bigint default null,
+    p_share double precision default 1,
+    p_scope name[] default null,
+    p_key name[] default null,
+    out strategy text,
+    out reasons text[],
+    out obstacles text[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $foresee_refresh$
+declare
+    v_old bigint;
+    v_new bigint := p_rows;
+begin
+    if p_strategy not in ('auto', 'mirror', 'truncate', 'swap') then
+        perform sqlkit._refuse_unknown_strategy(p_target, p_strategy);
+    end if;
+    strategy := p_strategy;
+    reasons := '{}';
+    obstacles := '{}';
+    if p_strategy = 'auto' then
+        v_old := sqlkit._count_rows(format('select from %s', sqlkit._table_name(p_target)));
+        if v_new is null then
+            -- A row takes about as much in the input as in the table.
+            v_new := coalesce(
+                round(p_bytes * v_old / nullif(pg_relation_size(p_target), 0)::double precision)::bigint, v_old
+            );
+        end if;
+        select c.*
+        into strategy, reasons
+        from sqlkit._choose(p_target, v_old, v_new, null, coalesce(p_share, 1), p_scope, p_key) as c;
+    elsif p_strategy = 'mirror' then
+        perform sqlkit.find_policy_key(p_target, 'update', p_key);
+    elsif p_scope is not null then
+        obstacles := array['a scope is given, and only mirror keeps what lies outside of it'];
+    end if;
+    if strategy = 'swap' then
+        obstacles := obstacles || sqlkit._swap_obstacles(p_target);
+        reasons := reasons || array(
+            select d.description || ' is told of the new table'
+            from sqlkit._dependants(p_target) as d
+            where d.is_kept
+        ) || array(
+            select format('publication %I: subscribers are not sent the new rows', p.name)
+            from sqlkit._publications(p_target) as p
+        );
+    elsif strategy = 'truncate' then
+        obstacles := obstacles || sqlkit._truncate_obstacles(p_target);
+        reasons := reasons || array(
+            select format('publication %I: subscribers keep the old rows', p.name)
+            from sqlkit._publications(p_target) as p
+            where not p.sends_truncates
+        );
+    end if;
+end;
+$foresee_refresh$;
+
+comment on function sqlkit.foresee_refresh(
+    regclass, text, bigint, bigint, double precision, name[], name[]
+) is
+'What a refresh would do as the target is now, before its new content is staged: the strategy, which is what auto would
+choose; why, and what else follows; and the obstacles for which it would be refused. The new content has p_rows rows,
+or p_bytes bytes, or as many rows as the target; a share of them (0 to 1) differs, all unless said.
+Changes nothing, and may be called in a read-only transaction. Raises: SK209 no such strategy, SK202,
+SK203 or SK204 for the key.';
 
 -- objects/70_conflict_interval.sql
 
@@ -16722,6 +16842,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_check_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_check_stage'),
             ('sqlkit_loader', 'execute', 'routine', '_check_target'),
+            ('sqlkit_loader', 'execute', 'routine', '_choose'),
             ('sqlkit_loader', 'execute', 'routine', '_clear_steps'),
             ('sqlkit_loader', 'execute', 'routine', '_collect_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_column_default'),
@@ -16839,6 +16960,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_strategy'),
+            ('sqlkit_loader', 'execute', 'routine', '_refuse_unknown_strategy'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_loader', 'execute', 'routine', '_requested_checkpoints'),
@@ -16945,6 +17067,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_loader', 'execute', 'routine', 'follow_changes'),
             ('sqlkit_loader', 'execute', 'routine', 'follow_keys'),
+            ('sqlkit_loader', 'execute', 'routine', 'foresee_refresh'),
             ('sqlkit_loader', 'execute', 'routine', 'forget_sources'),
             ('sqlkit_loader', 'execute', 'routine', 'keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', 'lookup_version'),
@@ -17111,6 +17234,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_check_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_check_stage'),
             ('sqlkit_admin', 'execute', 'routine', '_check_target'),
+            ('sqlkit_admin', 'execute', 'routine', '_choose'),
             ('sqlkit_admin', 'execute', 'routine', '_clear_steps'),
             ('sqlkit_admin', 'execute', 'routine', '_collect_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_column_default'),
@@ -17228,6 +17352,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_scope'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_strategy'),
+            ('sqlkit_admin', 'execute', 'routine', '_refuse_unknown_strategy'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
             ('sqlkit_admin', 'execute', 'routine', '_requested_checkpoints'),
@@ -17334,6 +17459,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', 'flag_conflicts'),
             ('sqlkit_admin', 'execute', 'routine', 'follow_changes'),
             ('sqlkit_admin', 'execute', 'routine', 'follow_keys'),
+            ('sqlkit_admin', 'execute', 'routine', 'foresee_refresh'),
             ('sqlkit_admin', 'execute', 'routine', 'forget_sources'),
             ('sqlkit_admin', 'execute', 'routine', 'keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', 'lookup_version'),

@@ -781,13 +781,13 @@ tables:
         **{f"sqlkit.{name}": "t" for name in ("run", "batch", "source", "stage", "watermark")},
     }
     # Sessions that begin have temporary tables here, and names that hide catalogs.
-    there = {
+    lasting = {
         "pg_class": "t.relpersistence <> 't'",
         "pg_attribute": "t.attrelid in (select oid from pg_class where relpersistence <> 't')",
         "pg_namespace": "t.nspname !~ '^pg_(toast_)?temp'",
     }
     catalog = " union all ".join(
-        f"(select '{name}', {what}::text from {name} as t where {there.get(name, 'true')})"
+        f"(select '{name}', {what}::text from {name} as t where {lasting.get(name, 'true')})"
         for name, what in seen.items()
     ).encode()
     before = set(connection.execute(catalog).fetchall())
