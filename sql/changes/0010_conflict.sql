@@ -46,12 +46,20 @@ create table sqlkit.conflict (
     changed_by name,
     gone_at timestamptz,
     note text,
+    part integer,
     constraint conflict_pkey primary key (conflict_id),
     constraint conflict_state_check check (state in ('open', 'resolved', 'ignored')),
     constraint conflict_gone_check check (gone_at is null or state = 'resolved')
 );
 
 create index conflict_conflict_rule_id_state_idx on sqlkit.conflict (conflict_rule_id, state);
+
+-- Of what one session found there is nothing to fear, and it would pay a tenth of its time for the index. By hashes, since
+-- keys may be longer than an entry of an index.
+create unique index conflict_pair_key on sqlkit.conflict (
+    conflict_rule_id, jsonb_hash_extended(first_key, 0), jsonb_hash_extended(second_key, 0)
+)
+where part is not null;
 
 comment on table sqlkit.conflict is
 'Pairs of rows that contradict each other, found by sqlkit.detect_conflicts() and kept from then on.';
@@ -68,6 +76,9 @@ comment on column sqlkit.conflict.changed_by is
 'who settled it, or ran the detection that found it changed; null: it is as it was found';
 comment on column sqlkit.conflict.gone_at is 'when detection found that the rows contradict each other no more';
 comment on column sqlkit.conflict.note is 'what whoever settled it had to say';
+comment on column sqlkit.conflict.part is
+'which part of a detection in parts found it first; null: one session looked at all. Two parts may find a pair at once,
+of which both rows have moved from the one''s resources to the other''s: a unique index lets it be recorded once';
 
 create table sqlkit.conflict_event (
     conflict_event_id bigint generated always as identity,

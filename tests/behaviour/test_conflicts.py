@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -346,10 +347,54 @@ def test_detections_in_other_numbers_of_parts_own_no_resource_at_once(
         slow.execute(part, [2])
         worker.join(60)
     assert done[0]["pairs_open"] == 1900
-    pairs = visits.execute(
+    assert pairs_known(visits) == (1900, 1900)
+
+
+def pairs_known(connection: psycopg.Connection) -> tuple[object, ...] | None:
+    """How many conflicts are recorded, and of how many pairs."""
+    return connection.execute(
         "select count(*), count(distinct (first_key, second_key)) from sqlkit.conflict"
-    )
-    assert pairs.fetchone() == (1900, 1900)
+    ).fetchone()
+
+
+def test_a_pair_that_moves_to_another_part_meanwhile_is_one(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    """The part that it left has found it and not committed yet when the other one finds it."""
+    part_of = "1 + mod(hashint4extended(carer, 1) & 255, 2)"
+    carers = visits.execute(
+        f"select min(carer) from visit group by {part_of} order by {part_of}".encode()
+    ).fetchall()
+    visits.execute("update visit set carer = %s, at = '[5000,5009)' where id in (1, 2)", carers[0])
+    part = "select sqlkit.detect_conflicts('r', true, %s, 2)"
+    with (
+        database.connect() as first,
+        database.connect() as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first.execute("begin")
+        first.execute(part, [1])
+        visits.execute("update visit set carer = %s where id in (1, 2)", carers[1])
+        other = pool.submit(second.execute, part, [2])
+        wait([other], timeout=0.5)
+        first.execute("commit")
+        other.result(60)
+    visits.execute("select sqlkit.finish_detection('r', null)")
+    detect(visits, full=True)
+    assert pairs_known(visits) == (1, 1)
+
+
+def test_a_detection_in_an_old_snapshot_finds_a_pair_once(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    visits.execute("update visit set at = int4range(0, 70) where id < 50")
+    with database.connect() as old:
+        old.execute("begin isolation level repeatable read")
+        old.execute("select count(*) from visit")
+        assert detect(visits)[0] == 50
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            detect(old, full=True)
+    assert pairs_known(visits) == (50, 50)
 
 
 def part(connection: psycopg.Connection, part_of: str, resource: object) -> object:

@@ -1,6 +1,6 @@
 -- A role needs what it needs to read the table; and a key that is not unique is told.
 begin;
-select plan(4);
+select plan(5);
 
 create table visit (id integer, carer integer, starts integer, ends integer);
 insert into visit values (1, 1, 0, 4), (2, 1, 2, 6);
@@ -22,6 +22,11 @@ where starts = 1;
 update visit set id = 3
 where starts = 0;
 select throws_ok($$select sqlkit.detect_conflicts('plain')$$, 'SK803', null, 'two rows with one key that overlap');
+select sqlkit.define_overlap('parts', 'visit', array['carer'], 'starts', 'ends', p_key => array['id']);
+select throws_ok(
+    $$select sqlkit.detect_conflicts('parts', true, p.part, 2) from generate_series(1, 2) as p (part)$$,
+    'SK803', null, 'in parts, too, with nothing found before'
+);
 
 select * from finish();
 rollback;
