@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="6f5657df7114bfd5817083cf237c8d957a587613667de803ccb60449696a5173",
+        sha256="5eb60f484ab6330ec823709c4e56483bee6285704b64c22f8fe138733f46f1df",
     )
 
 

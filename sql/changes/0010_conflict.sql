@@ -54,7 +54,7 @@ create table sqlkit.conflict (
 
 create index conflict_conflict_rule_id_state_idx on sqlkit.conflict (conflict_rule_id, state);
 
--- Of what one session found there is nothing to fear, and it would pay a tenth of its time for the index. By hashes, since
+-- Of what one session found there is nothing to fear, and the index would take a tenth of its time. By hashes, since
 -- keys may be longer than an entry of an index.
 create unique index conflict_pair_key on sqlkit.conflict (
     conflict_rule_id, jsonb_hash_extended(first_key, 0), jsonb_hash_extended(second_key, 0)

@@ -608,7 +608,7 @@ begin
         sqlkit._conflict_candidates(v_rule, v_filter)
     );
     v_pairs := sqlkit._conflict_pairs(v_rule, 'pg_temp.sqlkit_candidate');
-    if v_is_first and sqlkit._has_unique_key(v_rule) then
+    if v_is_first and sqlkit._is_unique(v_rule.target::regclass, v_rule.key_columns) then
         v_counts.pairs_opened := sqlkit._write(format(
             'insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts, part) '
             'select %s, f.resource, f.first_key, f.second_key, f.measure, f.facts, %s from (%s) as f%s',
@@ -651,18 +651,18 @@ Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the ta
 Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
 
 
-create or replace function sqlkit._has_unique_key(p_rule sqlkit.conflict_rule)
+create or replace function sqlkit._is_unique(p_target regclass, p_columns name[])
 returns boolean
 language sql
 stable
 return exists (
     select
-    from sqlkit._unique_keys(p_rule.target::regclass) as k
-    where k.columns <@ p_rule.key_columns
+    from sqlkit._unique_keys(p_target) as k
+    where k.columns <@ p_columns
 );
 
-comment on function sqlkit._has_unique_key(sqlkit.conflict_rule) is
-'Whether no two rows of the target can have the same key of a rule.';
+comment on function sqlkit._is_unique(regclass, name[]) is
+'Whether no two rows of a table can be alike in all of these columns.';
 
 
 create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule, p_pairs text)
@@ -674,7 +674,7 @@ as $refuse_doubled_pairs$
 declare
     v_key jsonb;
 begin
-    if sqlkit._has_unique_key(p_rule) then
+    if sqlkit._is_unique(p_rule.target::regclass, p_rule.key_columns) then
         return;
     end if;
     execute format(

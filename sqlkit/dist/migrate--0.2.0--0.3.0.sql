@@ -183,12 +183,20 @@ create table sqlkit.conflict (
     changed_by name,
     gone_at timestamptz,
     note text,
+    part integer,
     constraint conflict_pkey primary key (conflict_id),
     constraint conflict_state_check check (state in ('open', 'resolved', 'ignored')),
     constraint conflict_gone_check check (gone_at is null or state = 'resolved')
 );
 
 create index conflict_conflict_rule_id_state_idx on sqlkit.conflict (conflict_rule_id, state);
+
+-- Of what one session found there is nothing to fear, and the index would take a tenth of its time. By hashes, since
+-- keys may be longer than an entry of an index.
+create unique index conflict_pair_key on sqlkit.conflict (
+    conflict_rule_id, jsonb_hash_extended(first_key, 0), jsonb_hash_extended(second_key, 0)
+)
+where part is not null;
 
 comment on table sqlkit.conflict is
 'Pairs of rows that contradict each other, found by sqlkit.detect_conflicts() and kept from then on.';
@@ -205,6 +213,9 @@ comment on column sqlkit.conflict.changed_by is
 'who settled it, or ran the detection that found it changed; null: it is as it was found';
 comment on column sqlkit.conflict.gone_at is 'when detection found that the rows contradict each other no more';
 comment on column sqlkit.conflict.note is 'what whoever settled it had to say';
+comment on column sqlkit.conflict.part is
+'which part of a detection in parts found it first; null: one session looked at all. Two parts may find a pair at once,
+of which both rows have moved from the one''s resources to the other''s: a unique index lets it be recorded once';
 
 create table sqlkit.conflict_event (
     conflict_event_id bigint generated always as identity,
@@ -10209,6 +10220,7 @@ create or replace function sqlkit._update_conflicts(
     p_rule sqlkit.conflict_rule,
     p_pairs text,
     p_scope text,
+    p_part integer,
     p_counts sqlkit.conflict_counts
 )
 returns sqlkit.conflict_counts
@@ -10281,23 +10293,27 @@ begin
     where c.conflict_id = f.conflict_id and f.first_key is not null;
     get diagnostics v_counts.pairs_changed = row_count;
 
-    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts)
+    insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts, part)
     select
         p_rule.conflict_rule_id,
         f.resource,
         f.first_key,
         f.second_key,
         f.measure,
-        f.facts
+        f.facts,
+        p_part
     from pg_temp.sqlkit_found as f
-    where f.conflict_id is null;
+    where f.conflict_id is null
+    -- In one order, so that no two parts wait crosswise for a pair that moved from one to the other.
+    order by f.first_key, f.second_key
+    on conflict do nothing;
     get diagnostics v_counts.pairs_opened = row_count;
     drop table pg_temp.sqlkit_found;
     return v_counts;
 end;
 $update_conflicts$;
 
-comment on function sqlkit._update_conflicts(sqlkit.conflict_rule, text, text, sqlkit.conflict_counts) is
+comment on function sqlkit._update_conflicts(sqlkit.conflict_rule, text, text, integer, sqlkit.conflict_counts) is
 'Compares the pairs that a query finds with those that are known of a rule and within a scope (a condition of conflicts
 c), and keeps what differs, with its history; adds how many pairs that were to the counts.
 Writes: sqlkit.conflict, sqlkit.conflict_event. Raises: SK803 if the key of the rule is not unique.';
@@ -10337,6 +10353,7 @@ declare
     v_scope text := 'true';
     v_is_first boolean;
     v_pairs text;
+    v_known_part integer := case when p_parts > 1 then p_part end;
 begin
     -- One detection of a rule at a time; its parts may run side by side. Resources go by their hash into 256 shares, and
     -- each part locks its own: none is two parts' at once, be they of detections with other numbers of parts.
@@ -10415,17 +10432,18 @@ begin
         sqlkit._conflict_candidates(v_rule, v_filter)
     );
     v_pairs := sqlkit._conflict_pairs(v_rule, 'pg_temp.sqlkit_candidate');
-    if v_is_first then
+    if v_is_first and sqlkit._is_unique(v_rule.target::regclass, v_rule.key_columns) then
         v_counts.pairs_opened := sqlkit._write(format(
-            'insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts) '
-            'select %s, f.resource, f.first_key, f.second_key, f.measure, f.facts from (%s) as f',
-            v_rule.conflict_rule_id, v_pairs
+            'insert into sqlkit.conflict (conflict_rule_id, resource, first_key, second_key, measure, facts, part) '
+            'select %s, f.resource, f.first_key, f.second_key, f.measure, f.facts, %s from (%s) as f%s',
+            v_rule.conflict_rule_id,
+            coalesce(v_known_part::text, 'null'),
+            v_pairs,
+            -- Another part may find it at the same time, if both rows have moved meanwhile: then one of them keeps it.
+            case when p_parts > 1 then ' order by f.first_key, f.second_key on conflict do nothing' end
         ));
-        perform sqlkit._refuse_doubled_pairs(
-            v_rule, format('sqlkit.conflict as f where f.conflict_rule_id = %s', v_rule.conflict_rule_id)
-        );
     else
-        v_counts := sqlkit._update_conflicts(v_rule, v_pairs, v_scope, v_counts);
+        v_counts := sqlkit._update_conflicts(v_rule, v_pairs, v_scope, v_known_part, v_counts);
     end if;
     drop table pg_temp.sqlkit_candidate;
     if not v_counts.is_full then
@@ -10457,6 +10475,20 @@ Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the ta
 Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
 
 
+create or replace function sqlkit._is_unique(p_target regclass, p_columns name[])
+returns boolean
+language sql
+stable
+return exists (
+    select
+    from sqlkit._unique_keys(p_target) as k
+    where k.columns <@ p_columns
+);
+
+comment on function sqlkit._is_unique(regclass, name[]) is
+'Whether no two rows of a table can be alike in all of these columns.';
+
+
 create or replace function sqlkit._refuse_doubled_pairs(p_rule sqlkit.conflict_rule, p_pairs text)
 returns void
 language plpgsql
@@ -10466,11 +10498,7 @@ as $refuse_doubled_pairs$
 declare
     v_key jsonb;
 begin
-    if exists (
-        select
-        from sqlkit._unique_keys(p_rule.target::regclass) as k
-        where k.columns <@ p_rule.key_columns
-    ) then
+    if sqlkit._is_unique(p_rule.target::regclass, p_rule.key_columns) then
         return;
     end if;
     execute format(
@@ -16911,6 +16939,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_loader', 'execute', 'routine', '_is_of_broken_call'),
             ('sqlkit_loader', 'execute', 'routine', '_is_plain'),
+            ('sqlkit_loader', 'execute', 'routine', '_is_unique'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_loader', 'execute', 'routine', '_keep_trimmed'),
             ('sqlkit_loader', 'execute', 'routine', '_key_expressions'),
@@ -17303,6 +17332,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_is_limit_passed'),
             ('sqlkit_admin', 'execute', 'routine', '_is_of_broken_call'),
             ('sqlkit_admin', 'execute', 'routine', '_is_plain'),
+            ('sqlkit_admin', 'execute', 'routine', '_is_unique'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_rejects'),
             ('sqlkit_admin', 'execute', 'routine', '_keep_trimmed'),
             ('sqlkit_admin', 'execute', 'routine', '_key_expressions'),
