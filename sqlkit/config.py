@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 import yaml
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sqlkit.config_models import (
     FILE,
@@ -398,19 +398,19 @@ class _Reading:
 
     def _check_rules(self, data: dict[str, Any]) -> None:
         """What several keys say together."""
-        tables = dict(_entries(data, "tables"))
-        connections = dict(_entries(data, "connections"))
+        tables = {name: _said(table) for name, table in _entries(data, "tables")}
+        connections = {name: _said(given) for name, given in _entries(data, "connections")}
         for name, table in tables.items():
             path: Path_ = ("tables", name)
             for kind, keys in _WITHOUT.items():
-                for key in keys if table.get(kind) not in (None, False) else ():
+                for key in keys if kind in table and not _is(table[kind], False) else ():
                     if key in table:
                         self._add((*path, key), f"has no meaning with {kind}", at_key=True)
             if isinstance(transform := table.get("transform"), dict):
                 self._check_transform(path, transform, tables, table, connections)
             self._check_source(path, table, connections)
             for column, lookup in _entries(table, "lookups"):
-                self._check_lookup((*path, "lookups", column), lookup)
+                self._check_lookup((*path, "lookups", column), _said(lookup))
             if table.get("policy") == "newer" and "order_by" not in table:
                 self._add((*path, "policy"), "needs order_by, a column that grows")
             if "order_by" in table and table.get("policy") not in ("newer", "history"):
@@ -444,7 +444,7 @@ class _Reading:
                 except UsageError as error:
                     self._add(path, error.message, at_key=True)
         for name, rule in _entries(data, "rules"):
-            self._check_rule(("rules", name), rule, connections)
+            self._check_rule(("rules", name), _said(rule), connections)
         for name in data["variables"] if isinstance(data.get("variables"), dict) else ():
             if name in TEMPLATE_NAMES or not name.isidentifier():
                 self._add(
@@ -486,7 +486,7 @@ class _Reading:
         key, named = listed(lookup.get("key")), listed(lookup.get("from"))
         if isinstance(key, list) and isinstance(named, list) and len(key) != len(named):
             self._add((*path, "from"), f"must name as many columns as key, {len(key)}")
-        if lookup.get("create") is False and "defaults" in lookup:
+        if _is(lookup.get("create"), False) and "defaults" in lookup:
             self._add((*path, "defaults"), "has no meaning with create: false", at_key=True)
 
     def _check_source(
@@ -540,8 +540,10 @@ class _Reading:
         if (
             isinstance(performance, dict)
             and "rules" in performance
-            and (performance.get("strategy", "auto"), performance.get("enabled", True))
-            != ("auto", True)
+            and (
+                performance.get("strategy", "auto") != "auto"
+                or _is(performance.get("enabled"), False)
+            )
         ):
             self._add((*path, "performance", "rules"), "are for strategy auto", at_key=True)
 
@@ -569,6 +571,7 @@ class _Reading:
             self._add((*path, "transform", "sql"), "is no template: their names end in .sql.j2")
 
 
+_FLAG = TypeAdapter(bool)
 _REFERENCE = re.compile(
     r"\$?\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?)\}"
 )
@@ -679,6 +682,19 @@ def _entries(data: Any, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, entry in found.items() if isinstance(found, dict) else ():
         if isinstance(entry, dict):
             yield name, entry
+
+
+def _said(entry: dict[str, Any]) -> dict[str, Any]:
+    """The keys of an entry that have a value."""
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _is(value: Any, wanted: bool) -> bool:
+    """Whether a value is true, or false, as it is read: a reference brings in a text for it."""
+    try:
+        return _FLAG.validate_python(value) is wanted
+    except ValidationError:
+        return False
 
 
 def _before(table: dict[str, Any]) -> list[Any]:

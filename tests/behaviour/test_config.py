@@ -470,3 +470,28 @@ tables:
     assert [rule.fits(1025, None) for rule in rules] == [False, True]
     assert [rule.fits(1024, None) for rule in rules] == [True, True]
     assert [rule.fits(None, 5) for rule in rules] == [False, True]
+
+
+def test_what_keys_say_together_is_taken_by_its_value(file: Path) -> None:
+    text = """\
+tables:
+  a: {source: a.csv, raw: '${RAW:-false}', policy: append}
+  b:
+    source: b.csv
+    performance: {enabled: '${PLAIN:-yes}', rules: [{strategy: copy}]}
+    lookups: {c_id: {table: c, key: d, create: '${CREATE:-1}', defaults: {e: 1}}}
+"""
+    assert not read(file, text).tables["a"].raw
+    found = problems(file, text, RAW="true", PLAIN="off", CREATE="0")
+    assert [problem.path for problem in found] == [
+        "tables.a.policy",
+        "tables.b.performance.rules",
+        "tables.b.lookups.c_id.defaults",
+    ]
+    # A key without a value says nothing.
+    assert "needs source" in only(file, "tables: {a: {source: null}}").message
+    assert (
+        "order_by" in only(file, "tables: {a: {source: a.csv, policy: newer, order_by: }}").message
+    )
+    read(file, "tables: {a: {source: a.csv, query: null, order_by: null, refresh: null}}")
+    read(file, "tables: {a: {source: a.csv, lookups: {b: {table: c, key: d, defaults: {}}}}}")
