@@ -162,7 +162,8 @@ class Client:
         plain INSERTs of many rows (as without `use_copy`), to be compared with; copy by one stream;
         stage never straight into the table; parallel by two streams at least. `batch_bytes`
         (decoded) are committed at a
-        time; by default as many as the target has, from 256 MiB to 4 GiB. With `atomic`, all
+        time; by default as many as the target has, from 256 MiB to 4 GiB, and fewer where writing
+        them takes long. With `atomic`, all
         sources are committed together; with `dry_run`, everything is done and rolled back. A source
         that was loaded before is skipped, unless `again`.
 

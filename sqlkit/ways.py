@@ -68,6 +68,13 @@ LARGEST_BATCH = 4 << 30
 that the join costs about as much as reading the batch does. Smaller batches would repeat the join
 too often, larger ones take long to redo after a crash."""
 
+WRITTEN_IN = 10.0
+REPEATED = 0.25
+"""Where many indexes or triggers make writing slow, such a batch would take long to commit. The
+next ones are no larger than what was written in so many seconds, unless finding rows in the target
+and building indexes, which each batch does once more, would then take more than this share of
+that."""
+
 SHORTEST_BATCH = 0.05
 LONGEST_LEAST = 2.0
 """Where decoding is what takes the time, batches are merged meanwhile: each lasts as long as the
@@ -157,6 +164,7 @@ class Ways:
         self._stages: dict[tuple[int, int, tuple[str, ...], tuple[str, ...]], str] = {}
         self._useless_stages: list[str] = []
         self._batch_number = 0
+        self._most: float = LARGEST_BATCH  # bytes of the next batches, by how long others took
         self._began = time.monotonic()
 
     def may_be_rows(self, code: str | None) -> bool:
@@ -186,7 +194,32 @@ class Ways:
             return sys.maxsize
         if self._options.batch_bytes is not None:
             return self._options.batch_bytes
-        return max(SMALLEST_BATCH, min(self._target.heap_bytes, LARGEST_BATCH))
+        return int(max(SMALLEST_BATCH, min(self._target.heap_bytes, LARGEST_BATCH, self._most)))
+
+    def _adapts(self, source: Source) -> bool:
+        """True if what batches take decides how large the next ones are.
+
+        Not where all are committed together anyway, or a share of rejects is taken of each.
+        """
+        options = self._options
+        return (
+            options.batch_bytes is None
+            and options.reject_share is None
+            and not (options.atomic or self._is_whole or self._commits_whole(source))
+        )
+
+    def _adapt(self, source: Source, batch: Batch, writing: float, repeated: float) -> None:
+        """Have the next batches as large as `WRITTEN_IN` and `REPEATED` have it.
+
+        A small one tells little of how long others take.
+        """
+        if self._adapts(source) and batch.bytes >= SMALLEST_BATCH:
+            seconds = max(WRITTEN_IN, repeated / REPEATED)
+            self._most = max(SMALLEST_BATCH, batch.bytes * seconds / max(writing, 0.001))
+
+    def _is_large_enough(self, batch: Batch) -> bool:
+        """True if a batch that has begun is as large as those before it say by now."""
+        return batch.bytes >= self._most
 
     def load(self, main: Connection[Any], opened: OpenSource, begins: ResumePoint) -> None:
         """Load what is left of a source: COPY of a batch runs while the last one merges."""
@@ -201,6 +234,8 @@ class Ways:
                 self._batch_number += 1
                 if self._may_end_early(opened.source):
                     batch.may_end = partial(self._is_long_enough, merging)
+                elif self._adapts(opened.source) and self._batch_number > 1:
+                    batch.may_end = self._is_large_enough
                 if merging is None and self._first_load(main, opened, batch):
                     pass
                 elif self._is_append(opened):
@@ -231,8 +266,8 @@ class Ways:
         """True if batches may be as small as the time makes them.
 
         Only of Python's rows: of what can be read again, the same input is the same batches, with
-        the same counts and, where one fails, the same ones before it. Not where a share of rejects
-        is taken of each, or where they cannot be merged meanwhile.
+        the same counts and, where one fails, the same ones before it, as far as `_adapt` lets it.
+        Not where a share of rejects is taken of each, or where they cannot be merged meanwhile.
         """
         options = self._options
         return (
@@ -377,6 +412,8 @@ class Ways:
             rows = self._copy_to_target(main, opened, batch, freeze=False)
             if indexes is not None:
                 calls.finish_rebuild(main, self._target.name, indexes)
+            else:
+                self._adapt(opened.source, batch, batch.seconds_copy, 0.0)
             counts = RowCounts(read=rows, inserted=rows)
             wal = calls.wal_position(main) - wal
             self._record(main, opened, batch, counts, 0.0, wal)
@@ -674,7 +711,7 @@ class Ways:
         with self._batch_transaction(main, opened):
             if not self._connections.is_direct:
                 calls.check_stages(main, batch.stages, batch.rows)
-            counts, lookup = calls.merge_batch(
+            counts, lookup, indexes = calls.merge_batch(
                 main,
                 self._run_id,
                 opened.source_id,
@@ -692,8 +729,12 @@ class Ways:
                 self._options.reject_share,
             )
             self._keep_rejects(main, opened, batch)
+        took = time.monotonic() - started
         self._tally.seconds_lookup += lookup
-        self._add(batch, counts, time.monotonic() - started)
+        self._add(batch, counts, took)
+        if lookup:
+            # Of a merge that tells nothing of it, it is not known what it would do once more.
+            self._adapt(opened.source, batch, took - lookup - indexes, lookup + indexes)
         self._forget(opened, batch)
         if batch.last is not None:
             self._teller.tell(opened.source, opened.reader, batch.last, "merge")

@@ -652,8 +652,9 @@ begin
         p_share
     );
     perform set_config('sqlkit.search_path', p_search_path, true);
-    -- For who wants to know: see _find_difference().
+    -- For who wants to know: see _find_difference() and finish_rebuild().
     perform set_config('sqlkit.seconds_lookup', '0', true);
+    perform set_config('sqlkit.seconds_indexes', '0', true);
     perform sqlkit._resolve_lookups(p_stages);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
@@ -757,8 +758,9 @@ begin
     -- First of all, since whoever else loads one of these sources must wait here and not redo the work.
     perform sqlkit.claim_parts(p_parts);
     perform set_config('sqlkit.search_path', p_search_path, true);
-    -- For who wants to know: see _find_difference().
+    -- For who wants to know: see _find_difference() and finish_rebuild().
     perform set_config('sqlkit.seconds_lookup', '0', true);
+    perform set_config('sqlkit.seconds_indexes', '0', true);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     perform sqlkit.record_shared_batch(
         p_run_id,

@@ -205,14 +205,17 @@ set search_path = pg_catalog, pg_temp
 as $finish_rebuild$
 declare
     v_memory text := current_setting('maintenance_work_mem');
+    v_start timestamptz := clock_timestamp();
 begin
     perform set_config('maintenance_work_mem', sqlkit._memory_for_load('maintenance_work_mem'), true);
     perform sqlkit._build_index(p_target, s.value)
     from jsonb_array_elements(p_indexes) as s;
     perform set_config('maintenance_work_mem', v_memory, true);
+    perform set_config('sqlkit.seconds_indexes', extract(epoch from clock_timestamp() - v_start)::text, true);
 end;
 $finish_rebuild$;
 
 comment on function sqlkit.finish_rebuild(regclass, jsonb) is
-'Builds the indexes again that begin_rebuild() took away; does nothing for null.
+'Builds the indexes again that begin_rebuild() took away; does nothing for null. The setting sqlkit.seconds_indexes
+tells the transaction how long it took.
 Writes: the target''s indexes. Locks: those that begin_rebuild() took.';

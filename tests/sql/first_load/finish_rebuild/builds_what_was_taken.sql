@@ -1,5 +1,5 @@
 begin;
-select plan(4);
+select plan(5);
 
 create table item (id integer primary key, name text);
 create index item_name_idx on item (name);
@@ -11,6 +11,9 @@ select hasnt_index('item', 'item_name_idx', 'taken away');
 select sqlkit.finish_rebuild('item', t.indexes)
 from taken as t;
 select has_index('item', 'item_name_idx', array['name'], 'built again');
+select cmp_ok(
+    current_setting('sqlkit.seconds_indexes')::double precision, '>', 0.0::double precision, 'it tells how long it took'
+);
 select is(
     (
         select s.setting from pg_catalog.pg_settings as s
