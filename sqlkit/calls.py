@@ -489,13 +489,13 @@ def merge_batch(
     rows_rejected: int,
     reject_limit: int | None,
     reject_share: float | None,
-) -> tuple[RowCounts, float]:
-    """Merges the stages of a batch and records it; says what became of its rows, and for how many
-    seconds they were looked up in the target."""
+) -> tuple[RowCounts, float, float]:
+    """Merges the stages of a batch and records it; says what became of its rows, for how many
+    seconds they were looked up in the target, and for how many its indexes were built anew."""
     row = _row(
         connection,
-        "select m.*, pg_catalog.current_setting('sqlkit.seconds_lookup') "  # noqa: S608 - no values
-        "from sqlkit.merge_screened_batch("
+        "select m.*, pg_catalog.current_setting('sqlkit.seconds_lookup'), "  # noqa: S608 - no values
+        "pg_catalog.current_setting('sqlkit.seconds_indexes') from sqlkit.merge_screened_batch("
         f"%s, %s, {_RANGE}, %s::regclass[], %s::regclass, "
         "%s, %s::name[], %s::name, %s::jsonb, %s, %s, %s, %s, %s) as m",
         run_id,
@@ -513,8 +513,8 @@ def merge_batch(
         reject_limit,
         reject_share,
     )
-    *counts, lookup = row
-    return RowCounts(*counts), float(lookup)
+    *counts, lookup, indexes = row
+    return RowCounts(*counts), float(lookup), float(indexes)
 
 
 def merge_shared_batch(
@@ -530,7 +530,8 @@ def merge_shared_batch(
     seconds_decode: float,
     seconds_copy: float,
 ) -> tuple[RowCounts, float]:
-    """Merges the stages of a batch that several sources share; tells what `merge_batch` does."""
+    """Merges the stages of a batch that several sources share; tells what `merge_batch` does, but
+    for indexes."""
     *counts, lookup = _row(
         connection,
         "select m.*, pg_catalog.current_setting('sqlkit.seconds_lookup') "

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="5eb60f484ab6330ec823709c4e56483bee6285704b64c22f8fe138733f46f1df",
+        sha256="d7dffb5410f42e368cf20a35bb039d46e7cb27a666d634829e90e6dd953145df",
     )
 
 

@@ -4120,8 +4120,9 @@ begin
         p_share
     );
     perform set_config('sqlkit.search_path', p_search_path, true);
-    -- For who wants to know: see _find_difference().
+    -- For who wants to know: see _find_difference() and finish_rebuild().
     perform set_config('sqlkit.seconds_lookup', '0', true);
+    perform set_config('sqlkit.seconds_indexes', '0', true);
     perform sqlkit._resolve_lookups(p_stages);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     v_counts.rows_read := v_counts.rows_read + p_rows_rejected;
@@ -4225,8 +4226,9 @@ begin
     -- First of all, since whoever else loads one of these sources must wait here and not redo the work.
     perform sqlkit.claim_parts(p_parts);
     perform set_config('sqlkit.search_path', p_search_path, true);
-    -- For who wants to know: see _find_difference().
+    -- For who wants to know: see _find_difference() and finish_rebuild().
     perform set_config('sqlkit.seconds_lookup', '0', true);
+    perform set_config('sqlkit.seconds_indexes', '0', true);
     v_counts := sqlkit._merge(p_stages, p_target, p_policy, p_key, p_order_by, p_pieces);
     perform sqlkit.record_shared_batch(
         p_run_id,
@@ -5367,16 +5369,19 @@ set search_path = pg_catalog, pg_temp
 as $finish_rebuild$
 declare
     v_memory text := current_setting('maintenance_work_mem');
+    v_start timestamptz := clock_timestamp();
 begin
     perform set_config('maintenance_work_mem', sqlkit._memory_for_load('maintenance_work_mem'), true);
     perform sqlkit._build_index(p_target, s.value)
     from jsonb_array_elements(p_indexes) as s;
     perform set_config('maintenance_work_mem', v_memory, true);
+    perform set_config('sqlkit.seconds_indexes', extract(epoch from clock_timestamp() - v_start)::text, true);
 end;
 $finish_rebuild$;
 
 comment on function sqlkit.finish_rebuild(regclass, jsonb) is
-'Builds the indexes again that begin_rebuild() took away; does nothing for null.
+'Builds the indexes again that begin_rebuild() took away; does nothing for null. The setting sqlkit.seconds_indexes
+tells the transaction how long it took.
 Writes: the target''s indexes. Locks: those that begin_rebuild() took.';
 
 -- objects/44_estimate.sql
