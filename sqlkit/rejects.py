@@ -161,8 +161,9 @@ def replay(
         raise SqlkitError(
             f"the rejects of run {run_id} are of no file that could be loaded again",
             code="SK406",
-            hint="Mend the rows that they were made of: a transform takes what is changed. Or mend "
-            "its query, and run it with --full-refresh. Then dismiss them.",
+            hint="A transform makes them again. Mend the rows that they were made of: the next run "
+            "takes them, and sqlkit rejects dismiss settles these. Or mend the query and look at "
+            "all rows, which settles them: sqlkit run --full-refresh, full_refresh=True in Python.",
         )
     if edit_sql is not None:
         edited = calls.edited_rejects(connection, run_id, edit_sql)

@@ -230,6 +230,8 @@ def test_rows_that_fail_become_rejects_within_the_limit(core: psycopg.Connection
         with pytest.raises(package.SqlkitError, match="of no file") as refused:
             client.replay_rejects(result.run_id)
         assert refused.value.code == "SK406"
+        assert refused.value.hint is not None
+        assert "full_refresh" in refused.value.hint
         # Mended, they come again.
         core.execute(
             "update feed set raw_data = raw_data || '{\"price\": 5}' "
@@ -239,6 +241,33 @@ def test_rows_that_fail_become_rejects_within_the_limit(core: psycopg.Connection
         assert (again.rows_source, again.rows.inserted) == (2, 2)
         assert client.dismiss_rejects(result.run_id) == 2
     assert core.execute("select count(*) from sqlkit.stage").fetchall() == [(0,)]
+
+
+def test_a_look_at_all_rows_settles_what_was_refused_before(
+    core: psycopg.Connection, dsn: str
+) -> None:
+    add(core, "much", "much")
+    add(core, "dear", "dear")
+    add(core, "good", 1)
+    mended = QUERY.replace("(raw_data ->> 'price')", "replace(raw_data ->> 'price', 'dear', '9')")
+    assert mended != QUERY
+    with package.connect(dsn) as client:
+        other = client.transform("public.feed", "public.price", QUERY, name="b", reject_limit=2)
+        first = client.transform("public.feed", "public.price", QUERY, reject_limit=2)
+        assert first.rows.rejected == 2
+        # Nothing has changed, so that what was refused is not looked at.
+        client.transform("public.feed", "public.price", mended, reject_limit=2)
+        assert len(client.rejects(first.run_id)) == 2
+
+        again = client.transform(
+            "public.feed", "public.price", mended, full_refresh=True, reject_limit=2
+        )
+        assert (again.rows.inserted, again.rows.rejected) == (1, 1)
+        [reject] = client.rejects(again.run_id)
+        assert "much" in reject["raw"]
+        states = {row["state"] for row in client.rejects(first.run_id, state=None)}
+        assert states == {"replayed"}
+        assert len(client.rejects(other.run_id)) == 2  # of another transform
 
 
 # In a project --------------------------------------------------------------------------------
