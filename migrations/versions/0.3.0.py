@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="d7dffb5410f42e368cf20a35bb039d46e7cb27a666d634829e90e6dd953145df",
+        sha256="2a54b7a5d7eeffa567628ab9722da1b68bad6d2d9af3326f657fc43899bdaaa6",
     )
 
 

@@ -12932,6 +12932,16 @@ begin
         run_id = excluded.run_id,
         query_sha256 = excluded.query_sha256,
         applied_at = excluded.applied_at;
+    if v_known.changes_seen is null then
+        -- All rows were looked at: what is still refused is a reject of this run.
+        update sqlkit.reject as j
+        set state = 'replayed', settled_at = clock_timestamp(), settled_by_run_id = v_run_id
+        from sqlkit.run as u
+        where
+            j.state = 'open' and u.run_id = j.run_id and u.run_id <> v_run_id
+            and u.kind = 'transform' and u.target = v_target
+            and u.options ->> 'source' = v_source and coalesce(u.options ->> 'name', '') = p_name;
+    end if;
     if p_run_id is null then
         perform sqlkit.finish_run(
             v_run_id, p_wal_bytes => pg_wal_lsn_diff(pg_current_wal_insert_lsn(), v_lsn)::bigint
@@ -12959,7 +12969,8 @@ p_run_id: a run that the caller opened and closes.
 p_limit (a number of rows; null: any) and p_share (0 to 1 of them): so many may be refused, and are kept in
 sqlkit.reject: rows of the source for which the query fails, as they are, and rows that it made and the target refuses.
 They come again when the row of the source is changed. Where more are refused nothing is merged and nothing counts as
-seen: the result is null, and what was found is in sqlkit.reject without a batch.
+seen: the result is null, and what was found is in sqlkit.reject without a batch. Where all rows are looked at, the open
+rejects of earlier runs of this transform are replayed: what is still refused is a reject of this run.
 Writes: the target, sqlkit.transform, sqlkit.run, sqlkit.batch, sqlkit.reject. Locks: advisory, on the transform; SHARE ROW EXCLUSIVE
 on the target until commit, except for append. Raises: SK220 if the source does not follow its changes, what
 merge_stage() and add_lookup() raise, and the query''s and the target''s own errors.';
