@@ -20,7 +20,7 @@ from sqlkit import migrate
 from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.foreign import KINDS, NOT_RUN, ForeignServer
 from sqlkit.server import SUPERUSER
-from tests.conftest import Database, RunSqlkit, missing
+from tests.conftest import Database, OpenServer, RunSqlkit, missing
 from tests.servers import MariaServer, Missing, Session
 
 PASSWORD = "s3cret and 'quoted' \\ of bob"
@@ -144,6 +144,47 @@ def test_from_the_shell(database: Database, remote: psycopg.Connection, sqlkit: 
         for (table,) in tables:
             query = f"select string_agg(t::text, ' ') from {table} as t".encode()
             assert "s3cret" not in str(connection.execute(query).fetchone())
+
+
+def test_statistics_of_statements_do_not_keep_the_password(own_server: OpenServer) -> None:
+    """Not even where they hold what functions run; who cannot have that stopped is refused."""
+    server = own_server(
+        settings={
+            "shared_preload_libraries": "pg_stat_statements",
+            "pg_stat_statements.track": "all",
+        }
+    )
+    migrate.up(server.dsn())
+    with (
+        psycopg.connect(server.dsn(), autocommit=True) as connection,
+        api.connect(server.dsn()) as client,
+    ):
+        connection.execute("create extension pg_stat_statements")
+        connection.execute("create table other (id integer)")
+        far = ForeignServer(
+            "far", "postgres", host=server.host, port=server.port, database="postgres",
+            user=SUPERUSER, tables=("other",),
+        )  # fmt: skip
+        assert client.add_foreign_server(far, PASSWORD) == ["far.other"]
+        kept = "select query from pg_stat_statements where query like %s"
+        assert connection.execute(kept, ["%_map_user%"]).rowcount > 0
+        assert connection.execute(kept, ["%s3cret%"]).fetchall() == []
+        connection.execute("begin; create role plain; grant usage on schema sqlkit to plain")
+        connection.execute("create temporary table sqlkit_secret (option_name text, secret text)")
+        connection.execute("grant execute on function sqlkit._map_user to plain")
+        connection.execute("grant select on sqlkit_secret to plain")
+        connection.execute("grant usage on foreign server far to plain; savepoint before")
+        connection.execute("set local role plain")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+            connection.execute("select sqlkit._map_user('far', '{}')")
+        remedy = "grant set on parameter pg_stat_statements.track to plain"
+        assert remedy in (refused.value.diag.message_hint or "")
+        connection.execute("rollback to before")
+        connection.execute(remedy.encode())
+        connection.execute("set local role plain")
+        connection.execute("""select sqlkit._map_user('far', '{"user": "plain"}')""")
+        assert connection.execute("show pg_stat_statements.track").fetchone() == ("all",)
+        connection.execute("rollback")
 
 
 def broken_template(shown: str, folder: Path) -> Path:
