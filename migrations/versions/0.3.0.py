@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="2a54b7a5d7eeffa567628ab9722da1b68bad6d2d9af3326f657fc43899bdaaa6",
+        sha256="ac7d1742309c960f64a264f5fd93829c65c92a06c96726e91b1a4fea58a9171d",
     )
 
 

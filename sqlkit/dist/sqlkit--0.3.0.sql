@@ -16786,10 +16786,27 @@ set search_path = pg_catalog, pg_temp
 as $map_user$
 declare
     v_options text;
+    v_track text := current_setting('pg_stat_statements.track', true);
     v_code text;
     v_message text;
     v_hint text;
 begin
+    -- Statements inside of functions are kept by pg_stat_statements, too, if it is told so.
+    if v_track = 'all' then
+        begin
+            perform set_config('pg_stat_statements.track', 'none', true);
+        exception
+            when insufficient_privilege then
+                raise exception using
+                    errcode = 'insufficient_privilege',
+                    message = 'pg_stat_statements would keep the password',
+                    hint = format(
+                        'Its setting pg_stat_statements.track is all. Have a superuser run: '
+                        'grant set on parameter pg_stat_statements.track to %I.',
+                        current_user
+                    );
+        end;
+    end if;
     select string_agg(format('%I %L', o.key, o.value), ', ')
     into v_options
     from (
@@ -16804,6 +16821,9 @@ begin
         from pg_temp.sqlkit_secret as s
     ) as o;
     execute format('create user mapping for current_user server %I options (%s)', p_server, v_options);
+    if v_track = 'all' then
+        perform set_config('pg_stat_statements.track', v_track, true);
+    end if;
 exception
     -- Whatever it is, it is raised anew: the context of the error, which goes to the log, has the statement.
     when others then
@@ -16814,7 +16834,8 @@ $map_user$;
 
 comment on function sqlkit._map_user(name, jsonb) is
 'Makes a user mapping for the current user, with options and with what pg_temp.sqlkit_secret holds, so that a password
-is in no statement that a server might log. Raises: what PostgreSQL says, without the statement.';
+is in no statement that a server might log, or that pg_stat_statements might keep. Raises: what PostgreSQL says, without
+the statement; 42501 if pg_stat_statements keeps statements of functions and the caller may not have it stop for this one.';
 
 
 create or replace view sqlkit.foreign_server as
