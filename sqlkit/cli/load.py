@@ -162,7 +162,7 @@ def load(
     ] = False,
     batch_bytes: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Decoded bytes a commit, such as 256MB. Default: it adapts."),
+        typer.Option(metavar="N", help="Decoded bytes a commit, such as 256MB. Default: by size."),
     ] = None,
     atomic: Annotated[bool, typer.Option(help="Commit everything together.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Do everything, and roll it back.")] = False,
