@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the servers and tools that the tests need and PyPI does not have: Debian's PostgreSQL
-# with pgTAP, plpgsql_check and pg_cron, pg_prove, PgBouncer, Redis, Chromium, MariaDB and what its Python
-# driver is built with; and from npm Azurite, into the cache of whoever runs it. Needs apt, and root
+# with pgTAP, plpgsql_check, pg_cron and pg_repack, pg_prove, PgBouncer, Redis, Chromium, MariaDB and
+# what its Python driver is built with; and from npm Azurite, into the cache of whoever runs it. Needs apt, and root
 # or sudo without a password; without them it says what to install and succeeds, and the tests skip
 # what is missing.
 #
@@ -28,7 +28,7 @@ if command -v npm >/dev/null && [ ! -x "$azurite/node_modules/.bin/azurite-blob"
 fi
 
 if ! command -v apt-get >/dev/null; then
-    echo "No apt here. For all tests install: PostgreSQL 15 with pgTAP, plpgsql_check and pg_cron," \
+    echo "No apt here. For all tests install: PostgreSQL 15 with pgTAP, plpgsql_check, pg_cron and pg_repack," \
         "pg_prove (TAP::Parser::SourceHandler::pgTAP), PgBouncer, Redis, Chromium, MariaDB and its client" \
         "library's headers." >&2
     exit 0
@@ -46,7 +46,7 @@ choose() { # sets todo
     local wanted=("postgresql-$major" "postgresql-$major-pgtap"
         libtap-parser-sourcehandler-pgtap-perl pgbouncer redis-server
         mariadb-server libmariadb-dev gcc pkg-config python3-dev)
-    for extension in plpgsql-check mysql-fdw cron; do
+    for extension in plpgsql-check mysql-fdw cron repack; do
         if offered "postgresql-$major-$extension"; then
             wanted+=("postgresql-$major-$extension")
         fi

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="ac7d1742309c960f64a264f5fd93829c65c92a06c96726e91b1a4fea58a9171d",
+        sha256="b9eb12edda83668b879db5978cc4bc5cfcf722543fd3c995deb346565e279acf",
     )
 
 

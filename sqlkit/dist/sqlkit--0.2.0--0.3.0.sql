@@ -14305,6 +14305,19 @@ comment on function sqlkit._expected_seconds(text, text, bigint) is
 'How long a statement will take, by what the ledger has of its like; null if there is nothing.';
 
 
+create or replace function sqlkit._shell_word(p_text text)
+returns text
+language sql
+immutable
+return case
+    when p_text ~ '^[A-Za-z0-9_.]+$' then p_text
+    else '''' || replace(p_text, '''', '''\''''') || ''''
+end;
+
+comment on function sqlkit._shell_word(text) is
+'A text as a shell wants it that is to take it for one word as it stands.';
+
+
 create or replace function sqlkit.plan_maintenance(
     p_tables regclass[] default null,
     p_actions text[] default '{clean,vacuum,analyze,reindex,rewrite}',
@@ -14517,7 +14530,10 @@ begin
                 when b.kind = 'index' then format('reindex index concurrently %s', r.name)
                 when v_repack then format('repack (concurrently) %s', t.name)
                 when v_squeeze then format('select squeeze.squeeze_table(%L, %L)', t.nspname, t.relname)
-                else format('pg_repack --dbname=%s --table=%s', quote_ident(current_database()), t.name)
+                else format(
+                    'pg_repack --dbname=%s --table=%s',
+                    sqlkit._shell_word(current_database()), sqlkit._shell_word(t.name)
+                )
             end,
             format(
                 '%s percent bloat, by statistics of %s confidence', round(100 * r.bloat / b.total_bytes), b.confidence
@@ -17044,6 +17060,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_secondary_indexes'),
             ('sqlkit_loader', 'execute', 'routine', '_setting_bytes'),
             ('sqlkit_loader', 'execute', 'routine', '_settled_changes'),
+            ('sqlkit_loader', 'execute', 'routine', '_shell_word'),
             ('sqlkit_loader', 'execute', 'routine', '_shown_difference'),
             ('sqlkit_loader', 'execute', 'routine', '_signature'),
             ('sqlkit_loader', 'execute', 'routine', '_single_rows'),
@@ -17437,6 +17454,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_secondary_indexes'),
             ('sqlkit_admin', 'execute', 'routine', '_setting_bytes'),
             ('sqlkit_admin', 'execute', 'routine', '_settled_changes'),
+            ('sqlkit_admin', 'execute', 'routine', '_shell_word'),
             ('sqlkit_admin', 'execute', 'routine', '_shown_difference'),
             ('sqlkit_admin', 'execute', 'routine', '_signature'),
             ('sqlkit_admin', 'execute', 'routine', '_single_rows'),

@@ -19,9 +19,9 @@ from psycopg.conninfo import make_conninfo
 import sqlkit as package
 from sqlkit import migrate
 from sqlkit.maintenance_plan import MaintenanceOptions
-from sqlkit.server import free_port, server_user
-from tests.conftest import Database, OpenServer, RunSqlkit
-from tests.servers import Server
+from sqlkit.server import SUPERUSER, free_port, server_user
+from tests.conftest import Database, OpenServer, RunSqlkit, missing
+from tests.servers import Missing, Server, Session
 
 OPTIONS = MaintenanceOptions(tables=("public.price",), least_bytes=65536)
 INVALID = "select count(*) from pg_index where not indisvalid"
@@ -75,6 +75,52 @@ def test_what_is_planned_is_done_and_kept_in_the_ledger(
     assert kept == [("public.price_amount", "done", True), ("public.price_pkey", "done", True)]
     again = sqlkit(*arguments, "--dsn", dsn)
     assert (again.returncode, again.stdout) == (0, "nothing to do\n")
+
+
+def test_the_command_line_of_pg_repack_does_what_is_promised(test_session: Session) -> None:
+    """Debian's, through a shell, to which the name of the table would be a command."""
+    try:
+        server = test_session.shared(15)
+    except Missing as reason:
+        missing(str(reason))
+    with psycopg.connect(server.dsn()) as connection:
+        offered = "select from pg_available_extensions where name = 'pg_repack'"
+        if not connection.execute(offered.encode()).rowcount:
+            missing("pg_repack is not installed: tests/install-services.sh installs it on Debian")
+    name = f"pg_repack_{os.getpid()}"  # pg_repack 1.4 does not find one with spaces or quotes
+    server.create_database(name)
+    try:
+        migrate.up(server.dsn(name))
+        with psycopg.connect(server.dsn(name), autocommit=True) as connection:
+            connection.execute("create extension pg_repack")
+            fill(connection)
+            connection.execute('alter table price rename to "Pri""ce\'s; $(exit)"')
+            size = "select pg_table_size(oid) from pg_class where relname like 'Pri%'"
+            before = int(str(one(connection, size)))
+            planned = connection.execute(
+                "select statement, obstacle, gain_bytes from sqlkit.plan_maintenance("
+                "p_actions => '{rewrite}', p_least_bytes => 65536, p_patience => '1 hour')"
+            ).fetchall()
+            assert len(planned) == 1
+            statement, obstacle, gain = planned[0]
+            assert obstacle == "a program of its own does that: run it by hand"
+            done = subprocess.run(
+                ["sh", "-c", statement],
+                env={
+                    "PATH": f"{server.install.bin}:{os.environ['PATH']}",
+                    "PGHOST": server.host,
+                    "PGPORT": str(server.port),
+                    "PGUSER": SUPERUSER,
+                },
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            after = int(str(one(connection, size)))
+            assert before - after == pytest.approx(gain, abs=5 * 8192)
+    finally:
+        server.drop_database(name)
 
 
 def test_a_budget_that_is_used_up_leaves_the_rest_for_the_next_call(

@@ -84,7 +84,7 @@ select is_empty(
     'only what was asked for; tables are rewritten only where there is what can do it'
 );
 
--- Neither extension can be had for the tests; that it is there is a row of the catalog.
+-- Servers may lack both extensions; that one is there is a row of the catalog.
 create function pg_temp.installed(p_name name)
 returns void
 language sql
