@@ -99,7 +99,7 @@ class Problem:
         if self.suggestion is not None:
             text += f"; did you mean {self.suggestion}?"
         if self.allowed:
-            text += f" Allowed: {', '.join(self.allowed)}."
+            text += f"{'.' if self.suggestion is None else ''} Allowed: {', '.join(self.allowed)}."
         return text
 
     def as_dict(self) -> dict[str, Any]:

@@ -190,12 +190,21 @@ async def find_needs(project: Project, chosen: Sequence[str]) -> Needs:
     Those that it depends on as the file says, those that its foreign keys refer to or its lookups
     ask, and those before it in the file that have the same target. Foreign keys and lookups that
     would close a circle have no say, as one of them must. What stands between two chosen tables
-    counts, chosen or not.
+    counts, chosen or not. Of a server that is not there, nothing but what the file says is known.
+    Raises SqlkitError where none of the servers is.
     """
     needs: dict[str, set[str]] = {name: project.needs_of(name) for name in project.tables}
-    for alias in dict.fromkeys(map(project.connection_of, chosen)):
+    aliases = list(dict.fromkeys(map(project.connection_of, chosen)))
+    unreachable: list[SqlkitError] = []
+    for alias in aliases:
         tables = [name for name in project.tables if project.connection_of(name) == alias]
-        relations, keys = await _look(project, alias, tables)
+        try:
+            relations, keys = await _look(project, alias, tables)
+        except SqlkitError as error:
+            unreachable.append(error)
+            if len(unreachable) == len(aliases):
+                raise
+            continue  # its tables will fail, each with the reason; those elsewhere need not
         by_relation: dict[str, list[str]] = {}
         for name in tables:
             same = by_relation.setdefault(relations[name] or project.target_of(name), [])
@@ -322,8 +331,7 @@ async def _do_table(
     started = time.monotonic()
     report = TableReport(name, project.target_of(name), "done")
     try:
-        for hook in project.tables[name].before:
-            await _do_hook(project, name, hook)
+        await _do_hooks(project, name, "before")
         missing = await _define_rules(project, name)
         async with aconnect(dsn_of(project, project.connection_of(name))) as client:
             result = await do_rows(
@@ -336,8 +344,7 @@ async def _do_table(
             if missing:
                 await _define_rules(project, name)
             report = await _maintain(client, project, report)
-        for hook in project.tables[name].after:
-            await _do_hook(project, name, hook)
+        await _do_hooks(project, name, "after")
     except Exception as error:  # noqa: BLE001 - the other tables go on
         known = as_known(error)
         report = replace(report, state="failed", error=known, exit_code=known.exit_code)
@@ -695,6 +702,20 @@ async def _define_rule(connection: AsyncConnection[Any], name: str, rule: Rule) 
 
 
 # Hooks and news ------------------------------------------------------------------------------
+
+
+async def _do_hooks(project: Project, name: str, moment: Literal["before", "after"]) -> None:
+    """Run the hooks of a table, up to the first that fails. Raises SqlkitError that says which."""
+    hooks: Sequence[Hook] = getattr(project.tables[name], moment)
+    for number, hook in enumerate(hooks, start=1):
+        try:
+            await _do_hook(project, name, hook)
+        except Exception as error:
+            known = as_known(error)
+            which = f"hook {moment}" if len(hooks) == 1 else f"hook {number} {moment}"
+            raise SqlkitError(
+                f"{which}: {known.message}", code=known.code, detail=known.detail, hint=known.hint
+            ) from error
 
 
 async def _do_hook(project: Project, name: str, hook: Hook) -> None:

@@ -118,17 +118,26 @@ async def plan_project(project: Project, names: Sequence[str] = ()) -> list[Tabl
 
     Nothing is changed. What stands in the way of a table is among its `problems`.
 
-    Raises SqlkitError where a server is not there or has no sqlkit.
+    Raises SqlkitError where no server is there, or has sqlkit.
     """
     plans = []
-    for name in choose(project, names):
-        try:
-            connection = await connect_to(project, project.connection_of(name))
-            async with connection:
-                check_compatible(*await calls.version(connection))
-                plans.append(await _Planning(project, name, connection).plan())
-        except psycopg.Error as error:
-            raise from_psycopg(error) from error
+    chosen = choose(project, names)
+    aliases = {name: project.connection_of(name) for name in chosen}
+    unreachable: dict[str | None, SqlkitError] = {}
+    for name, alias in aliases.items():
+        if alias not in unreachable:
+            try:
+                async with await connect_to(project, alias) as connection:
+                    check_compatible(*await calls.version(connection))
+                    plans.append(await _Planning(project, name, connection).plan())
+                    continue
+            except (psycopg.Error, SqlkitError) as error:
+                known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
+                unreachable[alias] = known
+                if unreachable.keys() == set(aliases.values()):
+                    raise known from error
+        told = unreachable[alias].message
+        plans.append(TablePlan(name, project.target_of(name), problems=(told,)))
     return plans
 
 
@@ -446,6 +455,10 @@ class _Planning:
                 names = [f"raw {at + 1}" for at in range(len(reader.columns))]
                 merged = f"insert into {into} (raw_data) select ... from {_STAGE}"  # noqa: S608
                 self._tell(self._copy(_STAGE, names), merged)
+            number = len(await self._sample(source, reader))
+            self._plan = replace(self._plan, estimate=RowCounts(read=number, inserted=number))
+            if target is None:
+                await self._need_schema()
             return
         if target is None:
             made_by = partial(
@@ -514,12 +527,7 @@ class _Planning:
             raise SqlkitError(
                 f"policy {table.policy} needs a key, and {into} is yet to be made: say key"
             )
-        schema = await calls.missing_schema(self._connection, into)
-        if schema is not None:
-            text = f"there is no schema {schema}"
-            if not self._has_hooks_before():
-                raise SqlkitError(f"{text}, in which to make {into}")
-            self._note(f"{text}: hooks that come first have to make it")
+        await self._need_schema()
         strategy = await self._strategy(source, None, is_direct=not table.lookups)
         self._plan = replace(self._plan, strategy=strategy)
         asked = [name for lookup in table.lookups.values() for name in lookup.from_ or ()]
@@ -545,6 +553,15 @@ class _Planning:
             repeated = len(sample) - len(keys)
             counts = RowCounts(read=len(sample), inserted=len(keys), duplicates=repeated)
         self._plan = replace(self._plan, estimate=counts)
+
+    async def _need_schema(self) -> None:
+        """Tell if the schema of a table that is to be made is not there."""
+        schema = await calls.missing_schema(self._connection, self._plan.target)
+        if schema is None:
+            return
+        if not self._has_hooks_before():
+            raise SqlkitError(f"there is no schema {schema}, in which to make {self._plan.target}")
+        self._note(f"there is no schema {schema}: hooks that come first have to make it")
 
     def _copy(self, into: str, columns: Sequence[str], options: str = "") -> str:
         """How rows leave the client."""

@@ -179,7 +179,8 @@ class _Question:
     def _sqlite(self) -> Any:
         from adbc_driver_sqlite import dbapi
 
-        uri = f"file:{quote(str(Path(self._path).absolute()))}?mode=ro"
+        # With an empty host, which a path that begins with two slashes would give else.
+        uri = f"file://{quote(str(Path(self._path).absolute()))}?mode=ro"
         connection = self._opened.enter_context(dbapi.connect(uri))
         cursor = self._opened.enter_context(connection.cursor())
         # One transaction, so that what is read is what was asked for its greatest value.

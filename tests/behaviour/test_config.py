@@ -395,6 +395,9 @@ rules:
         (6, "rules.b.connection", "'far' is none of the connections", None),
         (7, "rules.c.kind", "is missing", None),
     ]
+    assert "'far' is none of the connections" in str(found[3])
+    other = only(file, TABLE + "    performance: {strategy: fastest}\n")
+    assert "'fastest' is not known. Allowed: auto, " in str(other)
 
 
 def test_where_rows_come_from_is_held_together(file: Path) -> None:

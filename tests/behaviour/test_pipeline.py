@@ -316,7 +316,8 @@ open("told", "w").write(os.environ["SQLKIT_TARGET"])']
       command: '{sys.executable} -c "print(\\"no luck\\"); raise SystemExit(5)"'
   price:
     source: late.csv
-    after: {{sql: select 1/0}}
+    leave_out: store
+    after: [{{sql: select 1}}, {{sql: select 1/0}}]
 """.replace("\\\n", ""),
         late="id\n1\n",
     )
@@ -326,9 +327,45 @@ open("told", "w").write(os.environ["SQLKIT_TARGET"])']
     assert (project / "told").read_text() == "free"
     assert connection.execute("select id from store").fetchall() == [(7,)]
     assert tables["late"]["error"]["code"] == "SK502"
+    assert tables["late"]["error"]["message"].startswith("hook before: the command ")
     assert tables["late"]["error"]["detail"] == "no luck"
     assert connection.execute("select count(*) from late").fetchone() == (0,)
     assert tables["price"]["state"] == "failed"
+    assert tables["price"]["error"]["message"] == "hook 2 after: division by zero"
+
+
+def test_a_server_that_is_not_there_fails_its_own_tables(
+    project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    connection.execute("create table item (id int primary key)")
+    write(
+        project,
+        """\
+connections:
+  main: {dsn: '${SQLKIT_DSN}'}
+  gone: {host: 127.0.0.1, port: 1, dbname: x, user: y}
+tables:
+  item: {source: item.csv}
+  other: {source: item.csv, connection: gone}
+  third: {source: item.csv, connection: gone}
+""",
+        item="id\n1\n",
+    )
+    planned = plan(project)
+    assert planned["item"].problems == ()
+    for name in ("other", "third"):
+        [problem] = planned[name].problems
+        assert "Connection refused" in problem
+    code, tables = run(sqlkit)
+    assert code == 1
+    assert {name: table["state"] for name, table in tables.items()} == {
+        "item": "done",
+        "other": "failed",
+        "third": "failed",
+    }
+    for command in ("plan", "run"):
+        done = sqlkit(command, "other")
+        assert (done.returncode, "Connection refused" in done.stderr) == (1, True)
 
 
 class Listener(BaseHTTPRequestHandler):
@@ -665,6 +702,7 @@ tables:
     )
     assert plans["append"].statements == ("copy public.full_one (id, name) from stdin",)
     assert plans["made"].statements[0] == "copy sqlkit_stage.stage (id, name) from stdin"
+    assert plans["raw"].estimate == RowCounts(read=1, inserted=1)
     assert plans["raw"].statements == (
         'copy sqlkit_stage.stage ("raw 1", "raw 2") from stdin',
         "insert into public.feed (raw_data) select ... from sqlkit_stage.stage",
@@ -754,7 +792,7 @@ tables:
 def test_a_plan_of_tables_that_are_to_be_made_changes_nothing(
     project: Path, connection: psycopg.Connection, sqlkit: RunSqlkit
 ) -> None:
-    other = f"sqlite://{project / 'there.db'}"
+    other = f"sqlite:///{project / 'there.db'}"  # with two slashes before the path, as some do
     there = sqlite3.connect(project / "there.db")
     there.execute("create table sale (id integer primary key, name varchar(9) not null)")
     there.execute("insert into sale values (1, 'a'), (2, 'b')")
