@@ -181,6 +181,17 @@ async def run_project(
     return RunReport(tuple(reports), time.monotonic() - started)
 
 
+def without_beginning(project: Project, names: Sequence[str], error: SqlkitError) -> RunReport:
+    """The report of a run in which nothing could begin."""
+    return RunReport(
+        tuple(
+            TableReport(name, project.target_of(name), "failed", error.exit_code, error=error)
+            for name in choose(project, names)
+        ),
+        0.0,
+    )
+
+
 # The order -----------------------------------------------------------------------------------
 
 

@@ -629,7 +629,9 @@ class _Planning:
                 said if performance.enabled else "performance says so: it is not enabled",
                 _NOBODY_WAITS if table.policy == "append" else _WRITERS_WAIT,
             )
-        workers = {"copy": 1, "parallel": max(2, table.workers)}.get(chosen, table.workers)
+        # Of a table in parts each part is a load by itself.
+        streams = 1 if table.partitions is not None else table.workers
+        workers = {"copy": 1, "parallel": max(2, streams)}.get(chosen, streams)
         is_guarded = target is not None and (
             target.has_row_triggers or target.has_rules or target.row_security
         )
@@ -658,9 +660,9 @@ class _Planning:
             why = "policy append looks at no key"
             way = "COPY into the table by one stream"
             return Strategy(way, why, _NOBODY_WAITS, is_direct=True)
-        streams = f"by {workers} streams" if workers > 1 else "by one stream"
+        by = f"by {workers} streams" if workers > 1 else "by one stream"
         return Strategy(
-            f"COPY into stages {streams}, one join, only differences are written",
+            f"COPY into stages {by}, one join, only differences are written",
             why,
             _WRITERS_WAIT,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sqlkit.cli.progress import human_bytes
-from sqlkit.errors import UsageError
+from sqlkit.errors import SqlkitError, UsageError
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -171,25 +171,34 @@ def run(
     import logging
 
     project = enter(folder)
-    from sqlkit.pipeline import run_project, tell_failure
+    from sqlkit.pipeline import run_project, tell_failure, without_beginning
 
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
     async def all_of_it() -> RunReport:
-        report = await run_project(
-            project,
-            tables or (),
-            again=again,
-            full_refresh=full_refresh,
-            use_cache=cache,
-            is_baseline=baseline,
-            on_start=lambda name: _note(f"{name}: begins"),
-            on_end=lambda table: _note(_described(table)),
-        )
+        try:
+            report = await run_project(
+                project,
+                tables or (),
+                again=again,
+                full_refresh=full_refresh,
+                use_cache=cache,
+                is_baseline=baseline,
+                on_start=lambda name: _note(f"{name}: begins"),
+                on_end=lambda table: _note(_described(table)),
+            )
+        except UsageError:
+            raise
+        except SqlkitError as error:
+            await tell(without_beginning(project, tables or (), error))
+            raise
         if report.exit_code not in SUCCESS:
-            for problem in await tell_failure(project, report):
-                _note(f"warning: {problem.message}")
+            await tell(report)
         return report
+
+    async def tell(report: RunReport) -> None:
+        for problem in await tell_failure(project, report):
+            _note(f"warning: {problem.message}")
 
     report = asyncio.run(all_of_it())
     if as_json:

@@ -415,6 +415,21 @@ on_failure:
     assert heard[0]["tables"][0]["error"]["code"] == "SK102"
 
 
+def test_a_run_that_cannot_begin_is_told_too(
+    project: Path, sqlkit: RunSqlkit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQLKIT_DSN", "host=127.0.0.1 port=1 dbname=x user=y")
+    write(
+        project,
+        "tables: {item: {source: item.csv}}\non_failure: {command: [tee, told]}\n",
+    )
+    done = sqlkit("run")
+    assert (done.returncode, "Connection refused" in done.stderr) == (1, True)
+    told = json.loads((project / "told").read_text())
+    assert (told["exit_code"], told["tables"][0]["state"]) == (1, "failed")
+    assert "Connection refused" in told["tables"][0]["error"]["message"]
+
+
 def test_a_webhook_that_does_not_answer_is_waited_for_no_longer_than_that(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,8 @@ def test_only_parts_that_changed_are_fetched_and_a_failure_keeps_no_other(
     change(f"insert into item values (4, '{odd}', 4, 1)")
     planned = plan(project)
     assert planned.notes == ("3 of 3 partitions have something to do",)
+    assert planned.strategy is not None
+    assert "streams" not in planned.strategy.way  # each part is a load by one
     assert not planned.problems
     assert planned.sql == "select id, tenant, amount from item where tenant = 'a'"
     assert planned.estimate is not None
