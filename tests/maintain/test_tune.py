@@ -114,6 +114,12 @@ def test_a_planned_load_is_sized(dsn: str, sqlkit: RunSqlkit) -> None:
     assert 130e6 * 428 < sizes["table"]["bytes"] < 130e6 * 500
     assert sizes["storage"]["bytes"] > sizes["table"]["bytes"] + sizes["indexes"]["bytes"]
     assert sizes["time"]["amount"] == "unknown"
+    shown = sqlkit("tune", "--rows", "130M", "--row-bytes", "400", "--dsn", dsn).stdout
+    lines = {line.split()[0]: line for line in shown.splitlines()}
+    assert list(lines) == list(sizes)
+    assert {"storage", "memory", "cores", "WAL"} < set(lines)
+    assert re.search(r" 52 GB +130000000 rows of 400 bytes with their headers$", lines["table"])
+    assert re.search(r"cores +2 to 4 +one that decodes, ", lines["cores"])
 
 
 def test_a_tuned_run_says_what_it_did_and_leaves_nothing(
