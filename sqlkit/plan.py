@@ -764,15 +764,24 @@ class _Planning:
         """Hold rows against the table. What is refreshed without a key is only written anew."""
         table = self._table
         key = table.key or target.key
-        counts = await calls.estimate_merge(
-            self._connection,
-            target.name,
-            columns,
-            rows,
-            "append" if table.refresh is not None and not key else table.policy,
-            None if table.key is None else list(table.key),
-            table.order_by,
-        )
+        try:
+            async with self._connection.transaction():
+                counts = await calls.estimate_merge(
+                    self._connection,
+                    target.name,
+                    columns,
+                    rows,
+                    "append" if table.refresh is not None and not key else table.policy,
+                    None if table.key is None else list(table.key),
+                    table.order_by,
+                )
+        except psycopg.DataError as error:
+            if table.reject_limit == (0, None):
+                raise
+            self._note(
+                f"of the first rows one or more would be refused: {error.diag.message_primary}"
+            )
+            return
         self._plan = replace(self._plan, estimate=counts)
 
 

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="b9eb12edda83668b879db5978cc4bc5cfcf722543fd3c995deb346565e279acf",
+        sha256="28a4c2824a830943b86610733ac916449e573633044ef16d8cb43f126a35e2f3",
     )
 
 

@@ -5448,7 +5448,8 @@ begin
         else null;
     end case;
     execute format(
-        'select array[count(*), '
+        -- A row as a whole, so that values are read that nothing is compared with.
+        'select array[count(m.staged), '
         'count(*) filter (where not m.is_met), '
         'count(*) filter (where m.is_met and not m.is_refused and m.is_updated), '
         'count(*) filter (where m.is_met and not (m.is_refused or m.is_updated or m.is_ignored)), '
@@ -5456,7 +5457,7 @@ begin
         '0, '
         'count(*) filter (where m.is_met and m.is_refused)] '
         'from ('
-        'select t.ctid is not null as is_met, (%1$s) is true as is_updated, (%2$s) is true as is_ignored, '
+        'select s as staged, t.ctid is not null as is_met, (%1$s) is true as is_updated, (%2$s) is true as is_ignored, '
         '%3$L::boolean as is_refused '
         'from (select %4$s from jsonb_array_elements($1) as r (value)) as s left join %5$s%6$s as t on %7$s'
         ') as m',

@@ -624,11 +624,15 @@ tables:
   item: {source: item.csv, refresh: {}}
   query: {target: item, query: select 1 as id, refresh: {}}
   bad: {target: item, source: bad.csv}
+  some: {target: item, source: bad.csv, reject_limit: 1}
 """,
         item="id\n1\n",
         bad="id\nx\n",
     )
-    plans = plan(project, "item", "query")
+    plans = plan(project, "item", "query", "some")
+    assert plans["some"].problems == ()
+    [note] = plans.pop("some").notes
+    assert note.startswith("of the first rows one or more would be refused: invalid input syntax")
     assert plans["item"].estimate == RowCounts(read=1, inserted=1)
     assert {p.strategy.way.split(":")[0] for p in plans.values() if p.strategy} == {"mirror"}
     done = sqlkit("plan")

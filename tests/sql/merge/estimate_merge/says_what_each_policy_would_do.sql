@@ -1,6 +1,6 @@
 -- Rows are held against the target as each policy would, and nothing is written.
 begin;
-select plan(15);
+select plan(16);
 
 create table item (id integer primary key, name text, price numeric(8, 2), at date);
 create table keyless (id integer);
@@ -60,6 +60,10 @@ select throws_ok(
 );
 select throws_ok(
     $$select sqlkit.estimate_merge('item', '{id}', '[["x"]]')$$, '22P02', null, 'a value that is refused'
+);
+create table bare (id integer primary key, price numeric(8, 2));
+select throws_ok(
+    $$select sqlkit.estimate_merge('bare', '{id,price}', '[["1", "x"]]')$$, '22P02', null, 'or compared with none'
 );
 
 select is(
