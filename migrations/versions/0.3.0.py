@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="28a4c2824a830943b86610733ac916449e573633044ef16d8cb43f126a35e2f3",
+        sha256="0b459867c4b6b82c717f5e63b93153790044bd2fb22cb19cffedc554201ebc4a",
     )
 
 
