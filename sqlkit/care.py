@@ -6,9 +6,8 @@ from enum import IntFlag
 
 LIMIT_PASSED = "SK301"
 
-ROW_CLASSES = ("22", "23", "27", "44", "54")
+ROW_CLASSES = ("21", "22", "23", "27", "44", "54", "P0")
 ROW_CODES = (
-    "P0001",
     "42601",
     "0A000",
     "SK107",
@@ -21,6 +20,16 @@ ROW_CODES = (
 )
 """SQLSTATE classes and codes of errors that may lie in single rows: bad data, broken constraints,
 triggers that raise, values of little languages such as tsvector, lines that are no JSON object."""
+
+# fmt: off
+OWN_CLASSES = frozenset({
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22",
+    "23", "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40",
+    "42", "44", "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "SK", "XX",
+})
+# fmt: on
+"""Classes of PostgreSQL and of sqlkit. Whatever is of another one, a trigger has raised; in SQL
+`sqlkit._may_lie_in_row`."""
 
 ONE_VALUE = ("22", "SK1", "23502", "42601", "0A000", "54")
 CONSTRAINT = ("23514", "23503")
@@ -63,4 +72,9 @@ def may_be_rows(code: str | None, *, row_security: bool = False) -> bool:
     """
     if code is None:
         return False
-    return code[:2] in ROW_CLASSES or code in ROW_CODES or (row_security and code == ROW_POLICY)
+    return (
+        code[:2] in ROW_CLASSES
+        or code[:2] not in OWN_CLASSES
+        or code in ROW_CODES
+        or (row_security and code == ROW_POLICY)
+    )

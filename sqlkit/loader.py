@@ -222,6 +222,7 @@ class Loader:
             known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
             if isinstance(known, SqlkitError):
                 self._locks.tell_in(known)
+                self._patience.tell_in(known)
             if undone and isinstance(known, SqlkitError):
                 known.detail = "\n".join(filter(None, (known.detail, undone)))
                 if isinstance(known, RejectLimitError) or may_be_rows(known.code):

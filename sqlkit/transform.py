@@ -89,6 +89,7 @@ class Transformer:
             known = from_psycopg(error) if isinstance(error, psycopg.Error) else error
             if isinstance(known, SqlkitError):
                 self._locks.tell_in(known)
+                self._patience.tell_in(known)
             if known is not error:
                 raise known from error
             raise

@@ -162,6 +162,7 @@ class Patience:
         self._spent = 0.0
         self._attempt = 0
         self._since: float | None = None
+        self._is_over = False
 
     def progressed(self) -> None:
         """Something was achieved for good: the next error is a new trouble."""
@@ -174,6 +175,14 @@ class Patience:
         if self._since is not None:
             self._spent += self._clock() - self._since
             self._since = None
+
+    def tell_in(self, error: SqlkitError) -> None:
+        """Say in the error that ends it all that it was waited for in vain, and what to do."""
+        if self._is_over and error.hint is None:
+            error.hint = (
+                f"Waited {self._spent:.0f} s for it to pass (--retry-for). Run the same command "
+                "again when it has: it continues."
+            )
 
     def spend(self, seconds: float) -> None:
         """So long it was waited already, in the server."""
@@ -194,6 +203,7 @@ class Patience:
             budget = min(budget, UNREACHED_FOR)
         left = budget - self._spent
         if left <= 0:
+            self._is_over = True
             return None
         limit = min(self._longest, self._first * 2 ** min(self._attempt, 30))
         # The last attempt is made when the budget ends, and not a random time before.

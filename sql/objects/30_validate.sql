@@ -37,6 +37,24 @@ record stands (sqlkit_first_line, sqlkit_last_line, sqlkit_raw) and what is wron
 Writes: sqlkit.stage. Raises: SK201 no table.';
 
 
+create or replace function sqlkit._may_lie_in_row(p_sqlstate text)
+returns boolean
+language sql
+immutable
+return (
+    left(p_sqlstate, 2) in ('21', '22', '23', '27', '44', '54', 'P0')
+    or left(p_sqlstate, 2) not in (
+        '00', '01', '02', '03', '08', '09', '0A', '0B', '0F', '0L', '0P', '0Z', '10', '20', '24', '25', '26', '28',
+        '2B', '2D', '2F', '34', '38', '39', '3B', '3D', '3F', '40', '42', '53', '55', '57', '58', '72', 'F0', 'HV',
+        'SK', 'XX'
+    )
+);
+
+comment on function sqlkit._may_lie_in_row(text) is
+'True if an error of this SQLSTATE may lie in single rows: bad data, broken constraints, what a trigger or function of
+the user''s raises, whose codes may be of classes that neither PostgreSQL nor sqlkit has.';
+
+
 create or replace function sqlkit._input_error(
     p_value text,
     p_type text,
@@ -55,12 +73,10 @@ begin
         p_type
     );
 exception
-    when data_exception
-    or integrity_constraint_violation
-    or syntax_error_or_access_rule_violation
-    or program_limit_exceeded
-    or raise_exception
-    or feature_not_supported then
+    when others then
+        if not (sqlkit._may_lie_in_row(sqlstate) or left(sqlstate, 2) in ('42', '0A')) then
+            raise;
+        end if;
         get stacked diagnostics sqlstate_found = returned_sqlstate, message = message_text;
 end;
 $input_error$;

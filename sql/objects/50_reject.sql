@@ -64,22 +64,17 @@ begin
             )
         );
     exception
-        when data_exception
-        or integrity_constraint_violation
-        or raise_exception
-        or program_limit_exceeded
-        or with_check_option_violation
-        or triggered_data_change_violation
-        or insufficient_privilege then
+        when others then
             get stacked diagnostics
                 v_sqlstate = returned_sqlstate,
                 v_message = message_text,
                 v_column = column_name;
             -- A row policy refuses rows with the SQLSTATE of a missing privilege.
             if
-                v_sqlstate = '42501'
+                not sqlkit._may_lie_in_row(v_sqlstate)
                 and not (
-                    row_security_active(p_target)
+                    v_sqlstate = '42501'
+                    and row_security_active(p_target)
                     and sqlkit._may_write_rows(
                         p_target,
                         sqlkit._staged_columns('pg_temp.sqlkit_sound'::regclass, p_target),

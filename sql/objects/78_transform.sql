@@ -239,11 +239,10 @@ begin
         execute v_statement;
         return;
     exception
-        when data_exception
-        or integrity_constraint_violation
-        or cardinality_violation
-        or program_limit_exceeded
-        or raise_exception then
+        when others then
+            if not sqlkit._may_lie_in_row(sqlstate) then
+                raise;
+            end if;
             get stacked diagnostics
                 v_sqlstate = returned_sqlstate,
                 v_message = message_text,
@@ -448,15 +447,8 @@ begin
             );
             perform sqlkit.drop_stage(v_stage);
         exception
-            when data_exception
-            or integrity_constraint_violation
-            or cardinality_violation
-            or raise_exception
-            or program_limit_exceeded
-            or with_check_option_violation
-            or triggered_data_change_violation
-            or insufficient_privilege then
-                if not v_may_refuse then
+            when others then
+                if not v_may_refuse or not (sqlkit._may_lie_in_row(sqlstate) or sqlstate = '42501') then
                     raise;
                 end if;
                 v_is_refused := true;

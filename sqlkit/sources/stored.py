@@ -46,7 +46,6 @@ from sqlkit.sources.archive import (
     Binary,
     Headed,
     Unpacked,
-    corrupt,
     cut_off,
     recognise,
     refuse_foreign,
@@ -159,7 +158,12 @@ def _read_error(error: Exception, name: str, offset: int) -> SourceError:
             code="SK109",
             hint="Unpack the archive with another tool and name the files.",
         )
-    return corrupt(name, "zip", max(0, offset - STORED_CHUNK), offset, str(error))
+    return SourceError(
+        f"the zip archive is corrupt: this member was read to its byte {offset}, then: {error}",
+        source=name,
+        code="SK106",
+        hint="Fetch or write the file again.",
+    )
 
 
 class _Stored:

@@ -37,6 +37,10 @@ create function refuse() returns trigger language plpgsql as $$
 begin
     if new.name = 'cursed' then
         raise exception 'nobody takes what is cursed';
+    elsif new.name = 'haunted' then
+        raise exception 'nor what is haunted' using errcode = 'WH013';
+    elsif new.name = 'doubtful' then
+        raise exception 'nor what is doubtful' using errcode = 'P0013';
     end if;
     return new;
 end $$;
@@ -77,6 +81,8 @@ BAD = {
     "unique": Bad("7,a,1,red,5,,1,taken,", "code", "23505", "part_code_key"),
     "an exclusion": Bad('7,a,1,red,5,,1,,"[5,15)"', None, "23P01", "part_during_excl"),
     "a trigger": Bad("7,cursed,1,red,5,,1,,", None, "P0001", "nobody takes what is cursed"),
+    "a trigger's own code": Bad("7,haunted,1,red,5,,1,,", None, "WH013", "nor what is haunted"),
+    "one like PL/pgSQL's": Bad("7,doubtful,1,red,5,,1,,", None, "P0013", "nor what is doubtful"),
 }
 ABOVE = ['1,"first, of all",1.50,red,5,2024-02-29,1,taken,"[1,10)"', "2,b,2,,,,,,", "3,c,3,,,,,,"]
 BELOW = ["4,ד,4,green,100,,2,,", '5,"two\nlines",5,,,,,,', "6,f,6,,,,,,"]

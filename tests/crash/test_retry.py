@@ -129,6 +129,21 @@ def test_no_budget_no_wait() -> None:
     assert Patience(0).wait_for(errors.AdminShutdown("bye")) is None
 
 
+def test_the_error_that_ends_the_waiting_tells_of_it() -> None:
+    clock = Clock()
+    patience = Patience(8, clock=clock, chance=lambda: 1.0)
+    told = SqlkitError("no space left on device", code="53100")
+    while (wait := patience.wait_for(errors.DiskFull("no space left on device"))) is not None:
+        patience.tell_in(told)
+        assert told.hint is None  # it may still pass
+        clock.now += wait.seconds
+    patience.tell_in(told)
+    assert told.hint == (
+        "Waited 8 s for it to pass (--retry-for). "
+        "Run the same command again when it has: it continues."
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("30s", 30), ("15m", 900), ("2h", 7200), ("0", 0)]
 )
