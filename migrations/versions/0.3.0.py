@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="0b459867c4b6b82c717f5e63b93153790044bd2fb22cb19cffedc554201ebc4a",
+        sha256="4d40ff668f6916c818c08e23203a3d883f72268e03a70d85c1707ee16956cac3",
     )
 
 

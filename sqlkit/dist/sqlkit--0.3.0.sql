@@ -2120,6 +2120,24 @@ record stands (sqlkit_first_line, sqlkit_last_line, sqlkit_raw) and what is wron
 Writes: sqlkit.stage. Raises: SK201 no table.';
 
 
+create or replace function sqlkit._may_lie_in_row(p_sqlstate text)
+returns boolean
+language sql
+immutable
+return (
+    left(p_sqlstate, 2) in ('21', '22', '23', '27', '44', '54', 'P0')
+    or left(p_sqlstate, 2) not in (
+        '00', '01', '02', '03', '08', '09', '0A', '0B', '0F', '0L', '0P', '0Z', '10', '20', '24', '25', '26', '28',
+        '2B', '2D', '2F', '34', '38', '39', '3B', '3D', '3F', '40', '42', '53', '55', '57', '58', '72', 'F0', 'HV',
+        'SK', 'XX'
+    )
+);
+
+comment on function sqlkit._may_lie_in_row(text) is
+'True if an error of this SQLSTATE may lie in single rows: bad data, broken constraints, what a trigger or function of
+the user''s raises, whose codes may be of classes that neither PostgreSQL nor sqlkit has.';
+
+
 create or replace function sqlkit._input_error(
     p_value text,
     p_type text,
@@ -2138,12 +2156,10 @@ begin
         p_type
     );
 exception
-    when data_exception
-    or integrity_constraint_violation
-    or syntax_error_or_access_rule_violation
-    or program_limit_exceeded
-    or raise_exception
-    or feature_not_supported then
+    when others then
+        if not (sqlkit._may_lie_in_row(sqlstate) or left(sqlstate, 2) in ('42', '0A')) then
+            raise;
+        end if;
         get stacked diagnostics sqlstate_found = returned_sqlstate, message = message_text;
 end;
 $input_error$;
@@ -6011,22 +6027,17 @@ begin
             )
         );
     exception
-        when data_exception
-        or integrity_constraint_violation
-        or raise_exception
-        or program_limit_exceeded
-        or with_check_option_violation
-        or triggered_data_change_violation
-        or insufficient_privilege then
+        when others then
             get stacked diagnostics
                 v_sqlstate = returned_sqlstate,
                 v_message = message_text,
                 v_column = column_name;
             -- A row policy refuses rows with the SQLSTATE of a missing privilege.
             if
-                v_sqlstate = '42501'
+                not sqlkit._may_lie_in_row(v_sqlstate)
                 and not (
-                    row_security_active(p_target)
+                    v_sqlstate = '42501'
+                    and row_security_active(p_target)
                     and sqlkit._may_write_rows(
                         p_target,
                         sqlkit._staged_columns('pg_temp.sqlkit_sound'::regclass, p_target),
@@ -12678,11 +12689,10 @@ begin
         execute v_statement;
         return;
     exception
-        when data_exception
-        or integrity_constraint_violation
-        or cardinality_violation
-        or program_limit_exceeded
-        or raise_exception then
+        when others then
+            if not sqlkit._may_lie_in_row(sqlstate) then
+                raise;
+            end if;
             get stacked diagnostics
                 v_sqlstate = returned_sqlstate,
                 v_message = message_text,
@@ -12887,15 +12897,8 @@ begin
             );
             perform sqlkit.drop_stage(v_stage);
         exception
-            when data_exception
-            or integrity_constraint_violation
-            or cardinality_violation
-            or raise_exception
-            or program_limit_exceeded
-            or with_check_option_violation
-            or triggered_data_change_violation
-            or insufficient_privilege then
-                if not v_may_refuse then
+            when others then
+                if not v_may_refuse or not (sqlkit._may_lie_in_row(sqlstate) or sqlstate = '42501') then
                     raise;
                 end if;
                 v_is_refused := true;
@@ -17297,6 +17300,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_loader', 'execute', 'routine', '_map_user'),
             ('sqlkit_loader', 'execute', 'routine', '_mark_of'),
+            ('sqlkit_loader', 'execute', 'routine', '_may_lie_in_row'),
             ('sqlkit_loader', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
@@ -17691,6 +17695,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_admin', 'execute', 'routine', '_map_user'),
             ('sqlkit_admin', 'execute', 'routine', '_mark_of'),
+            ('sqlkit_admin', 'execute', 'routine', '_may_lie_in_row'),
             ('sqlkit_admin', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),
