@@ -494,6 +494,7 @@ class _Planning:
         if types and table.partitions is None:
             added = ", ".join(f"add column {quoted(new[name])} {types[name]}" for name in types)
             self._plan = replace(self._plan, ddl=f"alter table {target.name} {added}")
+            self._note("the statements are those without the columns that are added")
         plan = plan_columns(
             source.name,
             reader.columns,
@@ -583,7 +584,8 @@ class _Planning:
             called = _literals(_STAGE, _refresh_strategy(table))
             self._tell(f"select sqlkit.refresh_stage({called}, ...)")
         elif not strategy.is_direct:
-            self._tell(*await self._merge_statements(target, list(plan.merged)))
+            collected = [plan.collected_in] if plan.collected else []
+            self._tell(*await self._merge_statements(target, [*plan.merged, *collected]))
 
     async def _tell_first_load(self, target: Target, plan: ColumnPlan) -> None:
         """Indexes are taken away, and built when the rows are there: all in one transaction."""

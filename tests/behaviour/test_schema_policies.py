@@ -50,6 +50,7 @@ def test_evolve_adds_them(connection: psycopg.Connection) -> None:
         *(("name", "null"), ("extra", "null")),
     }
     assert plan.ddl == 'alter table public.item add column "Of, day" date, add column price numeric'
+    assert "the statements are those without the columns that are added" in plan.notes
     assert plan.estimate is not None
     assert plan.estimate.inserted == 2
     report = run("source: [1.csv, 2.csv, 3.jsonl], schema: evolve")
@@ -108,6 +109,8 @@ def test_discard_puts_them_together(strategy: str, connection: psycopg.Connectio
         *(("Of, day", "kept in extra"), ("n", "kept in extra")),
         *(("price", "left out"), ("name", "null")),
     }
+    (insert,) = (told for told in plan.statements if told.startswith("insert into public.item"))
+    assert "extra" in insert
     with Path("2.csv").open("a") as file:
         file.write('2,2026-01-02,1.50,"a ""b"\nx,,2,\n3,,2,\n')
     report = run(f"source: [2.csv, 3.jsonl], {schema}, {way}")
