@@ -763,28 +763,52 @@ class _Planning:
     async def _estimate_rows(
         self, target: Target, columns: list[str], rows: list[list[str | None]]
     ) -> None:
-        """Hold rows against the table. What is refreshed without a key is only written anew."""
+        """Hold rows against the table, and tell how many it does not take, where some may be."""
+        try:
+            counts = await self._estimated(target, columns, rows)
+        except psycopg.DataError as error:
+            if self._table.reject_limit == (0, None):
+                raise
+            sound = await self._sound(target, columns, rows)
+            refused = len(rows) - len(sound)
+            self._note(
+                f"of the first {len(rows):,} rows {refused:,} would be refused: "
+                f"{error.diag.message_primary}"
+            )
+            counts = await self._estimated(target, columns, sound)
+            counts += RowCounts(read=refused, rejected=refused)
+        self._plan = replace(self._plan, estimate=counts)
+
+    async def _estimated(
+        self, target: Target, columns: list[str], rows: list[list[str | None]]
+    ) -> RowCounts:
+        """What would become of rows. What is refreshed without a key is only written anew."""
         table = self._table
         key = table.key or target.key
-        try:
-            async with self._connection.transaction():
-                counts = await calls.estimate_merge(
-                    self._connection,
-                    target.name,
-                    columns,
-                    rows,
-                    "append" if table.refresh is not None and not key else table.policy,
-                    None if table.key is None else list(table.key),
-                    table.order_by,
-                )
-        except psycopg.DataError as error:
-            if table.reject_limit == (0, None):
-                raise
-            self._note(
-                f"of the first rows one or more would be refused: {error.diag.message_primary}"
+        async with self._connection.transaction():
+            return await calls.estimate_merge(
+                self._connection,
+                target.name,
+                columns,
+                rows,
+                "append" if table.refresh is not None and not key else table.policy,
+                None if table.key is None else list(table.key),
+                table.order_by,
             )
-            return
-        self._plan = replace(self._plan, estimate=counts)
+
+    async def _sound(
+        self, target: Target, columns: list[str], rows: list[list[str | None]]
+    ) -> list[list[str | None]]:
+        """Those of some rows whose values the table takes, found by halves."""
+        try:
+            await self._estimated(target, columns, rows)
+        except psycopg.DataError:
+            if len(rows) == 1:
+                return []
+            middle = len(rows) // 2
+            halves = (rows[:middle], rows[middle:])
+            return [row for half in halves for row in await self._sound(target, columns, half)]
+        return rows
 
 
 _STAGE = "sqlkit_stage.stage"

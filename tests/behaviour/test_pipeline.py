@@ -627,12 +627,14 @@ tables:
   some: {target: item, source: bad.csv, reject_limit: 1}
 """,
         item="id\n1\n",
-        bad="id\nx\n",
+        bad="id\n3\nx\n4\n",
     )
     plans = plan(project, "item", "query", "some")
     assert plans["some"].problems == ()
-    [note] = plans.pop("some").notes
-    assert note.startswith("of the first rows one or more would be refused: invalid input syntax")
+    some = plans.pop("some")
+    assert some.estimate == RowCounts(read=3, inserted=2, rejected=1)
+    [note] = some.notes
+    assert note.startswith("of the first 3 rows 1 would be refused: invalid input syntax")
     assert plans["item"].estimate == RowCounts(read=1, inserted=1)
     assert {p.strategy.way.split(":")[0] for p in plans.values() if p.strategy} == {"mirror"}
     done = sqlkit("plan")
