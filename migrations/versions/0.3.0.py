@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="4d40ff668f6916c818c08e23203a3d883f72268e03a70d85c1707ee16956cac3",
+        sha256="725173915c6c139c16dcbab239fae964d09d37f18b075857595a04c2731d83e6",
     )
 
 

@@ -120,18 +120,23 @@ create or replace function sqlkit.find_source(
     p_manner jsonb default null
 )
 returns sqlkit.source
-language sql
+language plpgsql
 stable
-return (
-    select s
-    from sqlkit.source as s
-    where
-        s.target = sqlkit._table_name(p_target)
-        and s.fingerprint = p_fingerprint
-        and (p_manner is null or s.manner is null or s.manner = p_manner)
-    order by s.generation desc
-    limit 1
-);
+set search_path = pg_catalog, pg_temp
+as $find_source$
+begin
+    return (
+        select s
+        from sqlkit.source as s
+        where
+            s.target = sqlkit._table_name(p_target)
+            and s.fingerprint = p_fingerprint
+            and (p_manner is null or s.manner is null or s.manner = p_manner)
+        order by s.generation desc
+        limit 1
+    );
+end;
+$find_source$;
 
 comment on function sqlkit.find_source(regclass, text, jsonb) is
 'The ledger''s row for a content and a target, if it was opened before in that manner, or nobody said in which; null if
@@ -257,10 +262,13 @@ create or replace function sqlkit.open_source(
     p_again boolean default false
 )
 returns sqlkit.source
-language sql
-begin atomic
-select sqlkit.open_source(p_target, p_name, p_format, p_size_bytes, p_fingerprint, p_again, null);
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_source$
+begin
+    return sqlkit.open_source(p_target, p_name, p_format, p_size_bytes, p_fingerprint, p_again, null);
 end;
+$open_source$;
 
 comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean) is
 'The same where nobody says in which manner the source is loaded: it is known by its fingerprint alone.

@@ -32,32 +32,35 @@ server that took over may not have heard of it. Writes: sqlkit.run.';
 
 create or replace function sqlkit._is_alive(p_run sqlkit.run, p_grace interval)
 returns boolean
-language sql
+language plpgsql
 stable
-begin atomic
-select
-    -- Something is done with a stage of it: whoever that is must not be disturbed.
-    exists (
-        select
-        from sqlkit.stage as s
-        join pg_class as c on c.relname = s.name and c.relnamespace = to_regnamespace('sqlkit_stage')
-        join pg_locks as l on l.locktype = 'relation' and l.relation = c.oid
-        join pg_database as d on d.oid = l.database and d.datname = current_database()
-        where s.run_id = (p_run).run_id and l.pid is distinct from pg_backend_pid()
-    )
-    or (
-        (p_run).is_direct is not false
-        and exists (
+set search_path = pg_catalog, pg_temp
+as $is_alive$
+begin
+    return
+        -- Something is done with a stage of it: whoever that is must not be disturbed.
+        exists (
             select
-            from pg_stat_activity as a
-            where
-                a.pid = (p_run).backend_pid
-                -- Not everyone may see when another role's session began.
-                and coalesce(a.backend_start, (p_run).backend_started_at) = (p_run).backend_started_at
+            from sqlkit.stage as s
+            join pg_class as c on c.relname = s.name and c.relnamespace = to_regnamespace('sqlkit_stage')
+            join pg_locks as l on l.locktype = 'relation' and l.relation = c.oid
+            join pg_database as d on d.oid = l.database and d.datname = current_database()
+            where s.run_id = (p_run).run_id and l.pid is distinct from pg_backend_pid()
         )
-    )
-    or ((p_run).is_direct is not true and (p_run).heartbeat_at > clock_timestamp() - p_grace);
+        or (
+            (p_run).is_direct is not false
+            and exists (
+                select
+                from pg_stat_activity as a
+                where
+                    a.pid = (p_run).backend_pid
+                    -- Not everyone may see when another role's session began.
+                    and coalesce(a.backend_start, (p_run).backend_started_at) = (p_run).backend_started_at
+            )
+        )
+        or ((p_run).is_direct is not true and (p_run).heartbeat_at > clock_timestamp() - p_grace);
 end;
+$is_alive$;
 
 comment on function sqlkit._is_alive(sqlkit.run, interval) is
 'Whether the program behind a run is there: its server process is, or, where a proxy hides it, it was heard of

@@ -1,5 +1,20 @@
 -- What makes a table what it is, as text: two tables are alike where it is the same. And its privileges.
 
+create or replace function sqlkit._column_options(p_options text[])
+returns text[]
+language sql
+immutable
+return (
+    select array_agg(o)
+    from unnest(p_options) as o
+    where not starts_with(o, 'pg_attver=')
+);
+
+comment on function sqlkit._column_options(text[]) is
+'Options that somebody has set for a column. PostgreSQL keeps the version of a row type among them (pg_attver, since the
+minor releases of November 2026), which differs for each table.';
+
+
 create or replace function sqlkit._privileges(p_acl aclitem[], p_kind text, p_owner oid)
 returns jsonb
 language sql
@@ -46,7 +61,7 @@ as $signature$
                     'not null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
                     'default', pg_get_expr(d.adbin, d.adrelid), 'storage', a.attstorage,
                     'compression', a.attcompression, 'statistics', nullif(to_jsonb(a) ->> 'attstattarget', '-1'),
-                    'options', a.attoptions, 'comment', col_description(c.oid, a.attnum),
+                    'options', sqlkit._column_options(a.attoptions), 'comment', col_description(c.oid, a.attnum),
                     'privileges', sqlkit._privileges(a.attacl, 'c', c.relowner)
                 )
                 order by a.attnum

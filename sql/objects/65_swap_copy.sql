@@ -177,11 +177,13 @@ begin
             'alter table %s alter column %I set (%s)', sqlkit._table_name(p_copy), a.attname,
             (
                 select string_agg(format('%I = %L', split_part(o, '=', 1), split_part(o, '=', 2)), ', ')
-                from unnest(a.attoptions) as o
+                from unnest(sqlkit._column_options(a.attoptions)) as o
             )
         )
         from pg_attribute as a
-        where a.attrelid = p_target and a.attnum > 0 and not a.attisdropped and a.attoptions is not null
+        where
+            a.attrelid = p_target and a.attnum > 0 and not a.attisdropped
+            and sqlkit._column_options(a.attoptions) is not null
         union all
         select format(
             'alter index sqlkit_stage.%I alter column %s set statistics %s',

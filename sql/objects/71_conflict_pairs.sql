@@ -301,21 +301,26 @@ comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, tex
 
 create or replace function sqlkit._conflict_candidates(p_rule sqlkit.conflict_rule, p_filter text default 'true')
 returns text
-language sql
+language plpgsql
 stable
-return case p_rule.kind
-    when 'duplicate'
-        then sqlkit._duplicate_candidates(
-            p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+set search_path = pg_catalog, pg_temp
+as $conflict_candidates$
+begin
+    return case p_rule.kind
+        when 'duplicate'
+            then sqlkit._duplicate_candidates(
+                p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+            )
+        when 'disagree'
+            then sqlkit._disagree_candidates(
+                p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+            )
+        else sqlkit._interval_candidates(
+            p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
         )
-    when 'disagree'
-        then sqlkit._disagree_candidates(
-            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
-        )
-    else sqlkit._interval_candidates(
-        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
-    )
+    end;
 end;
+$conflict_candidates$;
 
 comment on function sqlkit._conflict_candidates(sqlkit.conflict_rule, text) is
 'A query for what pairs are made of: the few among the rows t that meet a condition that contradict another one, or may.';
@@ -323,20 +328,25 @@ comment on function sqlkit._conflict_candidates(sqlkit.conflict_rule, text) is
 
 create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_candidates text)
 returns text
-language sql
+language plpgsql
 stable
-return case p_rule.kind
-    when 'duplicate'
-        then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
-    when 'disagree'
-        then sqlkit._disagree_pairs(
-            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition,
-            p_candidates
+set search_path = pg_catalog, pg_temp
+as $conflict_pairs$
+begin
+    return case p_rule.kind
+        when 'duplicate'
+            then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
+        when 'disagree'
+            then sqlkit._disagree_pairs(
+                p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition,
+                p_candidates
+            )
+        else sqlkit._interval_pairs(
+            p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
         )
-    else sqlkit._interval_pairs(
-        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
-    )
+    end;
 end;
+$conflict_pairs$;
 
 comment on function sqlkit._conflict_pairs(sqlkit.conflict_rule, text) is
 'A query for the pairs that a rule finds: resource, keys, measure, facts. p_candidates: the relation that holds what
@@ -345,13 +355,18 @@ _conflict_candidates() gives.';
 
 create or replace function sqlkit._find_conflicts(p_rule sqlkit.conflict_rule)
 returns text
-language sql
+language plpgsql
 stable
-return format(
-    'with candidate as materialized (%s) %s',
-    sqlkit._conflict_candidates(p_rule),
-    sqlkit._conflict_pairs(p_rule, 'candidate')
-);
+set search_path = pg_catalog, pg_temp
+as $find_conflicts$
+begin
+    return format(
+        'with candidate as materialized (%s) %s',
+        sqlkit._conflict_candidates(p_rule),
+        sqlkit._conflict_pairs(p_rule, 'candidate')
+    );
+end;
+$find_conflicts$;
 
 comment on function sqlkit._find_conflicts(sqlkit.conflict_rule) is
 'One query for all pairs that a rule finds: resource, keys, measure, facts.';

@@ -2,13 +2,18 @@
 
 create or replace function sqlkit._digest_of(p_rule sqlkit.conflict_rule)
 returns text
-language sql
+language plpgsql
 immutable
-return md5(
-    jsonb_build_array(
-        p_rule.kind, p_rule.target, p_rule.other, p_rule.key_columns, p_rule.definition, p_rule.changed_by
-    )::text
-);
+set search_path = pg_catalog, pg_temp
+as $digest_of$
+begin
+    return md5(
+        jsonb_build_array(
+            p_rule.kind, p_rule.target, p_rule.other, p_rule.key_columns, p_rule.definition, p_rule.changed_by
+        )::text
+    );
+end;
+$digest_of$;
 
 comment on function sqlkit._digest_of(sqlkit.conflict_rule) is
 'The same for rules that say the same.';
@@ -150,14 +155,19 @@ comment on function sqlkit._typed_list(regclass, jsonb, jsonb) is
 
 create or replace function sqlkit._tells_touched(p_rule sqlkit.conflict_rule)
 returns boolean
-language sql
+language plpgsql
 stable
-return (
-    sqlkit._changed_since(p_rule, p_rule.target::regclass) is not null
-    and (p_rule.other is null or sqlkit._changed_since(p_rule, p_rule.other::regclass) is not null)
-    -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
-    and (p_rule.definition ->> 'missing')::boolean is not true
-);
+set search_path = pg_catalog, pg_temp
+as $tells_touched$
+begin
+    return (
+        sqlkit._changed_since(p_rule, p_rule.target::regclass) is not null
+        and (p_rule.other is null or sqlkit._changed_since(p_rule, p_rule.other::regclass) is not null)
+        -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
+        and (p_rule.definition ->> 'missing')::boolean is not true
+    );
+end;
+$tells_touched$;
 
 comment on function sqlkit._tells_touched(sqlkit.conflict_rule) is
 'Whether it can be told which resources of a rule were touched since its last detection.';

@@ -32,21 +32,26 @@ comment on function sqlkit._check_conflict_way(text, text) is
 
 create or replace function sqlkit._compared_columns(p_rule sqlkit.conflict_rule)
 returns name[]
-language sql
+language plpgsql
 immutable
-return array(
-    select distinct c.name
-    from (
-        select jsonb_array_elements_text(d.value)::name as name
-        from jsonb_each((p_rule).definition) as d
-        where d.key in ('resource', 'exempt', 'across', 'place')
-        union all
-        select (d.value #>> '{}')::name as name
-        from jsonb_each((p_rule).definition) as d
-        where d.key in ('starts', 'ends', 'range')
-    ) as c
-    order by c.name
-);
+set search_path = pg_catalog, pg_temp
+as $compared_columns$
+begin
+    return array(
+        select distinct c.name
+        from (
+            select jsonb_array_elements_text(d.value)::name as name
+            from jsonb_each((p_rule).definition) as d
+            where d.key in ('resource', 'exempt', 'across', 'place')
+            union all
+            select (d.value #>> '{}')::name as name
+            from jsonb_each((p_rule).definition) as d
+            where d.key in ('starts', 'ends', 'range')
+        ) as c
+        order by c.name
+    );
+end;
+$compared_columns$;
 
 comment on function sqlkit._compared_columns(sqlkit.conflict_rule) is
 'The columns that a rule of kind overlap, distance or duplicate looks at.';

@@ -1032,18 +1032,23 @@ create or replace function sqlkit.find_source(
     p_manner jsonb default null
 )
 returns sqlkit.source
-language sql
+language plpgsql
 stable
-return (
-    select s
-    from sqlkit.source as s
-    where
-        s.target = sqlkit._table_name(p_target)
-        and s.fingerprint = p_fingerprint
-        and (p_manner is null or s.manner is null or s.manner = p_manner)
-    order by s.generation desc
-    limit 1
-);
+set search_path = pg_catalog, pg_temp
+as $find_source$
+begin
+    return (
+        select s
+        from sqlkit.source as s
+        where
+            s.target = sqlkit._table_name(p_target)
+            and s.fingerprint = p_fingerprint
+            and (p_manner is null or s.manner is null or s.manner = p_manner)
+        order by s.generation desc
+        limit 1
+    );
+end;
+$find_source$;
 
 comment on function sqlkit.find_source(regclass, text, jsonb) is
 'The ledger''s row for a content and a target, if it was opened before in that manner, or nobody said in which; null if
@@ -1169,10 +1174,13 @@ create or replace function sqlkit.open_source(
     p_again boolean default false
 )
 returns sqlkit.source
-language sql
-begin atomic
-select sqlkit.open_source(p_target, p_name, p_format, p_size_bytes, p_fingerprint, p_again, null);
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $open_source$
+begin
+    return sqlkit.open_source(p_target, p_name, p_format, p_size_bytes, p_fingerprint, p_again, null);
 end;
+$open_source$;
 
 comment on function sqlkit.open_source(regclass, text, text, bigint, text, boolean) is
 'The same where nobody says in which manner the source is loaded: it is known by its fingerprint alone.
@@ -6490,32 +6498,35 @@ server that took over may not have heard of it. Writes: sqlkit.run.';
 
 create or replace function sqlkit._is_alive(p_run sqlkit.run, p_grace interval)
 returns boolean
-language sql
+language plpgsql
 stable
-begin atomic
-select
-    -- Something is done with a stage of it: whoever that is must not be disturbed.
-    exists (
-        select
-        from sqlkit.stage as s
-        join pg_class as c on c.relname = s.name and c.relnamespace = to_regnamespace('sqlkit_stage')
-        join pg_locks as l on l.locktype = 'relation' and l.relation = c.oid
-        join pg_database as d on d.oid = l.database and d.datname = current_database()
-        where s.run_id = (p_run).run_id and l.pid is distinct from pg_backend_pid()
-    )
-    or (
-        (p_run).is_direct is not false
-        and exists (
+set search_path = pg_catalog, pg_temp
+as $is_alive$
+begin
+    return
+        -- Something is done with a stage of it: whoever that is must not be disturbed.
+        exists (
             select
-            from pg_stat_activity as a
-            where
-                a.pid = (p_run).backend_pid
-                -- Not everyone may see when another role's session began.
-                and coalesce(a.backend_start, (p_run).backend_started_at) = (p_run).backend_started_at
+            from sqlkit.stage as s
+            join pg_class as c on c.relname = s.name and c.relnamespace = to_regnamespace('sqlkit_stage')
+            join pg_locks as l on l.locktype = 'relation' and l.relation = c.oid
+            join pg_database as d on d.oid = l.database and d.datname = current_database()
+            where s.run_id = (p_run).run_id and l.pid is distinct from pg_backend_pid()
         )
-    )
-    or ((p_run).is_direct is not true and (p_run).heartbeat_at > clock_timestamp() - p_grace);
+        or (
+            (p_run).is_direct is not false
+            and exists (
+                select
+                from pg_stat_activity as a
+                where
+                    a.pid = (p_run).backend_pid
+                    -- Not everyone may see when another role's session began.
+                    and coalesce(a.backend_start, (p_run).backend_started_at) = (p_run).backend_started_at
+            )
+        )
+        or ((p_run).is_direct is not true and (p_run).heartbeat_at > clock_timestamp() - p_grace);
 end;
+$is_alive$;
 
 comment on function sqlkit._is_alive(sqlkit.run, interval) is
 'Whether the program behind a run is there: its server process is, or, where a proxy hides it, it was heard of
@@ -7866,6 +7877,21 @@ comment on function sqlkit._swap_obstacles(regclass) is
 
 -- What makes a table what it is, as text: two tables are alike where it is the same. And its privileges.
 
+create or replace function sqlkit._column_options(p_options text[])
+returns text[]
+language sql
+immutable
+return (
+    select array_agg(o)
+    from unnest(p_options) as o
+    where not starts_with(o, 'pg_attver=')
+);
+
+comment on function sqlkit._column_options(text[]) is
+'Options that somebody has set for a column. PostgreSQL keeps the version of a row type among them (pg_attver, since the
+minor releases of November 2026), which differs for each table.';
+
+
 create or replace function sqlkit._privileges(p_acl aclitem[], p_kind text, p_owner oid)
 returns jsonb
 language sql
@@ -7912,7 +7938,7 @@ as $signature$
                     'not null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
                     'default', pg_get_expr(d.adbin, d.adrelid), 'storage', a.attstorage,
                     'compression', a.attcompression, 'statistics', nullif(to_jsonb(a) ->> 'attstattarget', '-1'),
-                    'options', a.attoptions, 'comment', col_description(c.oid, a.attnum),
+                    'options', sqlkit._column_options(a.attoptions), 'comment', col_description(c.oid, a.attnum),
                     'privileges', sqlkit._privileges(a.attacl, 'c', c.relowner)
                 )
                 order by a.attnum
@@ -8251,11 +8277,13 @@ begin
             'alter table %s alter column %I set (%s)', sqlkit._table_name(p_copy), a.attname,
             (
                 select string_agg(format('%I = %L', split_part(o, '=', 1), split_part(o, '=', 2)), ', ')
-                from unnest(a.attoptions) as o
+                from unnest(sqlkit._column_options(a.attoptions)) as o
             )
         )
         from pg_attribute as a
-        where a.attrelid = p_target and a.attnum > 0 and not a.attisdropped and a.attoptions is not null
+        where
+            a.attrelid = p_target and a.attnum > 0 and not a.attisdropped
+            and sqlkit._column_options(a.attoptions) is not null
         union all
         select format(
             'alter index sqlkit_stage.%I alter column %s set statistics %s',
@@ -9651,21 +9679,26 @@ comment on function sqlkit._disagree_pairs(regclass, regclass, jsonb, jsonb, tex
 
 create or replace function sqlkit._conflict_candidates(p_rule sqlkit.conflict_rule, p_filter text default 'true')
 returns text
-language sql
+language plpgsql
 stable
-return case p_rule.kind
-    when 'duplicate'
-        then sqlkit._duplicate_candidates(
-            p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+set search_path = pg_catalog, pg_temp
+as $conflict_candidates$
+begin
+    return case p_rule.kind
+        when 'duplicate'
+            then sqlkit._duplicate_candidates(
+                p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+            )
+        when 'disagree'
+            then sqlkit._disagree_candidates(
+                p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
+            )
+        else sqlkit._interval_candidates(
+            p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
         )
-    when 'disagree'
-        then sqlkit._disagree_candidates(
-            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
-        )
-    else sqlkit._interval_candidates(
-        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_filter
-    )
+    end;
 end;
+$conflict_candidates$;
 
 comment on function sqlkit._conflict_candidates(sqlkit.conflict_rule, text) is
 'A query for what pairs are made of: the few among the rows t that meet a condition that contradict another one, or may.';
@@ -9673,20 +9706,25 @@ comment on function sqlkit._conflict_candidates(sqlkit.conflict_rule, text) is
 
 create or replace function sqlkit._conflict_pairs(p_rule sqlkit.conflict_rule, p_candidates text)
 returns text
-language sql
+language plpgsql
 stable
-return case p_rule.kind
-    when 'duplicate'
-        then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
-    when 'disagree'
-        then sqlkit._disagree_pairs(
-            p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition,
-            p_candidates
+set search_path = pg_catalog, pg_temp
+as $conflict_pairs$
+begin
+    return case p_rule.kind
+        when 'duplicate'
+            then sqlkit._duplicate_pairs(to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates)
+        when 'disagree'
+            then sqlkit._disagree_pairs(
+                p_rule.target::regclass, p_rule.other::regclass, to_jsonb(p_rule.key_columns), p_rule.definition,
+                p_candidates
+            )
+        else sqlkit._interval_pairs(
+            p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
         )
-    else sqlkit._interval_pairs(
-        p_rule.kind, p_rule.target::regclass, to_jsonb(p_rule.key_columns), p_rule.definition, p_candidates
-    )
+    end;
 end;
+$conflict_pairs$;
 
 comment on function sqlkit._conflict_pairs(sqlkit.conflict_rule, text) is
 'A query for the pairs that a rule finds: resource, keys, measure, facts. p_candidates: the relation that holds what
@@ -9695,13 +9733,18 @@ _conflict_candidates() gives.';
 
 create or replace function sqlkit._find_conflicts(p_rule sqlkit.conflict_rule)
 returns text
-language sql
+language plpgsql
 stable
-return format(
-    'with candidate as materialized (%s) %s',
-    sqlkit._conflict_candidates(p_rule),
-    sqlkit._conflict_pairs(p_rule, 'candidate')
-);
+set search_path = pg_catalog, pg_temp
+as $find_conflicts$
+begin
+    return format(
+        'with candidate as materialized (%s) %s',
+        sqlkit._conflict_candidates(p_rule),
+        sqlkit._conflict_pairs(p_rule, 'candidate')
+    );
+end;
+$find_conflicts$;
 
 comment on function sqlkit._find_conflicts(sqlkit.conflict_rule) is
 'One query for all pairs that a rule finds: resource, keys, measure, facts.';
@@ -10128,13 +10171,18 @@ Writes: sqlkit.conflict_rule, sqlkit.conflict, sqlkit.conflict_event. Raises: SK
 
 create or replace function sqlkit._digest_of(p_rule sqlkit.conflict_rule)
 returns text
-language sql
+language plpgsql
 immutable
-return md5(
-    jsonb_build_array(
-        p_rule.kind, p_rule.target, p_rule.other, p_rule.key_columns, p_rule.definition, p_rule.changed_by
-    )::text
-);
+set search_path = pg_catalog, pg_temp
+as $digest_of$
+begin
+    return md5(
+        jsonb_build_array(
+            p_rule.kind, p_rule.target, p_rule.other, p_rule.key_columns, p_rule.definition, p_rule.changed_by
+        )::text
+    );
+end;
+$digest_of$;
 
 comment on function sqlkit._digest_of(sqlkit.conflict_rule) is
 'The same for rules that say the same.';
@@ -10276,14 +10324,19 @@ comment on function sqlkit._typed_list(regclass, jsonb, jsonb) is
 
 create or replace function sqlkit._tells_touched(p_rule sqlkit.conflict_rule)
 returns boolean
-language sql
+language plpgsql
 stable
-return (
-    sqlkit._changed_since(p_rule, p_rule.target::regclass) is not null
-    and (p_rule.other is null or sqlkit._changed_since(p_rule, p_rule.other::regclass) is not null)
-    -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
-    and (p_rule.definition ->> 'missing')::boolean is not true
-);
+set search_path = pg_catalog, pg_temp
+as $tells_touched$
+begin
+    return (
+        sqlkit._changed_since(p_rule, p_rule.target::regclass) is not null
+        and (p_rule.other is null or sqlkit._changed_since(p_rule, p_rule.other::regclass) is not null)
+        -- A row that was deleted bears no number: its counterpart, alone now, looks as it did.
+        and (p_rule.definition ->> 'missing')::boolean is not true
+    );
+end;
+$tells_touched$;
 
 comment on function sqlkit._tells_touched(sqlkit.conflict_rule) is
 'Whether it can be told which resources of a rule were touched since its last detection.';
@@ -11871,21 +11924,26 @@ comment on function sqlkit._check_conflict_way(text, text) is
 
 create or replace function sqlkit._compared_columns(p_rule sqlkit.conflict_rule)
 returns name[]
-language sql
+language plpgsql
 immutable
-return array(
-    select distinct c.name
-    from (
-        select jsonb_array_elements_text(d.value)::name as name
-        from jsonb_each((p_rule).definition) as d
-        where d.key in ('resource', 'exempt', 'across', 'place')
-        union all
-        select (d.value #>> '{}')::name as name
-        from jsonb_each((p_rule).definition) as d
-        where d.key in ('starts', 'ends', 'range')
-    ) as c
-    order by c.name
-);
+set search_path = pg_catalog, pg_temp
+as $compared_columns$
+begin
+    return array(
+        select distinct c.name
+        from (
+            select jsonb_array_elements_text(d.value)::name as name
+            from jsonb_each((p_rule).definition) as d
+            where d.key in ('resource', 'exempt', 'across', 'place')
+            union all
+            select (d.value #>> '{}')::name as name
+            from jsonb_each((p_rule).definition) as d
+            where d.key in ('starts', 'ends', 'range')
+        ) as c
+        order by c.name
+    );
+end;
+$compared_columns$;
 
 comment on function sqlkit._compared_columns(sqlkit.conflict_rule) is
 'The columns that a rule of kind overlap, distance or duplicate looks at.';
@@ -17219,6 +17277,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_collect_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_column_default'),
             ('sqlkit_loader', 'execute', 'routine', '_column_list'),
+            ('sqlkit_loader', 'execute', 'routine', '_column_options'),
             ('sqlkit_loader', 'execute', 'routine', '_compared'),
             ('sqlkit_loader', 'execute', 'routine', '_compared_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_conflict_candidates'),
@@ -17614,6 +17673,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_collect_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_column_default'),
             ('sqlkit_admin', 'execute', 'routine', '_column_list'),
+            ('sqlkit_admin', 'execute', 'routine', '_column_options'),
             ('sqlkit_admin', 'execute', 'routine', '_compared'),
             ('sqlkit_admin', 'execute', 'routine', '_compared_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_conflict_candidates'),

@@ -316,6 +316,21 @@ def test_procedural_functions_pin_their_search_path(connection: psycopg.Connecti
 
 
 @pytest.mark.every_version
+def test_no_function_holds_up_changes_of_a_table(connection: psycopg.Connection) -> None:
+    """A body that PostgreSQL keeps parsed forbids to alter a table whose row type is in it."""
+    found = connection.execute(
+        """
+        select distinct p.oid::regprocedure::text
+        from pg_proc as p
+        cross join unnest(p.proargtypes::oid[] || p.prorettype) as a (type)
+        join pg_type as t on t.oid = a.type
+        join pg_class as c on c.oid = t.typrelid and c.relkind in ('r', 'p')
+        where p.pronamespace = 'sqlkit'::regnamespace and p.prosqlbody is not null"""
+    ).fetchall()
+    assert found == []
+
+
+@pytest.mark.every_version
 def test_functions_run_with_the_rights_of_their_caller(connection: psycopg.Connection) -> None:
     assert names(
         connection,

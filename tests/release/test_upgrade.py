@@ -420,7 +420,7 @@ def test_a_schema_too_new_names_the_upgrade_of_the_package(
 ) -> None:
     with pytest.raises(IncompatibleError, match="too new") as caught:
         check_compatible(version, oldest_client)
-    assert "pip install" in (caught.value.hint or "")
+    assert "Upgrade the package to sqlkit" in (caught.value.hint or "")
 
 
 def test_an_older_package_leaves_a_newer_schema_alone(bare: Database, checkout: Checkout) -> None:

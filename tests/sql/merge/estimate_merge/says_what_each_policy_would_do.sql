@@ -2,6 +2,7 @@
 begin;
 select plan(16);
 
+create table bare (id integer primary key, price numeric(8, 2));
 create table item (id integer primary key, name text, price numeric(8, 2), at date);
 create table keyless (id integer);
 create table kept (
@@ -61,7 +62,6 @@ select throws_ok(
 select throws_ok(
     $$select sqlkit.estimate_merge('item', '{id}', '[["x"]]')$$, '22P02', null, 'a value that is refused'
 );
-create table bare (id integer primary key, price numeric(8, 2));
 select throws_ok(
     $$select sqlkit.estimate_merge('bare', '{id,price}', '[["1", "x"]]')$$, '22P02', null, 'or compared with none'
 );
