@@ -7,8 +7,8 @@ statements: the differences alone for mirror, TRUNCATE with the indexes built af
 truncate. All runs start from a copy of the same database. Of the rounds the best time is printed,
 and the longest for which a reader waited, by two measures: for locks, as the server tells its
 session, and in all answers that took more than twice as long as the slowest before the work began.
-The second one also holds what the work takes of the processors and the disk: differences by hand,
-which lock no reader out, show how much that is. The bar of swap is for the first one.
+The second one also holds what the work takes of the processors and the disk, of which mirror and
+differences by hand, that lock no reader out, give an idea. The exit code goes by the first one.
 
 Exit code: 0 all bars held, 1 one was missed.
 """
