@@ -1518,6 +1518,19 @@ def foreign_servers(connection: Connection[Any]) -> list[dict[str, Any]]:
     return found
 
 
+def foreign_table_names(connection: Connection[Any], server: str) -> list[str]:
+    """The names, without schema, of a foreign server's tables."""
+    found: list[str] = _value(
+        connection,
+        "select coalesce(pg_catalog.array_agg(c.relname::text), '{}') "
+        "from pg_catalog.pg_foreign_table as f "
+        "join pg_catalog.pg_foreign_server as s on s.oid = f.ftserver "
+        "join pg_catalog.pg_class as c on c.oid = f.ftrelid where s.srvname = %s",
+        server,
+    )
+    return found
+
+
 def merge_source(
     connection: Connection[Any],
     target: str,
@@ -1607,6 +1620,16 @@ def conflict_events(connection: Connection[Any], conflict_id: int) -> list[dict[
         conflict_id,
     )
     found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+def is_conflict(connection: Connection[Any], conflict_id: int) -> bool:
+    """Whether there is such a conflict."""
+    found: bool = _value(
+        connection,
+        "select exists (select from sqlkit.conflict as c where c.conflict_id = %s)",
+        conflict_id,
+    )
     return found
 
 

@@ -1544,6 +1544,19 @@ async def foreign_servers(connection: AsyncConnection[Any]) -> list[dict[str, An
     return found
 
 
+async def foreign_table_names(connection: AsyncConnection[Any], server: str) -> list[str]:
+    """The names, without schema, of a foreign server's tables."""
+    found: list[str] = await _value(
+        connection,
+        "select coalesce(pg_catalog.array_agg(c.relname::text), '{}') "
+        "from pg_catalog.pg_foreign_table as f "
+        "join pg_catalog.pg_foreign_server as s on s.oid = f.ftserver "
+        "join pg_catalog.pg_class as c on c.oid = f.ftrelid where s.srvname = %s",
+        server,
+    )
+    return found
+
+
 async def merge_source(
     connection: AsyncConnection[Any],
     target: str,
@@ -1635,6 +1648,16 @@ async def conflict_events(
         conflict_id,
     )
     found: list[dict[str, Any]] = json.loads(rows)
+    return found
+
+
+async def is_conflict(connection: AsyncConnection[Any], conflict_id: int) -> bool:
+    """Whether there is such a conflict."""
+    found: bool = await _value(
+        connection,
+        "select exists (select from sqlkit.conflict as c where c.conflict_id = %s)",
+        conflict_id,
+    )
     return found
 
 

@@ -25,7 +25,7 @@ from sqlkit.connections import (
     OwnConnections,
     PooledConnections,
 )
-from sqlkit.errors import UsageError
+from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.loader import Loader, Replayed
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult, TransformResult
@@ -469,7 +469,7 @@ class Client:
         DatabaseError (SK401) if there is no such run, or it did not end well.
         """
         try:
-            return calls.set_baseline(self._connections.main(), run_id)
+            return calls.set_baseline(self._main(), run_id)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
@@ -507,7 +507,7 @@ class Client:
         from sqlkit import tuning as tuning
 
         try:
-            main = self._connections.main()
+            main = self._main()
             here = tuning.machine(main)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -529,7 +529,7 @@ class Client:
         from sqlkit import tuning as tuning
 
         try:
-            main = self._connections.main()
+            main = self._main()
             return tuning.apply(main, advice, names)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -550,7 +550,7 @@ class Client:
         from sqlkit.maintenance_plan import MaintenanceOptions
 
         try:
-            main = self._connections.main()
+            main = self._main()
             return maintenance.plan(main, options or MaintenanceOptions())
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -579,7 +579,7 @@ class Client:
         from sqlkit.maintenance_plan import MaintenanceOptions
 
         try:
-            main = self._connections.main()
+            main = self._main()
             return maintenance.optimize(main, options or MaintenanceOptions(), on_step, on_outcome)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -734,8 +734,20 @@ class Client:
         return self._ask(calls.conflicts_of, rule, state, limit)
 
     def conflict_history(self, conflict_id: int) -> list[dict[str, Any]]:
-        """What happened to a conflict since it was found, in order."""
-        return self._ask(calls.conflict_events, conflict_id)
+        """What happened to a conflict since it was found, in order. Raises SK804 for none."""
+        try:
+            main = self._main()
+            events = calls.conflict_events(main, conflict_id)
+            is_there = bool(events) or calls.is_conflict(main, conflict_id)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+        if not is_there:
+            raise SqlkitError(
+                f"there is no conflict {conflict_id}",
+                code="SK804",
+                hint="sqlkit conflicts --state all lists them.",
+            )
+        return events
 
     def settle_conflicts(
         self, conflict_ids: Sequence[int], state: str, *, note: str | None = None

@@ -23,7 +23,7 @@ from sqlkit.connections_async import (
     AsyncOwnConnections,
     AsyncPooledConnections,
 )
-from sqlkit.errors import UsageError
+from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.loader_async import AsyncLoader, Replayed
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult, ProgressCallback, RefreshResult, TransformResult
@@ -469,7 +469,7 @@ class AsyncClient:
         DatabaseError (SK401) if there is no such run, or it did not end well.
         """
         try:
-            return await calls.set_baseline(await self._connections.main(), run_id)
+            return await calls.set_baseline(await self._main(), run_id)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
@@ -507,7 +507,7 @@ class AsyncClient:
         from sqlkit import tuning_async as tuning
 
         try:
-            main = await self._connections.main()
+            main = await self._main()
             here = await tuning.machine_async(main)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -529,7 +529,7 @@ class AsyncClient:
         from sqlkit import tuning_async as tuning
 
         try:
-            main = await self._connections.main()
+            main = await self._main()
             return await tuning.apply_async(main, advice, names)
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -552,7 +552,7 @@ class AsyncClient:
         from sqlkit.maintenance_plan import MaintenanceOptions
 
         try:
-            main = await self._connections.main()
+            main = await self._main()
             return await maintenance.plan_async(main, options or MaintenanceOptions())
         except psycopg.Error as error:
             raise from_psycopg(error) from error
@@ -581,7 +581,7 @@ class AsyncClient:
         from sqlkit.maintenance_plan import MaintenanceOptions
 
         try:
-            main = await self._connections.main()
+            main = await self._main()
             return await maintenance.optimize_async(
                 main, options or MaintenanceOptions(), on_step, on_outcome
             )
@@ -740,8 +740,20 @@ class AsyncClient:
         return await self._ask(calls.conflicts_of, rule, state, limit)
 
     async def conflict_history(self, conflict_id: int) -> list[dict[str, Any]]:
-        """What happened to a conflict since it was found, in order."""
-        return await self._ask(calls.conflict_events, conflict_id)
+        """What happened to a conflict since it was found, in order. Raises SK804 for none."""
+        try:
+            main = await self._main()
+            events = await calls.conflict_events(main, conflict_id)
+            is_there = bool(events) or await calls.is_conflict(main, conflict_id)
+        except psycopg.Error as error:
+            raise from_psycopg(error) from error
+        if not is_there:
+            raise SqlkitError(
+                f"there is no conflict {conflict_id}",
+                code="SK804",
+                hint="sqlkit conflicts --state all lists them.",
+            )
+        return events
 
     async def settle_conflicts(
         self, conflict_ids: Sequence[int], state: str, *, note: str | None = None

@@ -47,10 +47,15 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
     hint = diagnosis.message_hint
     if code is None:
         code = "08006" if isinstance(error, psycopg.OperationalError) else "SK000"
-    if hint is None and code.startswith(_CONNECTION_LOST):
+    if hint is None and code.startswith("08") and diagnosis.severity_nonlocalized == "ERROR":
+        # Our own connection still stands, and has told it.
+        hint = "Another server, which a foreign table or a link leads to, does not let us in."
+    elif hint is None and code.startswith(_CONNECTION_LOST):
         hint = "The connection was lost. Run the same command again: it continues."
     elif code == "42501" and hint is None:
         hint = "Grant the role what it needs; docs/deploy.md lists it."
+    elif code == "3F000" and hint is None:
+        hint = "Make it first, sqlkit psql -c 'create schema ...' for example."
     elif code == "55P03" and hint is None:
         hint = "Another session holds a lock on the table. Try again, or see pg_locks."
     elif code == "57014" and hint is None:

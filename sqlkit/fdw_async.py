@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection, sql
+from psycopg.errors import DuplicateObject, DuplicateTable
 
 from sqlkit import calls_async as calls
+from sqlkit.connection import from_psycopg
 from sqlkit.copy_async import copying_async
+from sqlkit.errors import SqlkitError
 from sqlkit.foreign import ForeignServer
 
 
@@ -28,7 +32,11 @@ async def add_server(
             statement = sql.SQL("copy pg_temp.sqlkit_secret from stdin").format()
             async with copying_async(connection.cursor(), statement) as copy:
                 await copy.write_row((server.secret_option, password))
-        await connection.execute(script.encode())
+        try:
+            await connection.execute(script.encode())
+        except (DuplicateObject, DuplicateTable) as error:
+            raise _in_the_way(error, server) from error
+        await _check_tables(connection, server)
         (made,) = [
             found
             for found in await calls.foreign_servers(connection)
@@ -36,6 +44,35 @@ async def add_server(
         ]
         tables: list[str] = made["tables"]
         return tables
+
+
+def _in_the_way(error: psycopg.Error, server: ForeignServer) -> SqlkitError:
+    """What is there already, and how to get past it."""
+    known = from_psycopg(error)
+    if isinstance(error, DuplicateTable):
+        known.hint = (
+            f"Its tables go to schema {server.schema or server.name}: name another one, --schema."
+        )
+    elif known.hint is None:
+        known.hint = f"Drop it first (sqlkit fdw drop {server.name}), or choose another name."
+    return known
+
+
+async def _check_tables(connection: AsyncConnection[Any], server: ForeignServer) -> None:
+    """Whether the other server had all tables that were named: PostgreSQL passes over the others.
+
+    Wrappers may write names in another case.
+    """
+    if server.template is not None or server.kind == "file" or not server.tables:
+        return
+    found = {name.casefold() for name in await calls.foreign_table_names(connection, server.name)}
+    if lacking := [name for name in server.tables if name.casefold() not in found]:
+        where = server.remote_schema or ("public" if server.kind == "postgres" else server.database)
+        raise SqlkitError(
+            f"there is no table {', '.join(lacking)} in {where} of server {server.name}",
+            code="42P01",
+            hint="See the spelling there, and --remote-schema. Nothing was made.",
+        )
 
 
 async def render_server(connection: AsyncConnection[Any], server: ForeignServer) -> str:

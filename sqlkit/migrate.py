@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
@@ -134,7 +134,7 @@ def steps(version: str | None, to: str | None = None) -> list[tuple[str | None, 
         raise IncompatibleError(
             f"this package does not know sqlkit {version}, which is deployed",
             detail="It has " + ", ".join(VERSIONS),
-            hint="Upgrade the package: pip install --upgrade sqlkit",
+            hint="Upgrade the package, from where this one came.",
         )
     first = VERSIONS.index(version) + 1 if version else 0
     last = VERSIONS.index(target)
@@ -611,6 +611,36 @@ def verify(dsn: str) -> list[Difference]:
             if found.extension != version:
                 result.append(Difference("extension sqlkit", "version", version, found.extension))
     return result
+
+
+def without_grants(found: list[Difference]) -> tuple[list[str], list[Difference]]:
+    """The roles that were made after this schema and have no rights here at all, and the rest.
+
+    Roles belong to the server, so that those that another database has made count here too. Each
+    would be several hundred differences.
+    """
+    schema = next((one for one in found if (one.object, one.fact) == _USAGE), None)
+    lacking = [
+        role
+        for role in ROLES
+        if schema and _grantee(schema.expected, role) and not _grantee(schema.found, role)
+    ]
+    rest = []
+    for one in found:
+        if one.fact != "grants" or not isinstance(one.expected, list):
+            rest.append(one)
+            continue
+        wanted = [grant for grant in one.expected if grant.partition("=")[0] not in lacking]
+        if wanted != one.found:
+            rest.append(replace(one, expected=wanted))
+    return lacking, rest
+
+
+_USAGE = ("schema sqlkit", "grants")
+
+
+def _grantee(grants: Any, role: str) -> bool:
+    return any(grant.partition("=")[0] == role for grant in grants or ())
 
 
 def _shipped(connection: psycopg.Connection, version: str) -> dict[str, dict[str, Any]]:

@@ -677,6 +677,7 @@ async def define_rules(project: Project) -> list[str]:
     aliases = [rule.connection or project.first_connection for rule in project.rules.values()]
     for alias in dict.fromkeys(aliases):
         async with await connect_to(project, alias) as connection, connection.transaction():
+            check_compatible(*await calls.version(connection))
             for name, rule in project.rules_at(alias).items():
                 await _define_rule(connection, name, rule)
                 made.append(name)

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
+
 from sqlkit import calls as calls
+from sqlkit.connection import from_psycopg
 from sqlkit.connections import Connections
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.model import Lookup
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult
@@ -166,7 +169,18 @@ def replay(
             "all rows, which settles them: sqlkit run --full-refresh, full_refresh=True in Python.",
         )
     if edit_sql is not None:
-        edited = calls.edited_rejects(connection, run_id, edit_sql)
+        try:
+            edited = calls.edited_rejects(connection, run_id, edit_sql)
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            said = from_psycopg(error)
+            raise UsageError(
+                f"the edit of the rejects cannot be run: {said.message}",
+                code=said.code,
+                detail=said.detail or edit_sql,
+                hint=said.hint
+                or "It is one SQL expression over the columns of sqlkit.reject, such as "
+                "replace(raw, 'N/A', '').",
+            ) from error
         rejects = [
             {**reject, "raw": edited[reject["reject_id"]]}
             for reject in rejects

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
+
 from sqlkit import calls_async as calls
+from sqlkit.connection import from_psycopg
 from sqlkit.connections_async import AsyncConnections
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import SqlkitError, UsageError
 from sqlkit.model import Lookup
 from sqlkit.options import LoadOptions
 from sqlkit.results import LoadResult
@@ -164,7 +167,18 @@ async def replay(
             "all rows, which settles them: sqlkit run --full-refresh, full_refresh=True in Python.",
         )
     if edit_sql is not None:
-        edited = await calls.edited_rejects(connection, run_id, edit_sql)
+        try:
+            edited = await calls.edited_rejects(connection, run_id, edit_sql)
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            said = from_psycopg(error)
+            raise UsageError(
+                f"the edit of the rejects cannot be run: {said.message}",
+                code=said.code,
+                detail=said.detail or edit_sql,
+                hint=said.hint
+                or "It is one SQL expression over the columns of sqlkit.reject, such as "
+                "replace(raw, 'N/A', '').",
+            ) from error
         rejects = [
             {**reject, "raw": edited[reject["reject_id"]]}
             for reject in rejects

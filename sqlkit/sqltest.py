@@ -12,6 +12,7 @@ import psycopg
 import yaml
 
 from sqlkit import calls_async as calls
+from sqlkit.compatible import check_compatible
 from sqlkit.config import Project
 from sqlkit.connection import from_psycopg
 from sqlkit.errors import SqlkitError, UsageError
@@ -70,6 +71,7 @@ async def run_cases(project: Project, names: Sequence[str], folder: Path) -> lis
     outcomes = []
     for name in names:
         async with await connect_to(project, project.connection_of(name)) as connection:
+            check_compatible(*await calls.version(connection))
             for case in cases[name]:
                 found = await _run(connection, project, name, case["given"], case["expect"])
                 outcomes.append(CaseOutcome(name, case["name"], tuple(found)))

@@ -29,6 +29,7 @@ LEAST_LOCK_WAIT = 10.0
 
 SOURCE_LOST = "the way to the source was lost"
 CONNECTION_LOST = "the connection was lost"
+UNREACHED = "nothing answers at the server's address"
 
 REASONS = {
     "25006": "the server is read-only",
@@ -77,6 +78,8 @@ def reason_to_wait(error: BaseException) -> str | None:
     """
     if isinstance(error, RefusedError):
         return None
+    if isinstance(error, UnreachedError):
+        return UNREACHED
     if isinstance(error, LostSourceError):
         return SOURCE_LOST
     if isinstance(error, SqlkitError):

@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import typer
@@ -74,6 +74,11 @@ class LazyGroup(typer.core.TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(no_such_command(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = COMMANDS.get(cmd_name)
         if command is None:
@@ -84,6 +89,14 @@ class LazyGroup(typer.core.TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
+def no_such_command(word: str, commands: Iterable[str]) -> str:
+    """What is wrong with a word where a command should stand, and which one was meant."""
+    from difflib import get_close_matches
+
+    close = " or ".join(map(repr, get_close_matches(word, commands)))
+    return f"No such command {word!r}.{f' Did you mean {close}?' if close else ''}"
 
 
 def _as_command(name: str, found: typer.Typer | Callable[..., Any]) -> Any:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from sqlkit.cli.project import HERE, Folder
-from sqlkit.cli.rejects import _ListsByDefault
+from sqlkit.cli.rejects import ListsByDefault
 
 conflicts = typer.Typer(
-    cls=_ListsByDefault,
+    cls=ListsByDefault,
     rich_markup_mode=None,
     add_completion=False,
     help="Rows that contradict each other, by rules in the database: see docs/conflicts.md.",
@@ -20,6 +20,7 @@ conflicts = typer.Typer(
 Dsn = Annotated[str | None, typer.Option(help="The database. See sqlkit --help.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Conflicts = Annotated[list[int], typer.Argument(metavar="CONFLICT...", help="Their numbers.")]
+STATES = ("open", "resolved", "ignored", "all")
 Note = Annotated[str | None, typer.Option(help="Why; is kept with it.")]
 
 
@@ -33,9 +34,20 @@ def list_conflicts(
 ) -> None:
     """List conflicts, the open ones unless said otherwise. The word list may be left out."""
     from sqlkit.client import connect
+    from sqlkit.errors import SqlkitError, UsageError
 
+    if state not in STATES:
+        raise UsageError(f"there is no state {state!r}", hint=f"One of {', '.join(STATES)}.")
     with connect(dsn) as client:
         found = client.conflicts(rule, state=None if state == "all" else state, limit=limit + 1)
+        rules = [each["name"] for each in client.conflict_rules()] if rule and not found else []
+    if rule and not found and rule not in rules:
+        raise SqlkitError(
+            f"there is no conflict rule {rule}",
+            code="SK802",
+            detail=f"Rules: {', '.join(rules) or 'none'}.",
+            hint="Make one with sqlkit.define_overlap() or its sisters.",
+        )
     more = len(found) > limit
     found = found[:limit]
     if as_json:
@@ -159,6 +171,8 @@ def history(
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
+    if not found:
+        print(f"nothing has happened to conflict {conflict} since it was found")
     for event in found:
         note = f" ({event['note']})" if event["note"] else ""
         print(

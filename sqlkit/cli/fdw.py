@@ -106,8 +106,11 @@ def add(
             return
         if kind in NOT_RUN and template is None:
             print(f"note: the template of kind {kind} was run by no test", file=sys.stderr)
-        for made in client.add_foreign_server(server, password):
-            print(made)
+        tables = client.add_foreign_server(server, password)
+    for made in tables:
+        print(made)
+    if not tables:
+        print(f"note: {name} has no tables: is that the right --remote-schema?", file=sys.stderr)
 
 
 @fdw.command("list")

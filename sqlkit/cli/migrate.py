@@ -178,7 +178,10 @@ def verify(dsn: Dsn = None, as_json: Json = False) -> None:
     if as_json:
         _print({"equal": not found, "differences": [asdict(one) for one in found]})
     else:
-        for one in found:
+        ungranted, others = migrate.without_grants(found)
+        for role in ungranted:
+            print(f"role {role}: has no rights here: sqlkit migrate roles")
+        for one in others:
             print(one)
         if not found:
             print("as released")

@@ -48,7 +48,12 @@ def enter(folder: Path) -> Project:
     """The project of a folder, which becomes the current directory: its paths start there."""
     from sqlkit.config import FILE, read_project
 
-    os.chdir(folder)
+    try:
+        os.chdir(folder)
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no folder {folder}", hint=f"Make a project there: sqlkit init {folder}"
+        ) from None
     return read_project(Path(FILE))
 
 

@@ -13,17 +13,33 @@ from sqlkit.cli.progress import printable
 from sqlkit.errors import SqlkitError
 
 
-class _ListsByDefault(typer.core.TyperGroup):
-    """`sqlkit rejects` and `sqlkit rejects RUN` list, without a word for it."""
+class ListsByDefault(typer.core.TyperGroup):
+    """`sqlkit conflicts` and `sqlkit conflicts RULE` list, without a word for it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
+        first, second, *_ = *args, "", ""
+        if first not in self.commands and first != "--help":
+            if self.is_mistyped(first, second):
+                from sqlkit.cli.app import no_such_command
+
+                ctx.fail(no_such_command(first, self.commands))
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
+    def is_mistyped(self, first: str, second: str) -> bool:
+        """Whether the first word was to be a command: what is listed has one word at most."""
+        return "" not in (first, second) and "-" not in (first[0], second[0])
+
+
+class _ListsRunByDefault(ListsByDefault):
+    """The same for `sqlkit rejects` and `sqlkit rejects RUN`."""
+
+    def is_mistyped(self, first: str, second: str) -> bool:
+        return first[:1] not in ("", "-") and not first.isdecimal()
+
 
 rejects = typer.Typer(
-    cls=_ListsByDefault,
+    cls=_ListsRunByDefault,
     rich_markup_mode=None,
     add_completion=False,
     help="Rows that were refused: list them by reason, export, replay or dismiss them.",
@@ -107,8 +123,15 @@ def export(
     for number, made in enumerate(files, start=1):
         several = len(files) > 1
         path = file.with_name(f"{file.stem}-{number}{made.suffix}") if several else file
-        with path.open("xb") as out:
-            out.write(made.content)
+        try:
+            with path.open("xb") as out:
+                out.write(made.content)
+        except FileExistsError:
+            raise SqlkitError(
+                f"{path} is there already",
+                code="58030",
+                hint="Nothing was written to it: name another file, or remove it.",
+            ) from None
         print(f"{path}: {len(made.reject_ids):,} records")
     print(f"once they are loaded from there: sqlkit rejects dismiss {run}")
 
@@ -131,18 +154,21 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Load the open rejects of a run again, after a rule, a row or the data was mended."""
-    from sqlkit.cli.load import print_result
+    from sqlkit.cli.load import print_refused, print_result
     from sqlkit.client import connect
 
     with connect(dsn) as client:
         results = client.replay_rejects(run, edit_sql=edit_sql, reject_limit=reject_limit)
+        there = [] if results or as_json else client.rejects(run, state=None)
     if as_json:
         print(json.dumps([result.as_dict() for result in results], ensure_ascii=False))
     elif not results:
-        print(f"nothing to replay: run {run} has no open rejects, or the edit leaves them out")
+        print(f"nothing to replay: {_why_none(run, there)}")
     else:
         for result in results:
             print_result(result)
+            if result.rows.rejected:
+                print_refused(result)
     if any(result.rows.rejected for result in results):
         raise typer.Exit(3)
 
@@ -159,4 +185,19 @@ def dismiss(
     from sqlkit.client import connect
 
     with connect(dsn) as client:
-        print(f"{client.dismiss_rejects(run, reject):,} dismissed")
+        dismissed = client.dismiss_rejects(run, reject)
+        there = [] if dismissed or reject else client.rejects(run, state=None)
+    print(f"{dismissed:,} dismissed" if dismissed else f"0 dismissed: {_why_none(run, there)}")
+
+
+def _why_none(run: int, rejects: list[dict[str, Any]]) -> str:
+    """Why a run has nothing to replay or dismiss."""
+    states = {reject["state"] for reject in rejects}
+    if "open" in states:
+        return "the edit leaves all open rejects as they are (it is null)"
+    told = f"run {run} has no open rejects"
+    later = sorted({each["settled_by_run_id"] for each in rejects} - {None})
+    if later:
+        told += f"; they were replayed by run {', '.join(map(str, later))}, which has those that"
+        told += " were refused again"
+    return told

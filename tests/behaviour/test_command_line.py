@@ -58,6 +58,53 @@ def test_wrong_usage_exits_2_and_says_where_help_is(sqlkit: RunSqlkit) -> None:
     assert done.stderr == "error: No such option: --nonsense\nhint: sqlkit status --help\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["laod", "x"], "No such command 'laod'. Did you mean 'load'?"),
+        (["rejects", "reply", "7"], "No such command 'reply'. Did you mean 'replay'?"),
+        (["conflicts", "ignroe", "17"], "No such command 'ignroe'. Did you mean 'ignore'?"),
+        (["rejects", "nonsense"], "No such command 'nonsense'."),
+    ],
+)
+def test_a_mistyped_command_is_told_from_others(
+    words: list[str], told: str, sqlkit: RunSqlkit
+) -> None:
+    done = sqlkit(*words)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {told}")
+
+
+def test_a_project_that_is_not_there(sqlkit: RunSqlkit) -> None:
+    done = sqlkit("run", "--project", "nope")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: there is no folder nope\nhint: Make a project there: sqlkit init nope\n",
+    )
+
+
+def test_a_server_that_never_answered_was_not_lost(tmp_path: Path, sqlkit: RunSqlkit) -> None:
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    done = sqlkit(
+        *("load", "a.csv", "--into", "a", "--retry-for", "1s"),
+        *("--dsn", "postgresql://me@127.0.0.1:1/db"),
+    )
+    assert done.returncode == 1
+    assert "waiting: nothing answers at the server's address" in done.stderr
+    assert "lost" not in done.stderr
+
+
+def test_a_schema_that_is_not_there_is_to_be_made(
+    database: Database, tmp_path: Path, sqlkit: RunSqlkit
+) -> None:
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    done = sqlkit(
+        *("load", "a.csv", "--into", "nope.a", "--create", "--key", "id", "--dsn", database.dsn)
+    )
+    assert done.returncode == 1
+    assert 'schema "nope" does not exist' in done.stderr
+    assert "create schema" in done.stderr
+
+
 def test_without_a_command_the_help_is_shown(sqlkit: RunSqlkit) -> None:
     done = sqlkit()
     assert done.returncode == 2

@@ -483,6 +483,12 @@ def test_from_the_shell(visits: psycopg.Connection, dsn: str, sqlkit: RunSqlkit)
     visits.execute("update visit set at = int4range(lower(at), null) where id in (1805, 1905)")
     assert run("detect", code=3) == "r: 1 open; 1 new, 0 changed, 0 gone\n"
     assert run().endswith("id=1805 and id=1905 of carer=5: overlap without end, open\n")
+    assert run("history", "4711", code=1) == run("list", "no", code=1) == ""
+    assert run("--state", "opn", code=2) == ""
+    (third,) = json.loads(run("--json"))
+    assert run("history", str(third["conflict_id"])) == (
+        f"nothing has happened to conflict {third['conflict_id']} since it was found\n"
+    )
     failed = sqlkit("conflicts", "detect", "no", "--json", env={"SQLKIT_DSN": dsn})
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["error"]["code"] == "SK802"

@@ -495,3 +495,29 @@ def test_templates_of_other_kinds_and_of_ones_own(tmp_path: Path) -> None:
 def test_what_is_missing_is_told(wanted: ForeignServer, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         wanted.check()
+
+
+def test_what_cannot_be_made_is_told_with_a_way_out(
+    database: Database, remote: psycopg.Connection, sqlkit: RunSqlkit
+) -> None:
+    info = remote.info
+    where = (
+        "--kind", "postgres", "--host", str(info.host), "--database", str(info.dbname),
+        "--user", str(info.user), "--dsn", database.dsn,
+    )  # fmt: skip
+
+    def add(name: str, *more: str, port: object = info.port) -> str:
+        done = sqlkit("fdw", "add", name, *where, "--port", str(port), *more)
+        assert done.returncode == 1, done.stdout + done.stderr
+        return done.stderr
+
+    told = add("far", "--table", "visit", "--table", "vist")
+    assert "there is no table vist in public of server far" in told
+    assert "Nothing was made" in told
+    with database.connect() as connection:
+        connection.execute("create schema far; create table far.visit (id int)")
+        assert "--schema" in add("far", "--table", "visit")
+        assert "Another server" in add("gone", "--table", "visit", port=1)
+        connection.execute("create extension postgres_fdw")
+        connection.execute("create server far foreign data wrapper postgres_fdw")
+        assert "sqlkit fdw drop far" in add("far", "--table", "visit", "--schema", "other")

@@ -540,6 +540,20 @@ def test_replay_and_dismiss(
         "select state, settled_by_run_id from sqlkit.reject where run_id = %s", [run]
     )
     assert found.fetchall() == [("replayed", result["run_id"])] * 3
+    late = sqlkit("rejects", "replay", str(run), "--dsn", dsn)
+    assert (late.returncode, late.stdout) == (
+        0,
+        f"nothing to replay: run {run} has no open rejects; they were replayed by run "
+        f"{result['run_id']}, which has those that were refused again\n",
+    )
+    late = sqlkit("rejects", "dismiss", str(run), "--dsn", dsn)
+    assert late.stdout.startswith(f"0 dismissed: run {run} has no open rejects; they were")
+    wrong = sqlkit(
+        *("rejects", "replay", str(result["run_id"]), "--dsn", dsn, "--edit-sql", "replace(raw,")
+    )
+    assert wrong.returncode == 2
+    assert "the edit of the rejects cannot be run: syntax error" in wrong.stderr
+    assert "replace(raw, 'N/A', '')" in wrong.stderr
     edited = sqlkit(
         *("rejects", "replay", str(result["run_id"]), "--dsn", dsn, "--json"),
         # A percent sign and a comment are SQL like any other.

@@ -233,7 +233,7 @@ def test_a_call_waits_for_a_server_that_is_not_there_yet(own_server: OpenServer)
     starting.join()
     assert found == "here"
     assert told
-    assert told[0].reason == "the connection was lost"
+    assert told[0].reason == "nothing answers at the server's address"
 
 
 def test_who_is_refused_at_first_is_refused_at_once(dsn: str) -> None:

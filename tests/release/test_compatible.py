@@ -203,10 +203,28 @@ def test_a_schema_that_needs_a_newer_package_says_which(
 
 
 def test_without_a_schema_every_command_says_how_to_make_one(
-    empty_database: Database, sqlkit: RunSqlkit
+    empty_database: Database, tmp_path: Path, sqlkit: RunSqlkit
 ) -> None:
-    for command in (["runs"], ["rejects"], ["repair"], ["load", "-", "--into", "item"]):
+    (tmp_path / "sqlkit.yml").write_text(
+        "tables:\n  a:\n    source: a.csv\n  item:\n    transform: {source: a, sql: item.sql.j2}\n"
+    )
+    (tmp_path / "item.sql.j2").write_text("select * from {{ stage }}")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "item.yml").write_text("- {name: one, given: [{id: 1}], expect: []}")
+    for command in (
+        ["runs"],
+        ["rejects"],
+        ["repair"],
+        ["load", "-", "--into", "item"],
+        ["optimize", "--plan"],
+        ["optimize"],
+        ["tune"],
+        ["runs", "--baseline", "1"],
+    ):
         done = sqlkit(*command, "--dsn", empty_database.dsn, input="id\n1\n")
         assert done.returncode == 1
         assert "sqlkit is not deployed in this database" in done.stderr
         assert "sqlkit migrate up" in done.stderr
+    done = sqlkit("sql", "test", env={"SQLKIT_DSN": empty_database.dsn})
+    assert done.returncode == 1
+    assert "sqlkit migrate up" in done.stderr

@@ -376,6 +376,25 @@ def test_grants_that_roles_made_later_lack_are_named_and_mended(bare: Database) 
     assert migrate.verify(bare.dsn) == before
 
 
+def test_roles_that_another_database_made_are_one_line_each(
+    bare: Database, sqlkit: RunSqlkit
+) -> None:
+    migrate.make_roles(bare.dsn)
+    migrate.up(bare.dsn)
+    with bare.connect() as connection:
+        connection.execute("drop owned by sqlkit_reader, sqlkit_loader, sqlkit_admin")
+        connection.execute("comment on table sqlkit.run is 'other'")
+        done = sqlkit("migrate", "verify", "--dsn", bare.dsn)
+        assert done.returncode == 1
+        assert [line[:22] for line in done.stdout.splitlines()] == [
+            "role sqlkit_admin: has",
+            "role sqlkit_loader: ha",
+            "role sqlkit_reader: ha",
+            "table sqlkit.run: comm",
+        ]
+        assert "sqlkit migrate roles" in done.stdout
+
+
 def test_verify_needs_no_more_than_to_look(bare: Database) -> None:
     migrate.up(bare.dsn)
     reader = f"reader_{bare.name}"
