@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="725173915c6c139c16dcbab239fae964d09d37f18b075857595a04c2731d83e6",
+        sha256="15a6d8e1580a7a01730e1aa82b0ea75b7fe4a01d3bb6ce9512045212864c2621",
     )
 
 

@@ -420,7 +420,7 @@ begin
     execute format(
         $query$
         create temporary table sqlkit_found on commit drop as
-        select c.conflict_id, c.gone_at, c.changed_at, f.*
+        select c.conflict_id, c.resource as known_resource, f.*
         from (select c.* from sqlkit.conflict as c where c.conflict_rule_id = %s) as c
         full join (%s) as f on f.first_key = c.first_key and f.second_key = c.second_key
         where
@@ -434,6 +434,13 @@ begin
         p_rule.conflict_rule_id, p_pairs, p_scope
     );
     perform sqlkit._refuse_doubled_pairs(p_rule, 'pg_temp.sqlkit_found as f where f.first_key is not null');
+    -- Two parts have a pair in common whose rows moved from the one's resources to the other's: the one closes it, the
+    -- other one finds it. And whoever settles conflicts locks them too. All in one order, so that nobody waits crosswise.
+    perform
+    from sqlkit.conflict as c
+    where c.conflict_id in (select f.conflict_id from pg_temp.sqlkit_found as f)
+    order by c.conflict_id
+    for no key update;
 
     -- PHASE: record it.
     insert into sqlkit.conflict_event (
@@ -451,7 +458,8 @@ begin
         c.facts
     from pg_temp.sqlkit_found as f
     join sqlkit.conflict as c on c.conflict_id = f.conflict_id
-    where f.first_key is not null or c.changed_at = f.changed_at;
+    -- Another part may have found it meanwhile, with another resource: then it is not gone.
+    where f.first_key is not null or c.resource = f.known_resource;
 
     update sqlkit.conflict as c
     set
@@ -461,8 +469,7 @@ begin
         changed_by = current_user,
         note = null
     from pg_temp.sqlkit_found as f
-    -- Another part may have found it meanwhile, with another resource.
-    where c.conflict_id = f.conflict_id and f.first_key is null and c.changed_at = f.changed_at;
+    where c.conflict_id = f.conflict_id and f.first_key is null and c.resource = f.known_resource;
     get diagnostics v_counts.pairs_closed = row_count;
 
     update sqlkit.conflict as c

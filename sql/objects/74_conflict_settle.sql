@@ -34,8 +34,11 @@ begin
         from (
             select c.*
             from sqlkit.conflict as c
-            where c.conflict_id = any (p_conflicts) and c.state <> p_state
-            for update
+            -- One that a detection closes meanwhile is left alone.
+            where c.conflict_id = any (p_conflicts) and c.state <> p_state and c.gone_at is null
+            -- In the order in which a detection locks them.
+            order by c.conflict_id
+            for no key update
         ) as b
         where c.conflict_id = b.conflict_id
         returning b.*

@@ -384,6 +384,79 @@ def test_a_pair_that_moves_to_another_part_meanwhile_is_one(
     assert pairs_known(visits) == (1, 1)
 
 
+def test_pairs_that_move_crosswise_between_parts_lock_nobody_out(
+    visits: psycopg.Connection, superuser: psycopg.Connection, database: Database
+) -> None:
+    """One part closes what the other one finds, and the other way round: neither waits for ever."""
+    part_of = "1 + mod(hashint4extended(carer, 1) & 255, 2)"
+    (one,), (two,) = visits.execute(
+        f"select min(carer) from visit group by {part_of} order by {part_of}".encode()
+    ).fetchall()
+    move = "update visit set carer = %s, at = '[5000,5009)' where id = any(%s)"
+    there, back = [1, 2, 3, 4], [11, 12, 13, 14]
+    visits.execute(move, [one, there])
+    visits.execute(move.replace("5000,5009", "6000,6009"), [two, back])
+    assert detect(visits, full=True)[0] == 12
+    visits.execute(move, [two, there])
+    visits.execute(move.replace("5000,5009", "6000,6009"), [one, back])
+    # Who has updated conflicts waits a second for the other to have done so, too.
+    superuser.execute(
+        """
+        create function meet() returns trigger language plpgsql as $$
+        begin
+            perform pg_advisory_xact_lock_shared(4711);
+            for n in 1 .. 20 loop
+                exit when (
+                    select count(*) > 1 from pg_locks where locktype = 'advisory' and objid = 4711
+                );
+                perform pg_sleep(0.05);
+            end loop;
+            return null;
+        end $$;
+        create trigger meet after update on sqlkit.conflict execute function meet();
+        """
+    )
+    part = "select * from sqlkit.detect_conflicts('r', true, %s, 2)"
+    with database.connect() as first, database.connect() as second, ThreadPoolExecutor(2) as pool:
+        parts = [
+            pool.submit(lambda c=c, n=n: c.execute(part, [n]).fetchone())
+            for n, c in enumerate((first, second), start=1)
+        ]
+        done = [done.result(60) for done in parts]
+    assert all(row is not None for row in done)
+    superuser.execute("drop trigger meet on sqlkit.conflict; drop function meet")
+    visits.execute("select sqlkit.finish_detection('r', null)")
+    resources = "select distinct (resource ->> 'carer')::int, (first_key ->> 'id')::int > 10, state"
+    assert set(visits.execute(f"{resources} from sqlkit.conflict".encode())) == {
+        (two, False, "open"),
+        (one, True, "open"),
+    }
+    assert detect(visits, full=True)[:4] == (0, 0, 0, 12)
+
+
+def test_a_conflict_that_is_closed_while_it_is_settled(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    """Whoever settles it comes too late, and is told that nothing was settled."""
+    visits.execute("update visit set at = int4range(0, 70) where id in (1, 2)")
+    assert detect(visits)[0] == 2
+    visits.execute("update visit set at = 'empty' where id = 1")
+    settle = "select sqlkit.settle_conflicts(array_agg(conflict_id), 'ignored') from sqlkit.conflict"
+    with (
+        database.connect() as first,
+        database.connect() as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with first.transaction():
+            assert detect(first)[2] == 1
+            other = pool.submit(second.execute, settle.encode())
+            wait([other], timeout=0.5)
+            assert not other.done()
+        assert other.result(60).fetchone() == (1,)
+    states = "select state, gone_at is null from sqlkit.conflict order by conflict_id"
+    assert set(visits.execute(states.encode())) == {("resolved", False), ("ignored", True)}
+
+
 def test_a_detection_in_an_old_snapshot_finds_a_pair_once(
     visits: psycopg.Connection, database: Database
 ) -> None:
