@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="15a6d8e1580a7a01730e1aa82b0ea75b7fe4a01d3bb6ce9512045212864c2621",
+        sha256="31c7058a2b053da26bd495fc9587219bd55828ab98a5308c0224df8962965893",
     )
 
 

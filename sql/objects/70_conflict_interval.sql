@@ -161,7 +161,8 @@ begin
     -- Not as an SQL body: a dump would write these lists another way.
     return case
         when p_type in (
-            'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
+            'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype,
+            'interval'::regtype
         )
             -- One infinity less another is no number.
             then format(
@@ -321,10 +322,7 @@ begin
     else
         -- b begins no earlier than a; least() passes over an end that is null, which is no end.
         v_measure := coalesce(
-            format(
-                'coalesce(%s, ''infinity'')',
-                sqlkit._minutes('b.lo', 'least(a.hi, b.hi)', v_interval.bound_type)
-            ),
+            'coalesce(' || sqlkit._minutes('b.lo', 'least(a.hi, b.hi)', v_interval.bound_type) || ', ''infinity'')',
             'null::double precision'
         );
     end if;

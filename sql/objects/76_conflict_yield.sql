@@ -113,12 +113,12 @@ begin
             -- What the others leave of it, and of that the first piece.
             execute format(
                 'select p.span::text from (select unnest(multirange(%1$s) - coalesce('
-                '(select range_agg(coalesce(y.span::%2$s, %3$s)) from pg_temp.sqlkit_meeting as o '
-                'left join pg_temp.sqlkit_yielded as y on y.sqlkit_row = o.sqlkit_row '
-                'where o.sqlkit_row = any ($2)), ''{}'')) as span '
+                '(select range_agg(coalesce(y.span::%2$s, %1$s)) from pg_temp.sqlkit_meeting as m '
+                'left join pg_temp.sqlkit_yielded as y on y.sqlkit_row = m.sqlkit_row '
+                'where m.sqlkit_row = any ($2)), ''{}'')) as span '
                 'from pg_temp.sqlkit_meeting as m where m.sqlkit_row = $1) as p '
-                'where %4$s order by p.span limit 1',
-                v_trim.span, v_trim.range_type, regexp_replace(v_trim.span, '\mm\.', 'o.', 'g'), v_trim.is_expressible
+                'where %3$s order by p.span limit 1',
+                v_trim.span, v_trim.range_type, v_trim.is_expressible
             )
             into v_span
             using r_row.second_row, v_others;

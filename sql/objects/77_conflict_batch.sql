@@ -341,7 +341,7 @@ begin
     execute format(
         'create temporary table sqlkit_told on commit drop as '
         'select s.sqlkit_line as sqlkit_first_line, s.sqlkit_line as sqlkit_last_line, '
-        '(to_jsonb(s) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
+        '(to_jsonb(s.*) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
         'where s.sqlkit_line in ('
         'select r.line from pg_temp.sqlkit_refused as r union all select t.line from pg_temp.sqlkit_trimmed as t)'
     );

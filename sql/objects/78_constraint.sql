@@ -108,7 +108,8 @@ declare
 begin
     if v_kind in ('p', 'u', 'x') then
         v_query := format(
-            'select t as r, t.ctid as place, %s from %s as t where %s and %s',
+            -- No column is called as the row is.
+            'select sqlkit_row as r, sqlkit_row.ctid as place, %s from %s as sqlkit_row where %s and %s',
             sqlkit._numbered_list(v_columns, '%1$s as c%2$s'),
             v_table,
             coalesce('(' || (v_constraint ->> 'condition') || ')', 'true'),
@@ -122,18 +123,18 @@ begin
 
     if v_kind = 'p' then
         v_queries := v_queries || format(
-            'select ''null'', to_jsonb(t), null::jsonb from %s as t where %s',
+            'select ''null'', to_jsonb(t.*), null::jsonb from %s as t where %s',
             v_table, sqlkit._numbered_list(v_columns, '%1$s is null', ' or ')
         );
     end if;
     if v_kind = 'c' then
         v_queries := v_queries || format(
-            'select ''check'', to_jsonb(t), null::jsonb from %s as t where (%s) is false',
+            'select ''check'', to_jsonb(t.*), null::jsonb from %s as t where (%s) is false',
             v_table, v_constraint ->> 'expression'
         );
     elsif v_kind = 'f' and not (v_constraint ->> 'has_period')::boolean then
         v_queries := v_queries || format(
-            'select ''reference'', to_jsonb(t), null::jsonb from %1$s as t '
+            'select ''reference'', to_jsonb(t.*), null::jsonb from %1$s as t '
             'where (%2$s) and not exists (select from %3$s as o where %4$s)',
             v_table,
             sqlkit._numbered_list(
@@ -161,8 +162,10 @@ begin
         );
     elsif v_kind in ('p', 'u', 'x') then
         if (v_constraint ->> 'has_period')::boolean then
+            -- Whatever the other columns hold: nulls, too.
             v_queries := v_queries || format(
-                'select ''empty'', to_jsonb(s.r), null::jsonb from (%s) as s where isempty(s.c%s)', v_query, v_last
+                'select ''empty'', to_jsonb(t.*), null::jsonb from %s as t where isempty(%s)',
+                v_table, v_columns ->> (v_last - 1)
             );
         end if;
         v_query := format('select s.*, row_number() over (order by s.place) as n from (%s) as s', v_query);

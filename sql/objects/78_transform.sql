@@ -320,7 +320,7 @@ begin
     perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
     execute format(
         'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
-        'select f.line, f.line, (to_jsonb(r) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
+        'select f.line, f.line, (to_jsonb(r.*) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
         'from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
         v_stage
     );
@@ -330,7 +330,7 @@ begin
     v_statement := format(
         E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, %s) '
         'select %3$s operator(pg_catalog.+) pg_catalog.row_number() over (), '
-        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q)::pg_catalog.text, %4$s '
+        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q.*)::pg_catalog.text, %4$s '
         'from (%5$s\n) as q',
         v_stage,
         sqlkit._column_list(v_columns, '%I'),

@@ -8840,7 +8840,8 @@ begin
     -- Not as an SQL body: a dump would write these lists another way.
     return case
         when p_type in (
-            'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype
+            'timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype,
+            'interval'::regtype
         )
             -- One infinity less another is no number.
             then format(
@@ -9000,10 +9001,7 @@ begin
     else
         -- b begins no earlier than a; least() passes over an end that is null, which is no end.
         v_measure := coalesce(
-            format(
-                'coalesce(%s, ''infinity'')',
-                sqlkit._minutes('b.lo', 'least(a.hi, b.hi)', v_interval.bound_type)
-            ),
+            'coalesce(' || sqlkit._minutes('b.lo', 'least(a.hi, b.hi)', v_interval.bound_type) || ', ''infinity'')',
             'null::double precision'
         );
     end if;
@@ -11558,12 +11556,12 @@ begin
             -- What the others leave of it, and of that the first piece.
             execute format(
                 'select p.span::text from (select unnest(multirange(%1$s) - coalesce('
-                '(select range_agg(coalesce(y.span::%2$s, %3$s)) from pg_temp.sqlkit_meeting as o '
-                'left join pg_temp.sqlkit_yielded as y on y.sqlkit_row = o.sqlkit_row '
-                'where o.sqlkit_row = any ($2)), ''{}'')) as span '
+                '(select range_agg(coalesce(y.span::%2$s, %1$s)) from pg_temp.sqlkit_meeting as m '
+                'left join pg_temp.sqlkit_yielded as y on y.sqlkit_row = m.sqlkit_row '
+                'where m.sqlkit_row = any ($2)), ''{}'')) as span '
                 'from pg_temp.sqlkit_meeting as m where m.sqlkit_row = $1) as p '
-                'where %4$s order by p.span limit 1',
-                v_trim.span, v_trim.range_type, regexp_replace(v_trim.span, '\mm\.', 'o.', 'g'), v_trim.is_expressible
+                'where %3$s order by p.span limit 1',
+                v_trim.span, v_trim.range_type, v_trim.is_expressible
             )
             into v_span
             using r_row.second_row, v_others;
@@ -11958,7 +11956,7 @@ begin
     execute format(
         'create temporary table sqlkit_told on commit drop as '
         'select s.sqlkit_line as sqlkit_first_line, s.sqlkit_line as sqlkit_last_line, '
-        '(to_jsonb(s) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
+        '(to_jsonb(s.*) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
         'where s.sqlkit_line in ('
         'select r.line from pg_temp.sqlkit_refused as r union all select t.line from pg_temp.sqlkit_trimmed as t)'
     );
@@ -12110,7 +12108,8 @@ declare
 begin
     if v_kind in ('p', 'u', 'x') then
         v_query := format(
-            'select t as r, t.ctid as place, %s from %s as t where %s and %s',
+            -- No column is called as the row is.
+            'select sqlkit_row as r, sqlkit_row.ctid as place, %s from %s as sqlkit_row where %s and %s',
             sqlkit._numbered_list(v_columns, '%1$s as c%2$s'),
             v_table,
             coalesce('(' || (v_constraint ->> 'condition') || ')', 'true'),
@@ -12124,18 +12123,18 @@ begin
 
     if v_kind = 'p' then
         v_queries := v_queries || format(
-            'select ''null'', to_jsonb(t), null::jsonb from %s as t where %s',
+            'select ''null'', to_jsonb(t.*), null::jsonb from %s as t where %s',
             v_table, sqlkit._numbered_list(v_columns, '%1$s is null', ' or ')
         );
     end if;
     if v_kind = 'c' then
         v_queries := v_queries || format(
-            'select ''check'', to_jsonb(t), null::jsonb from %s as t where (%s) is false',
+            'select ''check'', to_jsonb(t.*), null::jsonb from %s as t where (%s) is false',
             v_table, v_constraint ->> 'expression'
         );
     elsif v_kind = 'f' and not (v_constraint ->> 'has_period')::boolean then
         v_queries := v_queries || format(
-            'select ''reference'', to_jsonb(t), null::jsonb from %1$s as t '
+            'select ''reference'', to_jsonb(t.*), null::jsonb from %1$s as t '
             'where (%2$s) and not exists (select from %3$s as o where %4$s)',
             v_table,
             sqlkit._numbered_list(
@@ -12163,8 +12162,10 @@ begin
         );
     elsif v_kind in ('p', 'u', 'x') then
         if (v_constraint ->> 'has_period')::boolean then
+            -- Whatever the other columns hold: nulls, too.
             v_queries := v_queries || format(
-                'select ''empty'', to_jsonb(s.r), null::jsonb from (%s) as s where isempty(s.c%s)', v_query, v_last
+                'select ''empty'', to_jsonb(t.*), null::jsonb from %s as t where isempty(%s)',
+                v_table, v_columns ->> (v_last - 1)
             );
         end if;
         v_query := format('select s.*, row_number() over (order by s.place) as n from (%s) as s', v_query);
@@ -12549,7 +12550,7 @@ begin
     perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
     execute format(
         'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
-        'select f.line, f.line, (to_jsonb(r) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
+        'select f.line, f.line, (to_jsonb(r.*) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
         'from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
         v_stage
     );
@@ -12559,7 +12560,7 @@ begin
     v_statement := format(
         E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, %s) '
         'select %3$s operator(pg_catalog.+) pg_catalog.row_number() over (), '
-        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q)::pg_catalog.text, %4$s '
+        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q.*)::pg_catalog.text, %4$s '
         'from (%5$s\n) as q',
         v_stage,
         sqlkit._column_list(v_columns, '%I'),
