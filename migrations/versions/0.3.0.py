@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="31c7058a2b053da26bd495fc9587219bd55828ab98a5308c0224df8962965893",
+        sha256="a451dc5f4801b58ce977f696143456d90f365167c6fd7899d000ac0ff0cf983d",
     )
 
 

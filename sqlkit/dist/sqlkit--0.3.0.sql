@@ -11975,17 +11975,40 @@ set search_path = pg_catalog, pg_temp
 as $find_incoming$
 declare
     v_wanted name[] := sqlkit._compared_columns(p_rule);
+    v_computed text;
     v_single text := 'pg_temp.sqlkit_sound';
     v_keyed text;
 begin
+    -- What is computed is computed of all the others.
+    select string_agg(
+        format(', (%s)::%s as %I', pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, a.atttypmod), a.attname), ''
+    )
+    into v_computed
+    from pg_attribute as a
+    join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = p_target and a.attname = any (v_wanted) and a.attgenerated <> '';
+    if v_computed is not null then
+        v_wanted := array(
+            select a.attname
+            from pg_attribute as a
+            where a.attrelid = p_target and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+        );
+    end if;
     if p_policy = 'append' then
         execute format(
-            'create temporary table sqlkit_incoming on commit drop as select s.sqlkit_line, %s from %s as s',
+            'create temporary table sqlkit_incoming on commit drop as select i.*%1$s from ('
+            'select s.sqlkit_line, %2$s from %3$s as s) as i',
+            v_computed,
             (
                 select string_agg(
                     case
                         when w.name = any (p_columns) then format('s.%I', w.name)
-                        else format('null::%s as %I', format_type(a.atttypid, a.atttypmod), w.name)
+                        else format(
+                            '(%s)::%s as %I',
+                            coalesce(sqlkit._column_default(p_target, w.name), 'null'),
+                            format_type(a.atttypid, a.atttypmod),
+                            w.name
+                        )
                     end,
                     ', '
                 )
@@ -11997,19 +12020,30 @@ begin
         return;
     end if;
     -- Of rows with one key the one that will stay, as the policy has it; columns that are not loaded keep what
-    -- they hold; and no row of which nothing will be written.
+    -- they hold, or have their defaults; and no row of which nothing will be written.
     v_keyed := sqlkit._is_keyed(p_target, p_key);
     execute format(
-        'create temporary table sqlkit_incoming on commit drop as select s.sqlkit_line, %1$s%2$s from ('
+        'create temporary table sqlkit_incoming on commit drop as select i.*%11$s from ('
+        'select s.sqlkit_line, %1$s%2$s from ('
         '(select distinct on (%3$s) s.* from %4$s as s where %5$s order by %3$s, %6$s) '
         'union all select s.* from %4$s as s where not (%5$s)) as s '
-        'left join %7$s%8$s as t on %9$s where %10$s',
+        'left join %7$s%8$s as t on %9$s where %10$s) as i',
         sqlkit._column_list(p_key, 's.%1$I as %1$I'),
         (
             select string_agg(
-                format(case when w.name = any (p_columns) then ', s.%1$I' else ', t.%1$I' end, w.name), ''
+                format(
+                    case
+                        when w.name = any (p_columns) then ', s.%1$I'
+                        when d.expression is null then ', t.%1$I'
+                        else ', case when t.ctid is null then %2$s else t.%1$I end as %1$I'
+                    end,
+                    w.name,
+                    d.expression
+                ),
+                ''
             )
             from unnest(v_wanted) as w (name)
+            cross join lateral (select sqlkit._column_default(p_target, w.name) as expression) as d
             where w.name <> all (p_key)
         ),
         sqlkit._column_list(p_key, 's.%I'),
@@ -12035,7 +12069,8 @@ begin
                     p_order_by, sqlkit._operator(p_target, p_order_by, '>')
                 )
             else 'true'
-        end
+        end,
+        v_computed
     );
 end;
 $find_incoming$;
