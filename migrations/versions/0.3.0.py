@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="a451dc5f4801b58ce977f696143456d90f365167c6fd7899d000ac0ff0cf983d",
+        sha256="91be61d043b8543287b6fdfe9af809af2a052319108e058b08ee2e2d687f58be",
     )
 
 

@@ -522,6 +522,8 @@ returns sqlkit.conflict_counts
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
+-- Whoever is not shown all rows is refused, and does not close what others have found.
+set row_security = off
 -- Keys and facts are kept as they look: the same value has to look the same to everybody.
 set timezone = 'UTC'
 set datestyle = 'ISO'
@@ -665,7 +667,8 @@ they are, settled ones too. Only resources that were touched since the last dete
 With p_parts, a part of the resources (of up to 256): call it for each p_part from 1 on, side by side in sessions of their
 own, between mark_detection() and finish_detection(). Who has a resource in common with it waits until it commits.
 Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the target''s flag where the rule goes by one.
-Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
+Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its
+key is not unique, 42501 where row security would hide rows of its table.';
 
 
 create or replace function sqlkit._is_unique(p_target regclass, p_columns name[])

@@ -94,6 +94,19 @@ declare
 begin
     perform sqlkit._refuse_columns(v_target, array[p_column]);
     perform sqlkit._check_target(v_target);
+    if
+        p_column = any (v_rule.key_columns || v_rule.changed_by || sqlkit._compared_columns(v_rule))
+        or v_type not in (
+            'boolean'::regtype, 'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype,
+            'real'::regtype, 'double precision'::regtype
+        )
+    then
+        raise exception using
+            errcode = 'SK808',
+            message = format('conflicts cannot be written into column %I', p_column),
+            detail = format('Rule: %s; table: %s; type: %s.', v_rule.name, v_rule.target, v_type),
+            hint = 'Name a boolean or a number that the rule does not look at.';
+    end if;
     v_key_columns := sqlkit.find_key(v_target, v_rule.key_columns);
     v_key := to_jsonb(v_key_columns);
     v_table := case when sqlkit._is_plain(v_target) then 'only ' else '' end || sqlkit._table_name(v_target);
@@ -157,7 +170,8 @@ comment on function sqlkit.flag_conflicts(text, name, text) is
 many, another number how much (the sum of their measures). Only rows where that is not said yet are written, set
 by set, in the order of the table, whose triggers run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
-Raises: SK201 if the rule is about a view, SK203 if its key has no unique index, SK204 no such column, SK802 no rule.';
+Raises: SK201 if the rule is about a view, SK203 if its key has no unique index, SK204 no such column, SK802 no rule, SK808 if
+the column is no boolean or number, or one that the rule looks at.';
 
 
 create or replace view sqlkit.conflict_summary as

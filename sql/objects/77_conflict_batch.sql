@@ -42,7 +42,7 @@ begin
         from (
             select jsonb_array_elements_text(d.value)::name as name
             from jsonb_each((p_rule).definition) as d
-            where d.key in ('resource', 'exempt', 'across', 'place')
+            where d.key in ('resource', 'exempt', 'across', 'place', 'columns')
             union all
             select (d.value #>> '{}')::name as name
             from jsonb_each((p_rule).definition) as d
@@ -54,7 +54,7 @@ end;
 $compared_columns$;
 
 comment on function sqlkit._compared_columns(sqlkit.conflict_rule) is
-'The columns that a rule of kind overlap, distance or duplicate looks at.';
+'The columns that a rule looks at.';
 
 
 create or replace function sqlkit._find_incoming(
@@ -255,6 +255,7 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 -- As in a detection.
+set row_security = off
 set timezone = 'UTC'
 set datestyle = 'ISO'
 set intervalstyle = 'postgres'

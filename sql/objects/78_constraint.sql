@@ -31,6 +31,11 @@ begin
             where i.indexrelid = c.conindid and c.contype <> 'f'
         ),
         'has_period', coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false),
+        'is_of_children', (
+            select t.relkind = 'p' or (c.contype = 'c' and not c.connoinherit)
+            from pg_class as t
+            where t.oid = p_target
+        ),
         'is_full_match', c.confmatchtype = 'f',
         -- A CHECK may look at no column.
         'columns', (
@@ -95,13 +100,17 @@ returns table (problem text, first_row jsonb, second_row jsonb)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
+set row_security = off
 as $check_constraint$
 declare
     v_constraint jsonb := sqlkit._read_constraint(p_target, p_definition, p_search_path);
     v_kind text := v_constraint ->> 'kind';
     v_columns jsonb := v_constraint -> 'columns';
     v_last integer := jsonb_array_length(v_columns);
-    v_table text := sqlkit._table_name(p_target);
+    -- Rows of tables that inherit are looked at by a CHECK alone, unless it says NO INHERIT.
+    v_table text := case
+        when (v_constraint ->> 'is_of_children')::boolean then '' else 'only '
+    end || sqlkit._table_name(p_target);
     v_queries text[] := array[]::text[];
     v_query text;
     v_rest text;
@@ -206,7 +215,7 @@ begin
         raise exception using
             errcode = '0A000',
             message = 'constraints of this kind cannot be checked beforehand',
-            detail = format('Table: %s; definition: %s.', v_table, p_definition),
+            detail = format('Table: %s; definition: %s.', sqlkit._table_name(p_target), p_definition),
             hint = 'Checked are CHECK, UNIQUE, PRIMARY KEY, EXCLUDE, WITHOUT OVERLAPS and FOREIGN KEY without PERIOD.';
     end if;
     for problem, first_row, second_row in
@@ -224,4 +233,4 @@ exclusion, empty (a range that WITHOUT OVERLAPS refuses) and reference; where tw
 shown, the further ones of a unique key each with the first. Names in the definition are found by p_search_path, the
 caller''s unless said.
 Locks: what adding a foreign key locks of the table that it refers to, for a moment. Raises: 0A000 for a foreign key
-with PERIOD, and whatever PostgreSQL says to the definition.';
+with PERIOD, 42501 where row security would hide rows, and whatever PostgreSQL says to the definition.';

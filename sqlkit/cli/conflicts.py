@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -90,20 +91,31 @@ def detect(
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find conflicts: what was touched since the last time. Exit code 3 while any is open."""
+    """Find conflicts: what was touched since the last time. Exit code 3 while any is open.
+
+    A rule that fails, since its table is gone, say, keeps no other from being detected: exit code 1.
+    """
     from sqlkit.client import connect
-    from sqlkit.errors import UsageError
+    from sqlkit.errors import SqlkitError, UsageError
 
     if workers != "auto" and not (workers.isdecimal() and int(workers)):
         raise UsageError(
             f"--workers {workers}: that is no number of sessions", hint="Say auto, or 1 or more."
         )
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     with connect(dsn) as client:
-        for name in rule or [each["name"] for each in client.conflict_rules()]:
-            found[name] = client.detect_conflicts(
-                name, full=full, workers="auto" if workers == "auto" else int(workers)
-            )
+        names = rule or [each["name"] for each in client.conflict_rules()]
+        for name in names:
+            try:
+                found[name] = client.detect_conflicts(
+                    name, full=full, workers="auto" if workers == "auto" else int(workers)
+                )
+            except SqlkitError as error:
+                if len(names) == 1:
+                    raise
+                found[name] = {"error": {"code": error.code, "message": error.message}}
+                print(f"error: {name}: {error.message}", file=sys.stderr)
+                continue
             if not as_json:
                 counts = found[name]
                 print(
@@ -112,6 +124,8 @@ def detect(
                 )
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
+    if any("error" in counts for counts in found.values()):
+        raise typer.Exit(1)
     if any(counts["pairs_open"] for counts in found.values()):
         raise typer.Exit(3)
 

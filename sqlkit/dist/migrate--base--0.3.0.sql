@@ -10689,6 +10689,8 @@ returns sqlkit.conflict_counts
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
+-- Whoever is not shown all rows is refused, and does not close what others have found.
+set row_security = off
 -- Keys and facts are kept as they look: the same value has to look the same to everybody.
 set timezone = 'UTC'
 set datestyle = 'ISO'
@@ -10832,7 +10834,8 @@ they are, settled ones too. Only resources that were touched since the last dete
 With p_parts, a part of the resources (of up to 256): call it for each p_part from 1 on, side by side in sessions of their
 own, between mark_detection() and finish_detection(). Who has a resource in common with it waits until it commits.
 Writes: sqlkit.conflict, sqlkit.conflict_event, sqlkit.conflict_rule, and the target''s flag where the rule goes by one.
-Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its key is not unique.';
+Locks: advisory, on the rule and the resources of a part, until commit. Raises: SK802 if there is no such rule, SK803 if its
+key is not unique, 42501 where row security would hide rows of its table.';
 
 
 create or replace function sqlkit._is_unique(p_target regclass, p_columns name[])
@@ -10978,6 +10981,19 @@ declare
 begin
     perform sqlkit._refuse_columns(v_target, array[p_column]);
     perform sqlkit._check_target(v_target);
+    if
+        p_column = any (v_rule.key_columns || v_rule.changed_by || sqlkit._compared_columns(v_rule))
+        or v_type not in (
+            'boolean'::regtype, 'smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype,
+            'real'::regtype, 'double precision'::regtype
+        )
+    then
+        raise exception using
+            errcode = 'SK808',
+            message = format('conflicts cannot be written into column %I', p_column),
+            detail = format('Rule: %s; table: %s; type: %s.', v_rule.name, v_rule.target, v_type),
+            hint = 'Name a boolean or a number that the rule does not look at.';
+    end if;
     v_key_columns := sqlkit.find_key(v_target, v_rule.key_columns);
     v_key := to_jsonb(v_key_columns);
     v_table := case when sqlkit._is_plain(v_target) then 'only ' else '' end || sqlkit._table_name(v_target);
@@ -11041,7 +11057,8 @@ comment on function sqlkit.flag_conflicts(text, name, text) is
 many, another number how much (the sum of their measures). Only rows where that is not said yet are written, set
 by set, in the order of the table, whose triggers run under p_search_path, the caller''s unless said.
 Writes: the target, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the target until commit.
-Raises: SK201 if the rule is about a view, SK203 if its key has no unique index, SK204 no such column, SK802 no rule.';
+Raises: SK201 if the rule is about a view, SK203 if its key has no unique index, SK204 no such column, SK802 no rule, SK808 if
+the column is no boolean or number, or one that the rule looks at.';
 
 
 create or replace view sqlkit.conflict_summary as
@@ -11942,7 +11959,7 @@ begin
         from (
             select jsonb_array_elements_text(d.value)::name as name
             from jsonb_each((p_rule).definition) as d
-            where d.key in ('resource', 'exempt', 'across', 'place')
+            where d.key in ('resource', 'exempt', 'across', 'place', 'columns')
             union all
             select (d.value #>> '{}')::name as name
             from jsonb_each((p_rule).definition) as d
@@ -11954,7 +11971,7 @@ end;
 $compared_columns$;
 
 comment on function sqlkit._compared_columns(sqlkit.conflict_rule) is
-'The columns that a rule of kind overlap, distance or duplicate looks at.';
+'The columns that a rule looks at.';
 
 
 create or replace function sqlkit._find_incoming(
@@ -12155,6 +12172,7 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 -- As in a detection.
+set row_security = off
 set timezone = 'UTC'
 set datestyle = 'ISO'
 set intervalstyle = 'postgres'
@@ -12351,6 +12369,11 @@ begin
             where i.indexrelid = c.conindid and c.contype <> 'f'
         ),
         'has_period', coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false),
+        'is_of_children', (
+            select t.relkind = 'p' or (c.contype = 'c' and not c.connoinherit)
+            from pg_class as t
+            where t.oid = p_target
+        ),
         'is_full_match', c.confmatchtype = 'f',
         -- A CHECK may look at no column.
         'columns', (
@@ -12415,13 +12438,17 @@ returns table (problem text, first_row jsonb, second_row jsonb)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
+set row_security = off
 as $check_constraint$
 declare
     v_constraint jsonb := sqlkit._read_constraint(p_target, p_definition, p_search_path);
     v_kind text := v_constraint ->> 'kind';
     v_columns jsonb := v_constraint -> 'columns';
     v_last integer := jsonb_array_length(v_columns);
-    v_table text := sqlkit._table_name(p_target);
+    -- Rows of tables that inherit are looked at by a CHECK alone, unless it says NO INHERIT.
+    v_table text := case
+        when (v_constraint ->> 'is_of_children')::boolean then '' else 'only '
+    end || sqlkit._table_name(p_target);
     v_queries text[] := array[]::text[];
     v_query text;
     v_rest text;
@@ -12526,7 +12553,7 @@ begin
         raise exception using
             errcode = '0A000',
             message = 'constraints of this kind cannot be checked beforehand',
-            detail = format('Table: %s; definition: %s.', v_table, p_definition),
+            detail = format('Table: %s; definition: %s.', sqlkit._table_name(p_target), p_definition),
             hint = 'Checked are CHECK, UNIQUE, PRIMARY KEY, EXCLUDE, WITHOUT OVERLAPS and FOREIGN KEY without PERIOD.';
     end if;
     for problem, first_row, second_row in
@@ -12544,7 +12571,7 @@ exclusion, empty (a range that WITHOUT OVERLAPS refuses) and reference; where tw
 shown, the further ones of a unique key each with the first. Names in the definition are found by p_search_path, the
 caller''s unless said.
 Locks: what adding a foreign key locks of the table that it refers to, for a moment. Raises: 0A000 for a foreign key
-with PERIOD, and whatever PostgreSQL says to the definition.';
+with PERIOD, 42501 where row security would hide rows, and whatever PostgreSQL says to the definition.';
 
 -- objects/78_transform.sql
 

@@ -566,6 +566,18 @@ def test_from_the_shell(visits: psycopg.Connection, dsn: str, sqlkit: RunSqlkit)
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["error"]["code"] == "SK802"
 
+    # A rule whose table is gone keeps no other from being detected.
+    visits.execute(
+        "create table gone (like visit including all);"
+        "select sqlkit.define_overlap('a', 'gone', array['carer'], p_range => 'at');"
+        "drop table gone"
+    )
+    failed = sqlkit("conflicts", "detect", "--json", env={"SQLKIT_DSN": dsn})
+    assert failed.returncode == 1
+    assert failed.stderr == 'error: a: relation "public.gone" does not exist\n'
+    told = json.loads(failed.stdout)
+    assert (told["a"]["error"]["code"], told["r"]["pairs_open"]) == ("42P01", 1)
+
 
 def test_a_view_and_a_partitioned_table(database: Database, tmp_path: Path) -> None:
     """A view is a filter, and computes what a rule needs; partitions tell what was touched."""

@@ -1,7 +1,7 @@
 -- Before a constraint is added: the rows that stand in its way; and where there are none, it can be added.
 -- needs: btree_gist
 begin;
-select plan(25);
+select plan(28);
 
 create function pg_temp.broken(p_target regclass, p_definition text)
 returns text
@@ -146,6 +146,15 @@ select
             '0A000', null, 'a foreign key with PERIOD'
         )
     end;
+
+-- Tables that inherit have keys of their own.
+create table public.mother (id integer);
+create table public.daughter () inherits (public.mother);
+insert into public.mother values (1);
+insert into public.daughter values (1), (-2);
+select is(pg_temp.broken('public.mother', 'unique (id)'), null, 'no two rows of one table are alike');
+select is(pg_temp.broken('public.mother', 'check (id > 0)'), 'check -2', 'a check holds for all of them');
+select is(pg_temp.broken('public.mother', 'check (id > 0) no inherit'), null, 'unless it is not inherited');
 
 select * from finish();
 rollback;
