@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="91be61d043b8543287b6fdfe9af809af2a052319108e058b08ee2e2d687f58be",
+        sha256="bd543aeac37fe212a83cc2720d8ed5b55e06a2f27d316f9ee7156580b1cff285",
     )
 
 

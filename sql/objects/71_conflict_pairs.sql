@@ -32,7 +32,8 @@ create or replace function sqlkit._equal_list(
     p_columns jsonb,
     p_left text,
     p_right text,
-    p_expressions text[] default null
+    p_expressions text[] default null,
+    p_as_text jsonb default '[]'
 )
 returns text
 language sql
@@ -40,7 +41,10 @@ stable
 return (
     select string_agg(
         format(p_left, k.name, k.position)
-        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        || case
+            when p_as_text ? k.name then ' operator(pg_catalog.=) '
+            else ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        end
         || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
         ' and '
         order by k.position
@@ -48,9 +52,9 @@ return (
     from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
 );
 
-comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
+comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[], jsonb) is
 'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
-side may be expressions in their place.';
+side may be expressions in their place. Those of p_as_text are text on both sides.';
 
 
 create or replace function sqlkit._duplicate_candidates(

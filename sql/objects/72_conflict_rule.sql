@@ -229,6 +229,13 @@ as $define_distance$
 begin
     perform sqlkit._check_interval(p_target, p_resource, p_starts, p_ends, p_range, 'unknown', '[)');
     perform sqlkit._refuse_columns(p_target, p_place || p_exempt || p_across);
+    if p_gap is null then
+        raise exception using
+            errcode = 'SK801',
+            message = 'the rule cannot be detected: a gap is needed',
+            detail = format('Table: %s.', sqlkit._table_name(p_target)),
+            hint = 'Mend the call; see docs/conflicts.md.';
+    end if;
     return sqlkit._define_rule(
         p_name, 'distance', p_target, null, p_key,
         jsonb_build_object(

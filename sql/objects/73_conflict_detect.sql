@@ -609,13 +609,30 @@ begin
                 p_parts,
                 p_part - 1
             ),
-            sqlkit._typed_list(v_rule.target::regclass, v_resource, v_rule.definition -> 'normalised')
+            -- A key that the other table has may be none of the target's type; then it tells of no part.
+            sqlkit._typed_list(
+                v_rule.target::regclass,
+                v_resource,
+                case
+                    when v_rule.other is null then v_rule.definition -> 'normalised'
+                    else (
+                        select coalesce(jsonb_agg(k.name), '[]')
+                        from jsonb_array_elements_text(v_resource) as k (name)
+                        where
+                            sqlkit._type_of(v_rule.target::regclass, k.name::name)
+                            <> sqlkit._type_of(v_rule.other::regclass, k.name::name)
+                    )
+                end
+            )
         );
     elsif not p_full and sqlkit._find_touched(v_rule) then
         v_counts.is_full := false;
         v_filter := format(
             'exists (select from pg_temp.sqlkit_touched as w where %s)',
-            sqlkit._equal_list(v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared)
+            sqlkit._equal_list(
+                v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared,
+                coalesce(v_rule.definition -> 'normalised', '[]')
+            )
         ) || sqlkit._touched_constants(v_rule);
         v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
     end if;

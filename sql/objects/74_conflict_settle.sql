@@ -121,7 +121,8 @@ begin
         from sqlkit.conflict as c
         cross join lateral (values (c.first_key), (c.second_key)) as v (key)
         cross join lateral jsonb_to_record(v.key) as w (%4$s)
-        where c.conflict_rule_id = %5$s and c.state = 'open'
+        -- Not what is missing here, whose key may be none of the column's type.
+        where c.conflict_rule_id = %5$s and c.state = 'open' and c.facts ->> 'missing' is distinct from %7$L
         group by %6$s
         $query$,
         sqlkit._numbered_list(v_key, 'w.%1$I as k%2$s'),
@@ -133,7 +134,8 @@ begin
         v_type,
         sqlkit._typed_list(v_target, v_key),
         v_rule.conflict_rule_id,
-        sqlkit._numbered_list(v_key, 'w.%1$I')
+        sqlkit._numbered_list(v_key, 'w.%1$I'),
+        v_rule.target
     );
     analyze pg_temp.sqlkit_flagged;
     -- Two passes in the order of the table, which cost what a plain update does: a join that looks for the rows

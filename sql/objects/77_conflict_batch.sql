@@ -213,7 +213,9 @@ begin
         sqlkit._column_list(v_wanted, 't.%I'),
         case when sqlkit._is_plain(p_target) then 'only ' else '' end,
         p_target,
-        sqlkit._equal_list(p_target, v_resource, 'w.r%2$s', null, v_compared),
+        sqlkit._equal_list(
+            p_target, v_resource, 'w.r%2$s', null, v_compared, coalesce(p_rule.definition -> 'normalised', '[]')
+        ),
         case
             when p_policy <> 'append'
                 then format(

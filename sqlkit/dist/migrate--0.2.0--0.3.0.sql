@@ -9123,7 +9123,8 @@ create or replace function sqlkit._equal_list(
     p_columns jsonb,
     p_left text,
     p_right text,
-    p_expressions text[] default null
+    p_expressions text[] default null,
+    p_as_text jsonb default '[]'
 )
 returns text
 language sql
@@ -9131,7 +9132,10 @@ stable
 return (
     select string_agg(
         format(p_left, k.name, k.position)
-        || ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        || case
+            when p_as_text ? k.name then ' operator(pg_catalog.=) '
+            else ' ' || coalesce(sqlkit._operator(p_relation, k.name::name, '='), '=') || ' '
+        end
         || coalesce(p_expressions[k.position], format(p_right, k.name, k.position)),
         ' and '
         order by k.position
@@ -9139,9 +9143,9 @@ return (
     from jsonb_array_elements_text(p_columns) with ordinality as k (name, position)
 );
 
-comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[]) is
+comment on function sqlkit._equal_list(regclass, jsonb, text, text, text[], jsonb) is
 'The condition under which columns, put through two templates (%1$I the name, %2$s the position), are equal; the right
-side may be expressions in their place.';
+side may be expressions in their place. Those of p_as_text are text on both sides.';
 
 
 create or replace function sqlkit._duplicate_candidates(
@@ -9695,6 +9699,13 @@ as $define_distance$
 begin
     perform sqlkit._check_interval(p_target, p_resource, p_starts, p_ends, p_range, 'unknown', '[)');
     perform sqlkit._refuse_columns(p_target, p_place || p_exempt || p_across);
+    if p_gap is null then
+        raise exception using
+            errcode = 'SK801',
+            message = 'the rule cannot be detected: a gap is needed',
+            detail = format('Table: %s.', sqlkit._table_name(p_target)),
+            hint = 'Mend the call; see docs/conflicts.md.';
+    end if;
     return sqlkit._define_rule(
         p_name, 'distance', p_target, null, p_key,
         jsonb_build_object(
@@ -10491,13 +10502,30 @@ begin
                 p_parts,
                 p_part - 1
             ),
-            sqlkit._typed_list(v_rule.target::regclass, v_resource, v_rule.definition -> 'normalised')
+            -- A key that the other table has may be none of the target's type; then it tells of no part.
+            sqlkit._typed_list(
+                v_rule.target::regclass,
+                v_resource,
+                case
+                    when v_rule.other is null then v_rule.definition -> 'normalised'
+                    else (
+                        select coalesce(jsonb_agg(k.name), '[]')
+                        from jsonb_array_elements_text(v_resource) as k (name)
+                        where
+                            sqlkit._type_of(v_rule.target::regclass, k.name::name)
+                            <> sqlkit._type_of(v_rule.other::regclass, k.name::name)
+                    )
+                end
+            )
         );
     elsif not p_full and sqlkit._find_touched(v_rule) then
         v_counts.is_full := false;
         v_filter := format(
             'exists (select from pg_temp.sqlkit_touched as w where %s)',
-            sqlkit._equal_list(v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared)
+            sqlkit._equal_list(
+                v_rule.target::regclass, v_resource, 'w.r%2$s', null, v_compared,
+                coalesce(v_rule.definition -> 'normalised', '[]')
+            )
         ) || sqlkit._touched_constants(v_rule);
         v_scope := 'c.resource in (select w.resource from pg_temp.sqlkit_touched as w)';
     end if;
@@ -10723,7 +10751,8 @@ begin
         from sqlkit.conflict as c
         cross join lateral (values (c.first_key), (c.second_key)) as v (key)
         cross join lateral jsonb_to_record(v.key) as w (%4$s)
-        where c.conflict_rule_id = %5$s and c.state = 'open'
+        -- Not what is missing here, whose key may be none of the column's type.
+        where c.conflict_rule_id = %5$s and c.state = 'open' and c.facts ->> 'missing' is distinct from %7$L
         group by %6$s
         $query$,
         sqlkit._numbered_list(v_key, 'w.%1$I as k%2$s'),
@@ -10735,7 +10764,8 @@ begin
         v_type,
         sqlkit._typed_list(v_target, v_key),
         v_rule.conflict_rule_id,
-        sqlkit._numbered_list(v_key, 'w.%1$I')
+        sqlkit._numbered_list(v_key, 'w.%1$I'),
+        v_rule.target
     );
     analyze pg_temp.sqlkit_flagged;
     -- Two passes in the order of the table, which cost what a plain update does: a join that looks for the rows
@@ -11845,7 +11875,9 @@ begin
         sqlkit._column_list(v_wanted, 't.%I'),
         case when sqlkit._is_plain(p_target) then 'only ' else '' end,
         p_target,
-        sqlkit._equal_list(p_target, v_resource, 'w.r%2$s', null, v_compared),
+        sqlkit._equal_list(
+            p_target, v_resource, 'w.r%2$s', null, v_compared, coalesce(p_rule.definition -> 'normalised', '[]')
+        ),
         case
             when p_policy <> 'append'
                 then format(

@@ -1,6 +1,6 @@
 -- A rule that could not be detected is refused when it is made.
 begin;
-select plan(4);
+select plan(5);
 
 create table visit (id integer primary key, carer integer, starts integer, ends integer, place point);
 create view seen as select * from visit;
@@ -21,6 +21,9 @@ select throws_ok(
     'SK801',
     null,
     'what PostgreSQL cannot compare'
+);
+select throws_ok(
+    $$select sqlkit.define_distance('r', 'visit', array['carer'], null, 'starts', 'ends')$$, 'SK801', null, 'no gap'
 );
 select is((select count(*) from sqlkit.conflict_rule), 0::bigint, 'nothing of all that is there');
 
