@@ -93,7 +93,7 @@ def detect(
 ) -> None:
     """Find conflicts: what was touched since the last time. Exit code 3 while any is open.
 
-    A rule that fails, since its table is gone, say, keeps no other from being detected: exit code 1.
+    A rule that fails, since its table is gone, say, keeps no other from it; exit code 1.
     """
     from sqlkit.client import connect
     from sqlkit.errors import SqlkitError, UsageError

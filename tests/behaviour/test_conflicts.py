@@ -418,12 +418,11 @@ def test_pairs_that_move_crosswise_between_parts_lock_nobody_out(
     )
     part = "select * from sqlkit.detect_conflicts('r', true, %s, 2)"
     with database.connect() as first, database.connect() as second, ThreadPoolExecutor(2) as pool:
-        parts = [
-            pool.submit(lambda c=c, n=n: c.execute(part, [n]).fetchone())
-            for n, c in enumerate((first, second), start=1)
-        ]
-        done = [done.result(60) for done in parts]
-    assert all(row is not None for row in done)
+        for other in [
+            pool.submit(connection.execute, part, [number])
+            for number, connection in enumerate((first, second), start=1)
+        ]:
+            other.result(60)
     superuser.execute("drop trigger meet on sqlkit.conflict; drop function meet")
     visits.execute("select sqlkit.finish_detection('r', null)")
     resources = "select distinct (resource ->> 'carer')::int, (first_key ->> 'id')::int > 10, state"
@@ -441,7 +440,9 @@ def test_a_conflict_that_is_closed_while_it_is_settled(
     visits.execute("update visit set at = int4range(0, 70) where id in (1, 2)")
     assert detect(visits)[0] == 2
     visits.execute("update visit set at = 'empty' where id = 1")
-    settle = "select sqlkit.settle_conflicts(array_agg(conflict_id), 'ignored') from sqlkit.conflict"
+    settle = (
+        "select sqlkit.settle_conflicts(array_agg(conflict_id), 'ignored') from sqlkit.conflict"
+    )
     with (
         database.connect() as first,
         database.connect() as second,

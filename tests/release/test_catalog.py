@@ -59,8 +59,8 @@ TEMPORARY = (
     "create temporary table sqlkit_followed (changed_in xid8, updated_at timestamptz)",
     "create temporary table sqlkit_seen (sqlkit_row bigint)",
     "create temporary table sqlkit_failing (line bigint, sqlstate text, message text)",
-    "create temporary table sqlkit_found (conflict_id bigint, gone_at timestamptz,"
-    " changed_at timestamptz, resource jsonb, first_key jsonb, second_key jsonb,"
+    "create temporary table sqlkit_found (conflict_id bigint, known_resource jsonb,"
+    " resource jsonb, first_key jsonb, second_key jsonb,"
     " measure double precision, facts jsonb)",
 )
 """Tables that functions make for themselves and then read; plpgsql_check has to find them."""
@@ -83,6 +83,7 @@ COMPOSING = {
     "_exchange",
     "_fill_copy",
     "_fill_ids",
+    "_find_incoming",
     "_find_unmet",
     "_find_versions",
     "_find_touched",

@@ -1,7 +1,7 @@
 -- Before a constraint is added: the rows that stand in its way; and where there are none, it can be added.
 -- needs: btree_gist
 begin;
-select plan(28);
+select plan(29);
 
 create function pg_temp.broken(p_target regclass, p_definition text)
 returns text
@@ -155,6 +155,17 @@ insert into public.daughter values (1), (-2);
 select is(pg_temp.broken('public.mother', 'unique (id)'), null, 'no two rows of one table are alike');
 select is(pg_temp.broken('public.mother', 'check (id > 0)'), 'check -2', 'a check holds for all of them');
 select is(pg_temp.broken('public.mother', 'check (id > 0) no inherit'), null, 'unless it is not inherited');
+
+create policy of_many on public.mother using (id > 0);
+alter table public.mother enable row level security;
+select sqlkit_test.create_plain_role() as role \gset
+select sqlkit_test.grant_sqlkit(:'role');
+select sqlkit_test.grant_on('public.mother', :'role', 'select');
+select set_config('role', :'role', true);
+select throws_ok(
+    $$select sqlkit.check_constraint('public.mother', 'unique (id)')$$, '42501', null, 'who does not see all rows'
+);
+reset role;
 
 select * from finish();
 rollback;

@@ -11,7 +11,8 @@ select results_eq(
     'check'
 );
 select results_eq(
-    $$select first_row ->> 'o', second_row ->> 'o' from sqlkit.check_constraint('public.stay', 'unique (n, t, place)')$$,
+    $$select first_row ->> 'o', second_row ->> 'o'
+    from sqlkit.check_constraint('public.stay', 'unique (n, t, place)')$$,
     $$values ('2', '3')$$,
     'unique'
 );
@@ -27,7 +28,8 @@ select results_eq(
     'exclusion'
 );
 select results_eq(
-    $$select first_row ->> 'o' from sqlkit.check_constraint('public.stay', 'foreign key (a) references public.room (o)')$$,
+    $$select first_row ->> 'o'
+    from sqlkit.check_constraint('public.stay', 'foreign key (a) references public.room (o)')$$,
     array['2', '3'],
     'reference'
 );

@@ -1,4 +1,4 @@
--- The keys of the two tables may be of types that are not the same: what one of them has may be too large for the other.
+-- The keys of the two tables may be of other types: what one of them has may be too large for the other.
 begin;
 select plan(4);
 
@@ -17,7 +17,7 @@ select is(
     'in parts, too'
 );
 select is(
-    sqlkit_test.shown(sqlkit.flag_conflicts('same', 'is_bad')), '2 read, 2 updated', 'the rows that are here are flagged'
+    sqlkit_test.shown(sqlkit.flag_conflicts('same', 'is_bad')), '2 read, 2 updated', 'rows that are here are flagged'
 );
 select results_eq(
     'select id, is_bad from public.here order by 1', 'values (1, false), (2, true)', 'the one that differs'

@@ -3,7 +3,8 @@ begin;
 select plan(3);
 
 create table public.drawer (id integer primary key, cabinet integer, starts text, ends text);
-insert into public.drawer values (1, 1, 'a', 'f'), (2, 1, 'e', 'k'), (3, 1, 'k', 'p'), (4, 1, 'x', null), (5, 1, 'z', null);
+insert into public.drawer values
+(1, 1, 'a', 'f'), (2, 1, 'e', 'k'), (3, 1, 'k', 'p'), (4, 1, 'x', null), (5, 1, 'z', null);
 select sqlkit.define_overlap('drawers', 'public.drawer', array['cabinet'], 'starts', 'ends');
 select sqlkit.detect_conflicts('drawers');
 select results_eq(
@@ -19,7 +20,7 @@ select is(
     (
         select c.measure
         from sqlkit.conflict as c
-        join sqlkit.conflict_rule as r using (conflict_rule_id)
+        join sqlkit.conflict_rule as r on r.conflict_rule_id = c.conflict_rule_id
         where r.name = 'shifts'
     ),
     30.0::float8,
