@@ -18,7 +18,14 @@ begin
             errcode = 'SK204',
             message = format('columns that are not there: %s', v_missing),
             detail = format('Table: %s.', sqlkit._table_name(p_relation)),
-            hint = 'Name columns of the table or view that the rule is about.';
+            hint = format(
+                'It has %s.',
+                (
+                    select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+                    from pg_attribute as a
+                    where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped
+                )
+            );
     end if;
 end;
 $refuse_columns$;

@@ -78,7 +78,8 @@ select sqlkit.create_stage('item', p_name => 'with_less', p_left_out => '{code}'
 select hasnt_column('sqlkit_stage', 'with_less', 'code', 'a column of the target that is left out');
 
 select throws_ok(
-    $$select sqlkit.create_stage('item', p_name => 'with_less')$$, '23505', null, 'a name that is taken'
+    $$select sqlkit.create_stage('item', p_name => 'with_less')$$,
+    '23505', 'there is a stage with_less already', 'a name that is taken'
 );
 create table sqlkit_stage.of_somebody (id integer);
 select throws_ok(
