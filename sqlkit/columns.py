@@ -178,6 +178,7 @@ def plan_columns(
     ignored: set[str] = set()
     wanted: list[WantedColumn] = []
     without_target: list[str] = []
+    astray: list[str] = []
     generated: list[str] = []
     for position, name in enumerate(source_columns, start=1):
         column = by_name.get(renamed.get(name, name))
@@ -197,6 +198,8 @@ def plan_columns(
             continue
         if not is_dropped and column is None and not leave_all and name not in roots:
             without_target.append(name)
+            if name in renamed:
+                astray.append(renamed[name])
         if not is_dropped and column is not None and column.is_generated:
             if leave_all:
                 is_dropped = True
@@ -234,6 +237,8 @@ def plan_columns(
         )
     if without_target or without_source:
         lines = []
+        if astray:
+            lines.append(f"{target} has no {_listed(astray)}, to which --map leads")
         if without_target:
             lines.append(f"only in {source}: {_listed(without_target)}")
         if without_source:

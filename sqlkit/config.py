@@ -148,6 +148,8 @@ class _Reading:
             mark = getattr(error, "problem_mark", None)
             what = getattr(error, "problem", None) or "cannot be read"
             line = 1 if mark is None else mark.line + 1
+            if "'\\t'" in str(what):
+                what = f"{what}; indent with spaces"
             self._problems.append(Problem(str(self._file), line, "", f"is no YAML: {what}"))
             raise ConfigError(self._file, self._problems) from None
         data = {} if data is None else data
@@ -161,7 +163,8 @@ class _Reading:
             self._check_secrets(data)
             self._check_rules(given)
         if self._problems or project is None:
-            raise ConfigError(self._file, sorted(self._problems, key=lambda problem: problem.line))
+            found = dict.fromkeys(self._problems)  # what is referred to may be looked at twice
+            raise ConfigError(self._file, sorted(found, key=lambda problem: problem.line))
         project.remember(self._written)
         return project
 
@@ -500,7 +503,10 @@ class _Reading:
             and all(s.startswith(_TOKEN) or database_of(s) for s in map(_literal, places))
         )
         has_query, has_source = "query" in table, "source" in table
-        if ("transform" in table) == (has_query or has_source):
+        if "transform" in table and (has_query or has_source):
+            key = "source" if has_source else "query"
+            self._add((*path, key), "has no meaning with transform", at_key=True)
+        elif not ("transform" in table or has_query or has_source):
             self._add(path, "needs source, query or transform, one of them", at_key=True)
         elif has_query and "from" in table and has_source:
             self._add((*path, "query"), "needs no source beside from", at_key=True)
@@ -569,6 +575,8 @@ class _Reading:
                 self._add((*path, "transform", "source"), "has another connection")
         if isinstance(file, str) and not file.endswith(".sql.j2"):
             self._add((*path, "transform", "sql"), "is no template: their names end in .sql.j2")
+        elif isinstance(file, str) and not (_REFERENCE.search(file) or Path(file).is_file()):
+            self._add((*path, "transform", "sql"), "there is no such file")
 
 
 _FLAG = TypeAdapter(bool)

@@ -27,8 +27,9 @@ from sqlkit.errors import LostSourceError, SqlkitError, UsageError
 from sqlkit.infer import quoted
 from sqlkit.results import RowCounts
 from sqlkit.server import find_dsn
+from sqlkit.sources.find import database_of
 from sqlkit.sources.mysql import MysqlSource, verify
-from sqlkit.sources.mysql.address import Address, parse_address
+from sqlkit.sources.mysql.address import SCHEMES, Address, parse_address
 from sqlkit.sources.mysql.catalog import ForeignKey, Table, find_foreign_keys, find_tables, look_up
 from sqlkit.sources.mysql.session import Session, begin_together
 from sqlkit.transient import RETRY_FOR, Patience
@@ -102,6 +103,12 @@ async def copy_database(
     Raises SqlkitError where the source or the target is not there; what happens to a table or a
     foreign key is in the result.
     """
+    if database_of(url) not in SCHEMES:
+        raise UsageError(
+            "copy-db copies databases of MySQL and MariaDB",
+            hint="Write mysql://user@host:3306/database; of others load the tables one by one: "
+            "sqlkit load ADDRESS#TABLE --create",
+        )
     address = parse_address(url)
     if address.table is not None:
         raise UsageError("copy-db copies a database: leave the table out of the address")

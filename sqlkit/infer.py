@@ -93,12 +93,14 @@ def new_table(
     renamed: Mapping[str, str],
     chosen: Sequence[str],
     left_out: Sequence[str],
+    is_extract: bool = False,
 ) -> NewTable:
     """The table that a source is meant for, as far as it tells, and by its first rows.
 
-    Reads from the source. Raises UsageError as `infer_table`.
+    With `is_extract`, what is loaded will be an extract of it, which knows of columns and types and
+    nothing beyond. Reads from the source. Raises UsageError as `infer_table`.
     """
-    if isinstance(reader, DescribedReader):
+    if isinstance(reader, DescribedReader) and not is_extract:
         known = reader.new_table(into, key=key, renamed=renamed, chosen=chosen, left_out=left_out)
         if known is not None:
             return known

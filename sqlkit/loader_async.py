@@ -96,6 +96,12 @@ CREATE_HINT = (
     "Types were chosen by the first rows: make the table yourself, with types that take all."
 )
 
+CATALOG_HINT = (
+    "Zero dates, and values that PostgreSQL does not have, become null by --invalid null; "
+    "--reject-limit keeps their rows as rejects."
+)
+"""Of a table that was made from the catalog of MySQL."""
+
 STAGE_GONE = ("42P01", "SK208")
 
 _USABLE = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
@@ -226,7 +232,8 @@ class AsyncLoader:
             if undone and isinstance(known, SqlkitError):
                 known.detail = "\n".join(filter(None, (known.detail, undone)))
                 if isinstance(known, RejectLimitError) or may_be_rows(known.code):
-                    known.hint = CREATE_HINT
+                    by_catalog = any(getattr(s, "null_invalid", None) is False for s in sources)
+                    known.hint = CATALOG_HINT if by_catalog else CREATE_HINT
             if known is not error:
                 raise known from error
             if isinstance(error, UnicodeEncodeError):

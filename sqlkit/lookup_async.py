@@ -61,7 +61,7 @@ class AsyncKeyCache:
         dimension: str,
         *,
         id_column: str,
-        key: Sequence[str],
+        key: Sequence[str] | str,
         create: bool = True,
         defaults: dict[str, Any] | None = None,
         prefix: str = "sqlkit",
@@ -73,7 +73,7 @@ class AsyncKeyCache:
         self._redis = redis
         self._dimension = dimension
         self._id_column = id_column
-        self._key = list(key)
+        self._key = [key] if isinstance(key, str) else list(key)
         self._create = create
         self._defaults = defaults or {}
         self._prefix = prefix

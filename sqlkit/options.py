@@ -115,6 +115,11 @@ class LoadOptions:
             raise UsageError("workers must be at least 1")
         if self.batch_bytes is not None and self.batch_bytes < 1:
             raise UsageError("the batch size must be at least 1 byte")
+        if not isinstance(self.reject_limit, int | None):
+            raise UsageError(
+                f"a limit of rejects is a number of rows, and not {self.reject_limit!r}",
+                hint="A share of the rows is reject_share=0.01.",
+            )
         if self.reject_limit is not None and self.reject_limit < 0:
             raise UsageError("the limit of rejects must be at least 0")
         if self.reject_share is not None and not 0 <= self.reject_share <= 1:

@@ -11,8 +11,9 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +30,7 @@ from sqlkit.client_async import AsyncClient, aconnect, as_sources
 from sqlkit.compatible import check_compatible
 from sqlkit.config import Hook, Project, Rule, Table
 from sqlkit.connection import connection_options, from_psycopg
-from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.errors import DatabaseError, SqlkitError, UsageError
 from sqlkit.maintenance_plan import MaintenanceOutcome
 from sqlkit.model import Lookup, RunSpeed
 from sqlkit.partitions import Partitioned, PartitionedResult, PartitionsFailedError, load_partitions
@@ -319,6 +320,18 @@ def _is_bad(report: TableReport | None) -> bool:
 # One table -----------------------------------------------------------------------------------
 
 
+@contextmanager
+def _of_template(name: str, file: str) -> Iterator[None]:
+    """Says of a query that PostgreSQL does not understand where it comes from."""
+    try:
+        yield
+    except DatabaseError as error:
+        if error.code.startswith("42") or error.code == "SK204":
+            place = f"The query of {file}: sqlkit sql render {name}"
+            error.detail = "\n".join(filter(None, (error.detail, place)))
+        raise
+
+
 def connections_of(project: Project, name: str) -> int:
     """How many connections a table takes at most: one that merges, the streams, signs of life."""
     table = project.tables[name]
@@ -412,20 +425,21 @@ async def do_rows(
     table, target = project.tables[name], into or project.target_of(name)
     is_plain = strategy == "insert" if strategy else not table.performance.enabled
     if table.transform is not None:
-        return await client.transform(
-            project.target_of(table.transform.source),
-            target,
-            render(project, name, full_refresh=full_refresh),
-            policy=table.policy,
-            key=table.key,
-            order_by=table.order_by,
-            name=name,
-            full_refresh=full_refresh,
-            lookups=lookups,
-            reject_limit=table.reject_limit.rows,
-            reject_share=table.reject_limit.share,
-            retry_for=table.retry_for,
-        )
+        with _of_template(name, table.transform.sql):
+            return await client.transform(
+                project.target_of(table.transform.source),
+                target,
+                render(project, name, full_refresh=full_refresh),
+                policy=table.policy,
+                key=table.key,
+                order_by=table.order_by,
+                name=name,
+                full_refresh=full_refresh,
+                lookups=lookups,
+                reject_limit=table.reject_limit.rows,
+                reject_share=table.reject_limit.share,
+                retry_for=table.retry_for,
+            )
     sources: Sequence[str | Source] = project.sources_of(name)
     if table.refresh is not None:
         return await client.refresh(

@@ -182,7 +182,8 @@ class _Planning:
 
     def _add_problem(self, error: Exception) -> None:
         text = error.message if isinstance(error, SqlkitError) else str(error)
-        self._plan = replace(self._plan, problems=(*self._plan.problems, text))
+        if text not in self._plan.problems:  # parts that fail alike
+            self._plan = replace(self._plan, problems=(*self._plan.problems, text))
 
     async def _look(self) -> None:
         table, connection = self._table, self._connection
@@ -280,6 +281,8 @@ class _Planning:
             found = [await self._look_up(source, target) for source in sources]
             self._plan = replace(self._plan, sources=tuple(found))
             to_load = [s for s, plan in zip(sources, found, strict=True) if plan.state != "loaded"]
+        if table.partitions is not None and self._plan.problems:
+            return
         if not to_load and table.refresh is None:
             why = "all sources were loaded before"
             why = why if table.partitions is None else "no partition has anything to do"
@@ -469,6 +472,7 @@ class _Planning:
                 renamed=renamed,
                 chosen=table.columns or (),
                 left_out=table.leave_out or (),
+                is_extract=table.cache is not None,
             )
             made = await run_async(made_by)
             self._plan = replace(self._plan, ddl=made.ddl)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -109,7 +111,7 @@ def refresh(
     limit, share = parse_limit(max_delete)
     query, stage = as_query(source), _as_stage(source)
     line = ProgressLine(sys.stderr, enabled=not as_json)
-    with connect(dsn) as client, line:
+    with connect(dsn) as client, line, _meant_as_query(source):
         result = client.refresh(
             target,
             () if query or stage else source,
@@ -152,6 +154,19 @@ _QUERY = re.compile(
 def as_query(source: list[str]) -> str | None:
     """The query that a source is, if it is one."""
     return source[0] if len(source) == 1 and _QUERY.match(source[0]) else None
+
+
+@contextmanager
+def _meant_as_query(source: list[str]) -> Iterator[None]:
+    """Says of a source that is no file, and has the words of a query, how a query begins."""
+    from sqlkit.errors import SourceError
+
+    try:
+        yield
+    except SourceError as error:
+        if error.code == "SK102" and any(re.search(r"\sfrom\s", s, re.I) for s in source):
+            error.hint = "If it is a query: one begins with select, with, values or table."
+        raise
 
 
 def _as_stage(source: list[str]) -> str | None:

@@ -34,13 +34,13 @@ try:
     import pyarrow.types as types
     from pgpq import ArrowToPostgresBinaryEncoder
 except ImportError as missing:
-    from sqlkit.errors import UsageError
+    from sqlkit import errors
 
-    raise UsageError(
+    raise errors.UsageError(
         f"Parquet and Arrow need {missing.name}", hint="pip install 'sqlkit[parquet]'"
     ) from None
 
-from sqlkit.errors import SourceError
+from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.archive import recognise
 from sqlkit.sources.base import CopyFormat, ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
@@ -601,7 +601,13 @@ class ArrowStreamSource:
             return _Spooled(
                 pa.Table.from_pandas(self._data, preserve_index=False).to_reader(), self.name
             )
-        return _Spooled(pa.RecordBatchReader.from_stream(self._data), self.name)
+        try:
+            return _Spooled(pa.RecordBatchReader.from_stream(self._data), self.name)
+        except pa.ArrowInvalid as error:  # a Series, say
+            raise UsageError(
+                f"{self.name}: a {type(self._data).__name__} is no table: {error}",
+                hint="Give one whose columns have names: of a Series, series.to_frame().",
+            ) from None
 
     def open(
         self, *, database_encoding: str = "UTF8", resume: ResumePoint | None = None
@@ -638,7 +644,8 @@ class ArrowStreamSource:
     def close(self) -> None:
         """The load is over."""
         self._is_over = True
-        self._batches.spool.close()
+        if "_batches" in self.__dict__:
+            self._batches.spool.close()
 
 
 class _Spooled:

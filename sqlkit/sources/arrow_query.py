@@ -50,7 +50,8 @@ def source_of(text: str, query: str | None, *, null_invalid: bool = False) -> Qu
             "there is no such file",
             source=name,
             code="SK102",
-            hint=f"Relative paths start from {Path.cwd()}; an absolute one has three slashes.",
+            hint=f"It was looked for at {Path(path).absolute()}: with two slashes a path is "
+            "relative, with three absolute.",
         )
     asked = f"select * from {_quoted(table)}" if query is None else query  # noqa: S608 - quoted
     shown = f"{name}#{table}" if query is None else f"{name}: {shortened(query)}"

@@ -60,7 +60,7 @@ _DOCUMENT_MARKS = {"[Content_Types].xml", "META-INF/manifest.xml"}
 _BY_DRIVER = re.compile(r"adbc(\+.*)?|dbapi\+.*")
 """Schemes of what is read by any driver, by `sqlkit.sources.queries`."""
 
-_JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
+_JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*["}]')
 _XML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[?!A-Za-z]|\xff\xfe<\0|\xfe\xff\0<")
 
 

@@ -145,7 +145,8 @@ class WebStore:
                     source=shown(address),
                     hint="Name your own authorities: SSL_CERT_FILE=FILE",
                 ) from None
-            raise TransientError(without_secrets(error)) from None
+            why = getattr(error.reason, "strerror", None) or without_secrets(error)
+            raise TransientError(f"cannot be reached: {why}") from None
         except (OSError, http.client.HTTPException) as error:
             raise TransientError(without_secrets(error)) from None
         except ValueError as error:

@@ -105,6 +105,30 @@ def test_a_schema_that_is_not_there_is_to_be_made(
     assert "create schema" in done.stderr
 
 
+def test_what_was_meant_is_guessed(database: Database, tmp_path: Path, sqlkit: RunSqlkit) -> None:
+    with database.connect() as connection:
+        connection.execute("create table item (id int primary key, name text)")
+    (tmp_path / "a.csv").write_text("id,name\n1,a\n")
+
+    def told(*words: str) -> str:
+        done = sqlkit(*words, env={"SQLKIT_DSN": database.dsn})
+        assert done.returncode in (1, 2), done.stdout
+        return done.stderr
+
+    assert "select, with, values or table" in told(
+        "refresh", "public.item", "--from", "selct * from price"
+    )
+    assert "public.item has no nam, to which --map leads" in told(
+        "load", "a.csv", "--into", "public.item", "--map", "name=nam"
+    )
+    assert "of MySQL and MariaDB" in told("copy-db", "postgresql://h/d", "--into", "d")
+    assert f"looked for at {tmp_path}/no.db" in told(
+        "load", "sqlite://no.db#t", "--into", "public.item"
+    )
+    refused = told("load", "http://127.0.0.1:1/a.csv", "--into", "public.item", "--retry-for", "0")
+    assert "a.csv: cannot be reached: Connection refused" in refused
+
+
 def test_without_a_command_the_help_is_shown(sqlkit: RunSqlkit) -> None:
     done = sqlkit()
     assert done.returncode == 2

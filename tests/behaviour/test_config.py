@@ -96,7 +96,10 @@ tables:
         (TABLE + "    key: a\n    key: b\n", 5, "is there already, on line 4"),
         (TABLE + "    columns: [no]\n", 4, "'no' must be text"),
         (TABLE + "    query: select 1\n", 4, "needs the address of one database"),
-        (TRANSFORM.replace("  t:", "    source: a\n  t:"), 2, "needs source, query or transform"),
+        (TRANSFORM.replace("  t:", "    source: a\n  t:"), 4, "has no meaning with transform"),
+        ("tables:\n  t: {policy: fill}\n", 2, "needs source, query or transform"),
+        (TRANSFORM, 3, "there is no such file"),
+        ("tables:\n\tt: {source: a}\n", 2, "indent with spaces"),
         ("tables:\n  t:\n    query: select 1\n", 3, "needs from, a connection, or refresh"),
         (TABLE + "    order_by: at\n", 4, "is for policies newer and history"),
         (TABLE + "    policy: newer\n", 4, "needs order_by"),
@@ -162,6 +165,10 @@ def test_no_secret_is_taken_or_repeated(file: Path, text: str) -> None:
     found = only(file, TABLE + text, TOKEN="x")
     assert "hunter2" not in json.dumps(found.as_dict())
     assert text.startswith("variables") or "${" in found.message
+
+
+def test_a_file_that_is_not_there_is_told_once(file: Path) -> None:
+    assert "cannot be read" in only(file, TABLE + "    before: {sql: '${file:no.sql}'}").message
 
 
 def test_secrets_of_a_webhook_and_a_cache_come_from_elsewhere(file: Path) -> None:

@@ -1080,3 +1080,19 @@ def test_init_overwrites_nothing(tmp_path: Path, sqlkit: RunSqlkit) -> None:
     assert done.returncode == 2
     assert ".gitignore is there already" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
+
+
+def test_a_query_that_fails_says_which_template_it_is_of(
+    dsn: str, tmp_path: Path, sqlkit: RunSqlkit, connection: psycopg.Connection
+) -> None:
+    connection.execute("create table item (id int primary key)")
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    (tmp_path / "sqlkit.yml").write_text(
+        "tables:\n  public.feed: {source: a.csv, raw: true, create: true}\n"
+        "  public.item: {transform: {source: public.feed, sql: item.sql.j2}}\n"
+    )
+    for query in ("nope", "1 as nope"):
+        (tmp_path / "item.sql.j2").write_text(f"select {query} from {{{{ stage }}}}")
+        done = sqlkit("run", "--full-refresh", env={"SQLKIT_DSN": dsn})
+        assert done.returncode == 1
+        assert "The query of item.sql.j2: sqlkit sql render public.item" in done.stderr

@@ -290,3 +290,13 @@ def test_pieces_are_cut_by_size_and_memory_does_not_grow(tmp_path: Path) -> None
     assert len(sizes) > 10
     assert max(sizes) < 3 << 20
     assert most < table.nbytes
+
+
+def test_values_without_names_are_no_table(database: Database) -> None:
+    for values in (pl.Series("price", [1.5]), pa.chunked_array([[1]])):
+        with (
+            sqlkit.connect(database.dsn) as client,
+            pytest.raises(UsageError, match="is no table") as caught,
+        ):
+            client.load(values, into="item", create=True, policy="append")
+        assert "to_frame()" in (caught.value.hint or "")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -380,6 +381,9 @@ def test_zero_dates_are_rejects_or_nulls(
         b" e text, e2 text)"
     )
     url = mariadb.url(odd, "z")
+    made = sqlkit("load", url, "--into", "public.y", "--create", "--dsn", dsn)
+    assert made.returncode == 4
+    assert "become null by --invalid null" in made.stderr
     refused = sqlkit("load", url, "--into", "public.z", "--dsn", dsn)
     assert refused.returncode == 4
     assert "5 rows were refused" in refused.stderr
@@ -693,3 +697,17 @@ def test_the_session_is_given_its_settings_back(employees: MariaServer) -> None:
     shown = [str(value).encode() for value in untouched]
     shown[5] = after[5] or b""  # the driver makes a float of it
     assert list(after) == shown
+
+
+def test_an_extract_knows_of_no_key_and_the_plan_says_so(
+    mariadb: MariaServer, odd: str, dsn: str, tmp_path: Path, sqlkit: RunSqlkit
+) -> None:
+    mariadb.run("create table z (id int primary key); insert into z values (1)", odd)
+    (tmp_path / "sqlkit.yml").write_text(
+        f"connections:\n  main: {{dsn: '${{DSN}}'}}\n  erp: {{url: '{mariadb.url(odd)}'}}\n"
+        "tables:\n  public.z: {from: erp, source: z, cache: 1h, create: true}\n"
+    )
+    for command in ("plan", "run"):
+        done = sqlkit(command, env={"DSN": dsn})
+        assert done.returncode > 0
+        assert "needs a key" in done.stdout + done.stderr, command
