@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="bd543aeac37fe212a83cc2720d8ed5b55e06a2f27d316f9ee7156580b1cff285",
+        sha256="1d244cf50e68e66e3153f101c36dbccefa9a5516b7e2bca7794eb2e705b0249f",
     )
 
 

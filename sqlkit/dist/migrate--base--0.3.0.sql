@@ -1933,6 +1933,16 @@ begin
             detail = format('Target: %s.', v_target),
             hint = 'Leave them out: PostgreSQL computes them.';
     end if;
+    if exists (select from sqlkit.stage as s where s.name = p_name) then
+        raise exception using
+            errcode = 'unique_violation',
+            message = format('there is a stage %s already', p_name),
+            detail = (select format('Its target: %s.', s.target) from sqlkit.stage as s where s.name = p_name),
+            hint = format(
+                'Go on with it, drop it (select sqlkit.drop_stage(%L);), or choose another name.',
+                format('sqlkit_stage.%I', p_name)
+            );
+    end if;
     v_stage_id := nextval(pg_get_serial_sequence('sqlkit.stage', 'stage_id'));
     v_name := coalesce(p_name, 'stage_' || v_stage_id);
     insert into sqlkit.stage (stage_id, name, target, run_id)
@@ -9773,7 +9783,14 @@ begin
             errcode = 'SK204',
             message = format('columns that are not there: %s', v_missing),
             detail = format('Table: %s.', sqlkit._table_name(p_relation)),
-            hint = 'Name columns of the table or view that the rule is about.';
+            hint = format(
+                'It has %s.',
+                (
+                    select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+                    from pg_attribute as a
+                    where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped
+                )
+            );
     end if;
 end;
 $refuse_columns$;
