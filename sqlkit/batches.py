@@ -24,7 +24,15 @@ BEGINNING = ResumePoint(0, 1, 0, "")
 """Of a source of which nothing was loaded."""
 
 Refused = list[Any]
-"""A refused row: first and last line, raw text, column, SQLSTATE, message."""
+"""A refused row: first and last line, raw text, column, SQLSTATE, message, number of the record.
+
+Lines are None where there are none, the number where the line says it all."""
+
+
+def number_of(row: Refused) -> int:
+    """What tells a refused row from the others of its source, in their order."""
+    number: int = row[0] if row[6] is None else row[6]
+    return number
 
 
 class RejectSpool:

@@ -1326,12 +1326,12 @@ async def rejects_of(
         connection,
         "select coalesce("
         "pg_catalog.json_agg(pg_catalog.to_json(j) "
-        "order by j.run_id, j.source_id, j.first_line, j.reject_id), '[]')::text "
+        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id), '[]')::text "
         "from (select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
         "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
         "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
         "and (%s::bigint is null or (j.source_id = %s and j.batch_id is null)) "
-        "order by j.run_id, j.source_id, j.first_line, j.reject_id limit %s) as j",
+        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id limit %s) as j",
         run_id,
         run_id,
         state,

@@ -83,12 +83,14 @@ def from_copy(
     source: str,
     relation: str,
     first_line: int,
+    counts_lines: bool,
     columns: dict[str, str],
 ) -> SqlkitError:
     """An error that COPY raised, with the line of the source, the column and the value.
 
     `relation` is what COPY wrote to, as schema.table, quoted; `first_line` the physical line of the
-    source where that COPY began; `columns` gives the source's name of each staged column.
+    source where that COPY began, or the number of the record, where the reader counts no lines;
+    `columns` gives the source's name of each staged column.
     """
     code = error.sqlstate
     if code is None or not code.startswith(_DATA_ERRORS):
@@ -104,10 +106,12 @@ def from_copy(
     message = error.diag.message_primary or str(error)
     if column is not None:
         message = f"column {in_source(column, columns.get(column, column))}: {message}"
+    number = first_line + int(place["line"]) - 1
     return SourceError(
         message,
         source=source,
-        line=first_line + int(place["line"]) - 1,
+        line=number if counts_lines else None,
+        record=None if counts_lines else number,
         code=code,
         detail=error.diag.message_detail or (value and f"Value or line: {value}"),
         hint=_COPY_HINTS.get(code)

@@ -49,10 +49,18 @@ class UsageError(SqlkitError):
     default_code = "SK001"
 
 
+def place_of(source: str, line: int | None = None, record: int | None = None) -> str:
+    """Where something stands, for people: the number of a record says more than a line alone."""
+    if record is None:
+        return source if line is None else f"{source}, line {line}"
+    return f"{source}, record {record}" + ("" if line is None else f" (line {line})")
+
+
 class SourceError(SqlkitError):
     """A source cannot be read: missing, cut off, in another encoding, malformed.
 
-    `source` is the name of the source, `line` the physical line (from 1) where it is known.
+    `source` is the name of the source, `line` the physical line (from 1) where it is known, and
+    `record` the number of the record (from 1) where that is no matter of lines.
     """
 
     default_code = "SK101"
@@ -63,14 +71,16 @@ class SourceError(SqlkitError):
         *,
         source: str,
         line: int | None = None,
+        record: int | None = None,
         code: str | None = None,
         detail: str | None = None,
         hint: str | None = None,
     ) -> None:
-        where = f"{source}, line {line}: " if line is not None else f"{source}: "
-        super().__init__(where + message, code=code, detail=detail, hint=hint)
+        where = place_of(source, line, record)
+        super().__init__(f"{where}: {message}", code=code, detail=detail, hint=hint)
         self.source = source
         self.line = line
+        self.record = record
 
 
 class LostSourceError(SourceError):

@@ -235,6 +235,7 @@ def _copy(
                     source=source.name,
                     relation=stage,
                     first_line=piece.first_line,
+                    counts_lines=reader.counts_lines,
                     columns=part.plan.names,
                 ) from error
             copying_took += time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -29,24 +30,38 @@ from sqlkit.sources.stored import StoredFile, StoredSource
 
 @dataclass(frozen=True)
 class RejectFile:
-    """Rejects that are written alike, as a file can hold them."""
+    """Rejects that are written alike, as a file can hold them.
+
+    `layout` says how (see `base.Reader`); `records` are theirs, as they stand in the source.
+    """
 
     layout: dict[str, Any]
     reject_ids: tuple[int, ...]
-    content: bytes
+    records: bytes
 
     @property
     def suffix(self) -> str:
         """How the name of such a file ends."""
-        return ".jsonl" if self.layout["format"] == "jsonl" else ".csv"
+        if self.layout["format"] != "jsonl":
+            return ".csv"
+        return ".json" if self.layout.get("is_array") else ".jsonl"
 
-    def source(self, path: Path, name: str) -> Source:
-        """The file as a source of this name, once it is written.
+    @property
+    def content(self) -> bytes:
+        """What a file holds that is written as the source is, to be mended and loaded like it."""
+        mark = codecs.BOM_UTF8 if self.layout.get("has_mark") else b""
+        return mark + self._text(has_header=self.layout.get("has_header", True))
+
+    def source(self, folder: Path, name: str) -> Source:
+        """A source of this name that has the rejects, from a file that is written in a folder.
 
         Rejects are loaded once, whatever else reads the same: their numbers are part of the source.
         """
-        stored = StoredFile(str(path), name=name)
         layout = self.layout
+        path = folder / f"{name.replace(' ', '-')}-{self.reject_ids[0]}{self.suffix}"
+        # The first record of a file without a header says how many columns there are.
+        path.write_bytes(self._text(has_header=True))
+        stored = StoredFile(str(path), name=name)
         source: StoredSource
         if layout["format"] == "jsonl":
             source = JsonLinesSource(stored, encoding=layout["encoding"], whole=layout["whole"])
@@ -64,11 +79,17 @@ class RejectFile:
         source.identity = f"rejects {' '.join(map(str, self.reject_ids))}"
         return source
 
+    def _text(self, *, has_header: bool) -> bytes:
+        layout = self.layout
+        if layout["format"] != "jsonl" and has_header:
+            return _header(layout).encode(layout["encoding"], "backslashreplace") + self.records
+        return self.records
+
 
 def reject_files(rejects: Iterable[dict[str, Any]]) -> list[RejectFile]:
     """The rejects as files: one for each way in which their sources are written.
 
-    Records stand as they stood in the source, after a header where the format has one.
+    Records stand as they stood in the source.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for reject in rejects:
@@ -78,19 +99,18 @@ def reject_files(rejects: Iterable[dict[str, Any]]) -> list[RejectFile]:
         RejectFile(
             layout=group[0]["layout"],
             reject_ids=tuple(reject["reject_id"] for reject in group),
-            content=_content(group[0]["layout"], group),
+            records=_records(group[0]["layout"], group),
         )
         for group in groups.values()
     ]
 
 
-def _content(layout: dict[str, Any], rejects: list[dict[str, Any]]) -> bytes:
-    codec = layout["encoding"]
-    newline = "\n".encode(codec)
-    records = b"".join(_record(layout, reject) + newline for reject in rejects)
-    if layout["format"] == "jsonl":
-        return records
-    return _header(layout).encode(codec, "backslashreplace") + records
+def _records(layout: dict[str, Any], rejects: list[dict[str, Any]]) -> bytes:
+    records = [_record(layout, reject) for reject in rejects]
+    if layout.get("is_array"):
+        return b"[\n" + b",\n".join(records) + b"\n]\n"
+    line_end = layout.get("line_end", "\n").encode(layout["encoding"])
+    return b"".join(record + line_end for record in records)
 
 
 def _record(layout: dict[str, Any], reject: dict[str, Any]) -> bytes:
@@ -117,7 +137,7 @@ def _header(layout: dict[str, Any]) -> str:
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
         doublequote=escape is None,
         escapechar=escape,
-        lineterminator="\n",
+        lineterminator=layout.get("line_end", "\n"),
     ).writerow(layout["columns"])
     return buffer.getvalue()
 
@@ -200,9 +220,7 @@ async def replay(
     )
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, file in enumerate(reject_files(rejects), start=1):
-            path = Path(folder) / f"rejects-of-run-{run_id}-{number}{file.suffix}"
-            path.write_bytes(file.content)
-            source = file.source(path, f"rejects of run {run_id}")
+        for file in reject_files(rejects):
+            source = file.source(Path(folder), f"rejects of run {run_id}")
             results.append(await load([source], found["target"], options, file.reject_ids))
     return results

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 from psycopg import Connection
 
 from sqlkit import calls as calls
-from sqlkit.batches import Batch, OpenSource, Refused, Screen, Taken
+from sqlkit.batches import Batch, OpenSource, Refused, Screen, Taken, number_of
 from sqlkit.care import Care
 from sqlkit.columns import ColumnPlan
 from sqlkit.copy import copy_to_session
@@ -25,6 +24,7 @@ TEXT_COLUMNS = (
     "sqlkit_raw",
     "sqlkit_sqlstate",
     "sqlkit_message",
+    "sqlkit_lines",
 )
 """What stands before the columns of a record in a stage of text."""
 
@@ -88,14 +88,15 @@ def screen(
             columns = TEXT_COLUMNS + opened.plan.staged
             copy_to_session(connection, "sqlkit_text", columns, format, screening.singles)
             rejects = calls.screen_text(connection, screen.plan)
-            rows = {place(row)[0]: row for row in screening.doubtful}
-            bad = {rows[reject[0]] for reject in rejects if reject[0] in rows}
+            rows = {place(row).number: row for row in screening.doubtful}
+            numbers = map(number_of, rejects)
+            bad = {rows[number] for number in numbers if number in rows}
         if with_constraints:
             data = screening.without(bad)
             copy_to_session(connection, "sqlkit_typed", opened.plan.staged, format, data)
             broken = calls.screen_rows(connection, screen.plan)
             rejects += _refused(screening, screen, bad, broken)
-    batch.rejects.add(sorted(rejects, key=itemgetter(0)))
+    batch.rejects.add(sorted(rejects, key=number_of))
     return replace(piece, data=screening.without(bad)), bad
 
 
@@ -130,11 +131,11 @@ def _refused(
     found = []
     for number, column, code, message in broken:
         row = rows[number - 1]
-        first, last, raw = screening.place(row)
-        if fault := screen.repertoire.fault(raw):
+        place = screening.place(row)
+        if fault := screen.repertoire.fault(place.raw):
             # COPY took bytes that nobody can read: that it was refused tells of them.
             column, code, message = None, fault.sqlstate, fault.message
-        text = screen.repertoire.shown(raw).decode(screen.repertoire.codec)
-        found.append([first, last, text, column, code, message])
+        text = screen.repertoire.shown(place.raw).decode(screen.repertoire.codec)
+        found.append([place.first, place.last, text, column, code, message, place.record])
         left_out.add(row)
     return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 from psycopg import AsyncConnection
 
 from sqlkit import calls_async as calls
-from sqlkit.batches_async import Batch, OpenSource, Refused, Screen, Taken
+from sqlkit.batches_async import Batch, OpenSource, Refused, Screen, Taken, number_of
 from sqlkit.care import Care
 from sqlkit.columns import ColumnPlan
 from sqlkit.copy_async import copy_to_session_async
@@ -23,6 +22,7 @@ TEXT_COLUMNS = (
     "sqlkit_raw",
     "sqlkit_sqlstate",
     "sqlkit_message",
+    "sqlkit_lines",
 )
 """What stands before the columns of a record in a stage of text."""
 
@@ -88,8 +88,9 @@ async def screen_async(
                 connection, "sqlkit_text", columns, format, screening.singles
             )
             rejects = await calls.screen_text(connection, screen.plan)
-            rows = {place(row)[0]: row for row in screening.doubtful}
-            bad = {rows[reject[0]] for reject in rejects if reject[0] in rows}
+            rows = {place(row).number: row for row in screening.doubtful}
+            numbers = map(number_of, rejects)
+            bad = {rows[number] for number in numbers if number in rows}
         if with_constraints:
             data = screening.without(bad)
             await copy_to_session_async(
@@ -97,7 +98,7 @@ async def screen_async(
             )
             broken = await calls.screen_rows(connection, screen.plan)
             rejects += _refused(screening, screen, bad, broken)
-    batch.rejects.add(sorted(rejects, key=itemgetter(0)))
+    batch.rejects.add(sorted(rejects, key=number_of))
     return replace(piece, data=screening.without(bad)), bad
 
 
@@ -132,11 +133,11 @@ def _refused(
     found = []
     for number, column, code, message in broken:
         row = rows[number - 1]
-        first, last, raw = screening.place(row)
-        if fault := screen.repertoire.fault(raw):
+        place = screening.place(row)
+        if fault := screen.repertoire.fault(place.raw):
             # COPY took bytes that nobody can read: that it was refused tells of them.
             column, code, message = None, fault.sqlstate, fault.message
-        text = screen.repertoire.shown(raw).decode(screen.repertoire.codec)
-        found.append([first, last, text, column, code, message])
+        text = screen.repertoire.shown(place.raw).decode(screen.repertoire.codec)
+        found.append([place.first, place.last, text, column, code, message, place.record])
         left_out.add(row)
     return found

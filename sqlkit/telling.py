@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlkit.connection import in_source
-from sqlkit.errors import RejectLimitError
+from sqlkit.errors import RejectLimitError, place_of
 from sqlkit.results import LoadProgress, ProgressCallback, RowCounts
 from sqlkit.sources.base import Piece, Reader, Source
 
@@ -127,7 +127,9 @@ def describe_reject(reject: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Place and reason of a refused row, and below them its text; `names` are the source's."""
     column, raw = reject["column_name"], reject["raw"]
     reason = f"column {in_source(column, names.get(column, column))}: " if column else ""
-    place = f"{reject['source']}, line {reject['first_line']}: " if reject["source"] else ""
+    place = ""
+    if reject["source"]:
+        place = place_of(reject["source"], reject["first_line"], reject["record"]) + ": "
     shown = raw if len(raw) <= SHOWN else raw[:SHOWN] + " ..."
     return f"{place}{reason}{reject['message']}\n    {shown}"
 

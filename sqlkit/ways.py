@@ -1033,5 +1033,6 @@ class Ways:
             source=opened.source.name,
             relation=relation,
             first_line=first_line,
+            counts_lines=opened.reader.counts_lines,
             columns=opened.plan.names,
         )

@@ -1053,5 +1053,6 @@ class AsyncWays:
             source=opened.source.name,
             relation=relation,
             first_line=first_line,
+            counts_lines=opened.reader.counts_lines,
             columns=opened.plan.names,
         )

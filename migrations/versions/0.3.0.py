@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="1d244cf50e68e66e3153f101c36dbccefa9a5516b7e2bca7794eb2e705b0249f",
+        sha256="681e4a591a8b702aabaf50627bccee850b0c435b95723036ab4b130e2fe458cf",
     )
 
 

@@ -22,7 +22,7 @@ begin
     execute format(
         'create unlogged table sqlkit_stage.%I ('
         'sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text, sqlkit_sqlstate text, '
-        'sqlkit_message text, %s) with (autovacuum_enabled = false)',
+        'sqlkit_message text, %s, sqlkit_lines int8range) with (autovacuum_enabled = false)',
         v_name,
         sqlkit._column_list(p_columns, '%I text')
     );
@@ -33,8 +33,22 @@ $create_text_stage$;
 comment on function sqlkit.create_text_stage(regclass, name[], bigint) is
 'Makes a stage whose columns are all text, so that it takes any record, after five columns that say where a
 record stands (sqlkit_first_line, sqlkit_last_line, sqlkit_raw) and what is wrong with it if it is no row
-(sqlkit_sqlstate, sqlkit_message). For sqlkit.merge_text_batch().
+(sqlkit_sqlstate, sqlkit_message). Where records are not told apart by their lines, both numbers are that of the record,
+and a last column, sqlkit_lines, has the lines, empty if there are none. For sqlkit.merge_text_batch().
 Writes: sqlkit.stage. Raises: SK201 no table.';
+
+
+create or replace function sqlkit._record_place()
+returns text
+language sql
+immutable
+return
+    'case when s.sqlkit_lines is null then s.sqlkit_first_line else lower(s.sqlkit_lines) end as first_line, '
+    'case when s.sqlkit_lines is null then s.sqlkit_last_line else upper(s.sqlkit_lines) - 1 end as last_line, '
+    'case when s.sqlkit_lines is not null then s.sqlkit_first_line end as record';
+
+comment on function sqlkit._record_place() is
+'What to select of a text stage, s, for the place of a row in its source: first_line, last_line and record.';
 
 
 create or replace function sqlkit._may_lie_in_row(p_sqlstate text)

@@ -167,7 +167,7 @@ begin
     execute format(
         'create temporary table sqlkit_text ('
         'sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text, sqlkit_sqlstate text, '
-        'sqlkit_message text, %s) on commit drop',
+        'sqlkit_message text, %s, sqlkit_lines int8range) on commit drop',
         p_plan ->> 'text_columns'
     );
     execute format('create temporary table sqlkit_typed (%s) on commit drop', p_plan ->> 'typed_columns');
@@ -189,9 +189,10 @@ declare
 begin
     execute format(
         'select jsonb_agg(jsonb_build_array('
-        'r.line, r.last_line, r.raw, r.column_name, r.sqlstate, r.message) order by r.line) '
-        'from (select distinct on (e.line) e.*, s.sqlkit_last_line as last_line, s.sqlkit_raw as raw from (%s) as e '
+        'r.first_line, r.last_line, r.raw, r.column_name, r.sqlstate, r.message, r.record) order by r.line) '
+        'from (select distinct on (e.line) e.*, s.sqlkit_raw as raw, %s from (%s) as e '
         'join pg_temp.sqlkit_text as s on s.sqlkit_first_line = e.line order by e.line) as r',
+        sqlkit._record_place(),
         p_plan ->> 'input'
     )
     into v_bad;
@@ -201,8 +202,8 @@ $screen_text$;
 
 comment on function sqlkit.screen_text(jsonb) is
 'The rows of pg_temp.sqlkit_text that are malformed, whose values are none of their columns, or that lack a value
-they need: a list of lists of first line, last line, raw text, column, SQLSTATE and message. The others are sound, as
-far as their values can tell.';
+they need: a list of lists of first line, last line, raw text, column, SQLSTATE, message, and number of the record
+where it is not known by its lines. The others are sound, as far as their values can tell.';
 
 
 create or replace function sqlkit._broken_rows(p_plan jsonb, p_relation regclass, p_after tid)
@@ -346,7 +347,7 @@ begin
     delete from sqlkit.reject as r
     where r.source_id = p_source_id and r.batch_id is null;
     insert into sqlkit.reject (
-        run_id, batch_id, source_id, first_line, last_line, raw, column_name, sqlstate, message
+        run_id, batch_id, source_id, first_line, last_line, raw, column_name, sqlstate, message, record
     )
     select
         p_run_id,
@@ -357,7 +358,8 @@ begin
         r.reject ->> 2,
         r.reject ->> 3,
         r.reject ->> 4,
-        r.reject ->> 5
+        r.reject ->> 5,
+        (r.reject ->> 6)::bigint
     from sqlkit.batch as b
     cross join jsonb_array_elements(p_rejects) with ordinality as r (reject, position)
     where b.source_id = p_source_id and b.start_offset = p_start_offset
@@ -367,7 +369,8 @@ $keep_rejects$;
 
 comment on function sqlkit.keep_rejects(bigint, bigint, bigint, jsonb) is
 'Records rows that were kept away from a recorded batch, known by its source and where it starts: a list of lists of
-first line, last line, raw text, column, SQLSTATE and message. Writes: sqlkit.reject.';
+first line, last line, raw text, column, SQLSTATE, message and, where it is not known by its lines, number of the
+record. Writes: sqlkit.reject.';
 
 create or replace function sqlkit.characters_of(p_encoding text default getdatabaseencoding())
 returns integer[]

@@ -163,10 +163,11 @@ begin
     delete from sqlkit.reject as r
     where r.source_id = p_source_id and r.batch_id is null;
     execute format(
-        'insert into sqlkit.reject (run_id, batch_id, source_id, first_line, last_line, raw, column_name, '
-        'sqlstate, message) '
-        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, r.column_name, '
-        'r.sqlstate, r.message from %s join %s as s on s.sqlkit_first_line = r.line order by r.line',
+        'insert into sqlkit.reject (run_id, batch_id, source_id, raw, column_name, sqlstate, message, '
+        'first_line, last_line, record) '
+        'select $1, $2, $3, s.sqlkit_raw, r.column_name, r.sqlstate, r.message, %s '
+        'from %s join %s as s on s.sqlkit_first_line = r.line order by r.line',
+        sqlkit._record_place(),
         case
             when p_refused is null then 'pg_temp.sqlkit_refused as r'
             else 'jsonb_to_recordset($4) as r (line bigint, column_name name, sqlstate text, message text)'
@@ -480,7 +481,8 @@ select
     min(j.first_line) as first_line,
     (array_agg(j.message order by j.reject_id))[1] as first_message,
     (array_agg(j.raw order by j.reject_id))[1] as first_raw,
-    bool_and(j.batch_id is null) as is_told_only
+    bool_and(j.batch_id is null) as is_told_only,
+    min(j.record) as record
 from sqlkit.reject as j
 join sqlkit.run as r on r.run_id = j.run_id
 left join sqlkit.source as s on s.source_id = j.source_id

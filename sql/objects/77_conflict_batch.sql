@@ -316,12 +316,13 @@ as $keep_trimmed$
 begin
     execute format(
         'insert into sqlkit.trimmed_row '
-        '(run_id, batch_id, source_id, first_line, last_line, raw, rule, message, span_before, span_after) '
-        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, t.rule, t.message, '
-        't.span_before, t.span_after from pg_temp.sqlkit_trimmed as t '
+        '(run_id, batch_id, source_id, raw, rule, message, span_before, span_after, first_line, last_line, record) '
+        'select $1, $2, $3, s.sqlkit_raw, t.rule, t.message, t.span_before, t.span_after, %s '
+        'from pg_temp.sqlkit_trimmed as t '
         'join %s as s on s.sqlkit_first_line = t.line '
         'where exists (select from pg_temp.sqlkit_sound as o where o.sqlkit_line = t.line) '
         'and not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
+        sqlkit._record_place(),
         p_stage
     )
     using p_run_id, p_batch_id, p_source_id;
@@ -379,7 +380,8 @@ begin
     execute format(
         'create temporary table sqlkit_told on commit drop as '
         'select s.sqlkit_line as sqlkit_first_line, s.sqlkit_line as sqlkit_last_line, '
-        '(to_jsonb(s.*) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
+        '''empty''::int8range as sqlkit_lines, (to_jsonb(s.*) - ''sqlkit_line'')::text as sqlkit_raw '
+        'from pg_temp.sqlkit_staged as s '
         'where s.sqlkit_line in ('
         'select r.line from pg_temp.sqlkit_refused as r union all select t.line from pg_temp.sqlkit_trimmed as t)'
     );
@@ -413,7 +415,7 @@ $merge_checked_stage$;
 comment on function sqlkit.merge_checked_stage(regclass, text, text, name[], name, text) is
 'Applies the rows of a stage to its target as merge_stage() does, held to the conflict rules of the target: its
 overlaps, distances and duplicates. With p_conflicts reject, rows that contradict one that the target will hold, or an
-earlier one of the stage, are kept in sqlkit.reject (first_line is their position, raw the row as JSON) and are counted
+earlier one of the stage, are kept in sqlkit.reject (record is their position, raw the row as JSON) and are counted
 as rejected; with trim, those that overlap are cut, to the first piece that is free, which is noted in
 sqlkit.trimmed_row, and only those of which nothing is left, or that cannot be cut, are rejected.
 Writes: the target, sqlkit.reject, sqlkit.trimmed_row, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the

@@ -319,19 +319,20 @@ begin
     perform sqlkit._add_lookups(v_stage, p_lookups, p_search_path);
     perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
     execute format(
-        'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
-        'select f.line, f.line, (to_jsonb(r.*) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
-        'from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
+        'insert into %s '
+        '(sqlkit_first_line, sqlkit_last_line, sqlkit_lines, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
+        'select f.line, f.line, ''empty'', (to_jsonb(r.*) - array[''sqlkit_row'', ''changed_in''])::text, '
+        'f.sqlstate, f.message from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
         v_stage
     );
     perform set_config('sqlkit.first_row', '1', true);
     perform set_config('sqlkit.last_row', v_rows::text, true);
     -- What the query made comes after what it could not be asked for.
     v_statement := format(
-        E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, %s) '
+        E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_lines, sqlkit_raw, %s) '
         'select %3$s operator(pg_catalog.+) pg_catalog.row_number() over (), '
-        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q.*)::pg_catalog.text, %4$s '
-        'from (%5$s\n) as q',
+        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), ''empty'', '
+        'pg_catalog.to_jsonb(q.*)::pg_catalog.text, %4$s from (%5$s\n) as q',
         v_stage,
         sqlkit._column_list(v_columns, '%I'),
         v_rows,

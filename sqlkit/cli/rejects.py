@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from sqlkit.cli.progress import printable
-from sqlkit.errors import SqlkitError
+from sqlkit.errors import SqlkitError, place_of
 
 
 class ListsByDefault(typer.core.TyperGroup):
@@ -92,7 +92,9 @@ def list_rejects(
 
 def _place(row: dict[str, Any]) -> str:
     """Where a row stood; one that a query made stood in no source."""
-    return "" if row["source"] is None else f"{row['source']}, line {row['first_line']}: "
+    if row["source"] is None:
+        return ""
+    return place_of(row["source"], row["first_line"], row["record"]) + ": "
 
 
 def _print(text: str) -> None:

@@ -854,6 +854,22 @@ comment on table sqlkit.source_watermark is
 'Where the watermark stood when a source was read, and where it is to stand when all of it is loaded.';
 comment on column sqlkit.source_watermark.since is 'null: there was none';
 
+-- changes/0072_record_number.sql
+
+-- Where a refused row stood in a source whose records are not lines: its number, besides the lines, if there are any.
+
+alter table sqlkit.reject add column record bigint;
+
+comment on column sqlkit.reject.record is
+'number of the record in its source, from 1, where it is not a matter of lines: an element of a JSON array, whose lines
+are told too, a record of XML, a row of a file, of a query or of Python, which have no lines; null for CSV and JSON
+lines';
+
+alter table sqlkit.trimmed_row add column record bigint;
+
+comment on column sqlkit.trimmed_row.record is
+'number of the record in its source, from 1, where it is not a matter of lines, as in sqlkit.reject';
+
 -- objects/05_version.sql.j2
 
 -- What is deployed here, and how it came. Clients ask before they do anything else.
@@ -2119,7 +2135,7 @@ begin
     execute format(
         'create unlogged table sqlkit_stage.%I ('
         'sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text, sqlkit_sqlstate text, '
-        'sqlkit_message text, %s) with (autovacuum_enabled = false)',
+        'sqlkit_message text, %s, sqlkit_lines int8range) with (autovacuum_enabled = false)',
         v_name,
         sqlkit._column_list(p_columns, '%I text')
     );
@@ -2130,8 +2146,22 @@ $create_text_stage$;
 comment on function sqlkit.create_text_stage(regclass, name[], bigint) is
 'Makes a stage whose columns are all text, so that it takes any record, after five columns that say where a
 record stands (sqlkit_first_line, sqlkit_last_line, sqlkit_raw) and what is wrong with it if it is no row
-(sqlkit_sqlstate, sqlkit_message). For sqlkit.merge_text_batch().
+(sqlkit_sqlstate, sqlkit_message). Where records are not told apart by their lines, both numbers are that of the record,
+and a last column, sqlkit_lines, has the lines, empty if there are none. For sqlkit.merge_text_batch().
 Writes: sqlkit.stage. Raises: SK201 no table.';
+
+
+create or replace function sqlkit._record_place()
+returns text
+language sql
+immutable
+return
+    'case when s.sqlkit_lines is null then s.sqlkit_first_line else lower(s.sqlkit_lines) end as first_line, '
+    'case when s.sqlkit_lines is null then s.sqlkit_last_line else upper(s.sqlkit_lines) - 1 end as last_line, '
+    'case when s.sqlkit_lines is not null then s.sqlkit_first_line end as record';
+
+comment on function sqlkit._record_place() is
+'What to select of a text stage, s, for the place of a row in its source: first_line, last_line and record.';
 
 
 create or replace function sqlkit._may_lie_in_row(p_sqlstate text)
@@ -2805,7 +2835,7 @@ begin
     execute format(
         'create temporary table sqlkit_text ('
         'sqlkit_first_line bigint, sqlkit_last_line bigint, sqlkit_raw text, sqlkit_sqlstate text, '
-        'sqlkit_message text, %s) on commit drop',
+        'sqlkit_message text, %s, sqlkit_lines int8range) on commit drop',
         p_plan ->> 'text_columns'
     );
     execute format('create temporary table sqlkit_typed (%s) on commit drop', p_plan ->> 'typed_columns');
@@ -2827,9 +2857,10 @@ declare
 begin
     execute format(
         'select jsonb_agg(jsonb_build_array('
-        'r.line, r.last_line, r.raw, r.column_name, r.sqlstate, r.message) order by r.line) '
-        'from (select distinct on (e.line) e.*, s.sqlkit_last_line as last_line, s.sqlkit_raw as raw from (%s) as e '
+        'r.first_line, r.last_line, r.raw, r.column_name, r.sqlstate, r.message, r.record) order by r.line) '
+        'from (select distinct on (e.line) e.*, s.sqlkit_raw as raw, %s from (%s) as e '
         'join pg_temp.sqlkit_text as s on s.sqlkit_first_line = e.line order by e.line) as r',
+        sqlkit._record_place(),
         p_plan ->> 'input'
     )
     into v_bad;
@@ -2839,8 +2870,8 @@ $screen_text$;
 
 comment on function sqlkit.screen_text(jsonb) is
 'The rows of pg_temp.sqlkit_text that are malformed, whose values are none of their columns, or that lack a value
-they need: a list of lists of first line, last line, raw text, column, SQLSTATE and message. The others are sound, as
-far as their values can tell.';
+they need: a list of lists of first line, last line, raw text, column, SQLSTATE, message, and number of the record
+where it is not known by its lines. The others are sound, as far as their values can tell.';
 
 
 create or replace function sqlkit._broken_rows(p_plan jsonb, p_relation regclass, p_after tid)
@@ -2984,7 +3015,7 @@ begin
     delete from sqlkit.reject as r
     where r.source_id = p_source_id and r.batch_id is null;
     insert into sqlkit.reject (
-        run_id, batch_id, source_id, first_line, last_line, raw, column_name, sqlstate, message
+        run_id, batch_id, source_id, first_line, last_line, raw, column_name, sqlstate, message, record
     )
     select
         p_run_id,
@@ -2995,7 +3026,8 @@ begin
         r.reject ->> 2,
         r.reject ->> 3,
         r.reject ->> 4,
-        r.reject ->> 5
+        r.reject ->> 5,
+        (r.reject ->> 6)::bigint
     from sqlkit.batch as b
     cross join jsonb_array_elements(p_rejects) with ordinality as r (reject, position)
     where b.source_id = p_source_id and b.start_offset = p_start_offset
@@ -3005,7 +3037,8 @@ $keep_rejects$;
 
 comment on function sqlkit.keep_rejects(bigint, bigint, bigint, jsonb) is
 'Records rows that were kept away from a recorded batch, known by its source and where it starts: a list of lists of
-first line, last line, raw text, column, SQLSTATE and message. Writes: sqlkit.reject.';
+first line, last line, raw text, column, SQLSTATE, message and, where it is not known by its lines, number of the
+record. Writes: sqlkit.reject.';
 
 create or replace function sqlkit.characters_of(p_encoding text default getdatabaseencoding())
 returns integer[]
@@ -6140,10 +6173,11 @@ begin
     delete from sqlkit.reject as r
     where r.source_id = p_source_id and r.batch_id is null;
     execute format(
-        'insert into sqlkit.reject (run_id, batch_id, source_id, first_line, last_line, raw, column_name, '
-        'sqlstate, message) '
-        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, r.column_name, '
-        'r.sqlstate, r.message from %s join %s as s on s.sqlkit_first_line = r.line order by r.line',
+        'insert into sqlkit.reject (run_id, batch_id, source_id, raw, column_name, sqlstate, message, '
+        'first_line, last_line, record) '
+        'select $1, $2, $3, s.sqlkit_raw, r.column_name, r.sqlstate, r.message, %s '
+        'from %s join %s as s on s.sqlkit_first_line = r.line order by r.line',
+        sqlkit._record_place(),
         case
             when p_refused is null then 'pg_temp.sqlkit_refused as r'
             else 'jsonb_to_recordset($4) as r (line bigint, column_name name, sqlstate text, message text)'
@@ -6457,7 +6491,8 @@ select
     min(j.first_line) as first_line,
     (array_agg(j.message order by j.reject_id))[1] as first_message,
     (array_agg(j.raw order by j.reject_id))[1] as first_raw,
-    bool_and(j.batch_id is null) as is_told_only
+    bool_and(j.batch_id is null) as is_told_only,
+    min(j.record) as record
 from sqlkit.reject as j
 join sqlkit.run as r on r.run_id = j.run_id
 left join sqlkit.source as s on s.source_id = j.source_id
@@ -12280,12 +12315,13 @@ as $keep_trimmed$
 begin
     execute format(
         'insert into sqlkit.trimmed_row '
-        '(run_id, batch_id, source_id, first_line, last_line, raw, rule, message, span_before, span_after) '
-        'select $1, $2, $3, s.sqlkit_first_line, s.sqlkit_last_line, s.sqlkit_raw, t.rule, t.message, '
-        't.span_before, t.span_after from pg_temp.sqlkit_trimmed as t '
+        '(run_id, batch_id, source_id, raw, rule, message, span_before, span_after, first_line, last_line, record) '
+        'select $1, $2, $3, s.sqlkit_raw, t.rule, t.message, t.span_before, t.span_after, %s '
+        'from pg_temp.sqlkit_trimmed as t '
         'join %s as s on s.sqlkit_first_line = t.line '
         'where exists (select from pg_temp.sqlkit_sound as o where o.sqlkit_line = t.line) '
         'and not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
+        sqlkit._record_place(),
         p_stage
     )
     using p_run_id, p_batch_id, p_source_id;
@@ -12343,7 +12379,8 @@ begin
     execute format(
         'create temporary table sqlkit_told on commit drop as '
         'select s.sqlkit_line as sqlkit_first_line, s.sqlkit_line as sqlkit_last_line, '
-        '(to_jsonb(s.*) - ''sqlkit_line'')::text as sqlkit_raw from pg_temp.sqlkit_staged as s '
+        '''empty''::int8range as sqlkit_lines, (to_jsonb(s.*) - ''sqlkit_line'')::text as sqlkit_raw '
+        'from pg_temp.sqlkit_staged as s '
         'where s.sqlkit_line in ('
         'select r.line from pg_temp.sqlkit_refused as r union all select t.line from pg_temp.sqlkit_trimmed as t)'
     );
@@ -12377,7 +12414,7 @@ $merge_checked_stage$;
 comment on function sqlkit.merge_checked_stage(regclass, text, text, name[], name, text) is
 'Applies the rows of a stage to its target as merge_stage() does, held to the conflict rules of the target: its
 overlaps, distances and duplicates. With p_conflicts reject, rows that contradict one that the target will hold, or an
-earlier one of the stage, are kept in sqlkit.reject (first_line is their position, raw the row as JSON) and are counted
+earlier one of the stage, are kept in sqlkit.reject (record is their position, raw the row as JSON) and are counted
 as rejected; with trim, those that overlap are cut, to the first piece that is free, which is noted in
 sqlkit.trimmed_row, and only those of which nothing is left, or that cannot be cut, are rejected.
 Writes: the target, sqlkit.reject, sqlkit.trimmed_row, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the
@@ -12945,19 +12982,20 @@ begin
     perform sqlkit._add_lookups(v_stage, p_lookups, p_search_path);
     perform sqlkit._refuse_failing(v_query, p_search_path, 1, v_rows, p_most);
     execute format(
-        'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
-        'select f.line, f.line, (to_jsonb(r.*) - array[''sqlkit_row'', ''changed_in''])::text, f.sqlstate, f.message '
-        'from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
+        'insert into %s '
+        '(sqlkit_first_line, sqlkit_last_line, sqlkit_lines, sqlkit_raw, sqlkit_sqlstate, sqlkit_message) '
+        'select f.line, f.line, ''empty'', (to_jsonb(r.*) - array[''sqlkit_row'', ''changed_in''])::text, '
+        'f.sqlstate, f.message from pg_temp.sqlkit_failing as f join pg_temp.sqlkit_seen as r on r.sqlkit_row = f.line',
         v_stage
     );
     perform set_config('sqlkit.first_row', '1', true);
     perform set_config('sqlkit.last_row', v_rows::text, true);
     -- What the query made comes after what it could not be asked for.
     v_statement := format(
-        E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_raw, %s) '
+        E'insert into %s (sqlkit_first_line, sqlkit_last_line, sqlkit_lines, sqlkit_raw, %s) '
         'select %3$s operator(pg_catalog.+) pg_catalog.row_number() over (), '
-        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), pg_catalog.to_jsonb(q.*)::pg_catalog.text, %4$s '
-        'from (%5$s\n) as q',
+        '%3$s operator(pg_catalog.+) pg_catalog.row_number() over (), ''empty'', '
+        'pg_catalog.to_jsonb(q.*)::pg_catalog.text, %4$s from (%5$s\n) as q',
         v_stage,
         sqlkit._column_list(v_columns, '%I'),
         v_rows,
@@ -17500,6 +17538,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_loader', 'execute', 'routine', '_rebuild_obstacle'),
+            ('sqlkit_loader', 'execute', 'routine', '_record_place'),
             ('sqlkit_loader', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refresh'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_by_constraint'),
@@ -17896,6 +17935,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_read_constraint'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_objection'),
             ('sqlkit_admin', 'execute', 'routine', '_rebuild_obstacle'),
+            ('sqlkit_admin', 'execute', 'routine', '_record_place'),
             ('sqlkit_admin', 'execute', 'routine', '_record_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refresh'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_by_constraint'),

@@ -359,7 +359,7 @@ class ArrowReader(BlockReader[pa.RecordBatch]):
                 raise SourceError(
                     f"a value cannot be loaded: {error}",
                     source=self._name,
-                    line=block.line,
+                    record=block.line,
                     code="SK118",
                     detail=f"rows {block.line} to {block.line + block.rows - 1}",
                 ) from error

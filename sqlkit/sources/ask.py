@@ -53,12 +53,12 @@ def first_rows(reader: Reader, name: str, most: int | None = None) -> list[tuple
     rows: list[tuple[str | None, ...]] = []
     for piece in reader.single_records(wanted, 1 << 16):
         for row in rows_of(reader.single_format, piece.data):
-            line, _, raw, code, message, *values = row
+            number, _, raw, code, message, _, *values = row
             if code is not None:
                 raise SourceError(
                     message or code,
                     source=name,
-                    line=int(line or 0),
+                    record=int(number or 0),
                     code="SK118",
                     detail=(raw or "")[:200],
                 )

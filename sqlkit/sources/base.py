@@ -103,6 +103,7 @@ class Reader(Protocol):
     copy_format: CopyFormat
     single_format: CopyFormat  # how COPY reads what `single_records` yields
     progress: Progress
+    counts_lines: bool  # or records: what `first_line` and the like of its pieces say
 
     @property
     def layout(self) -> dict[str, Any]:

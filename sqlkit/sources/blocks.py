@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlkit.sources.base import CopyFormat, Piece, Progress, ResumePoint, WantedColumn
 from sqlkit.sources.repertoire import Repertoire
+from sqlkit.sources.singly import Lines
 from sqlkit.sources.text_rows import ROWS, BadRow, single_rows
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class BlockReader(Generic[T]):
 
     columns: tuple[str, ...]
     column_types: Mapping[str, str]
+    counts_lines = False
     copy_format: CopyFormat = ROWS
     single_format: CopyFormat = ROWS
 
@@ -75,10 +77,14 @@ class BlockReader(Generic[T]):
         block: Block[T],
         wanted: tuple[WantedColumn, ...],
         bad: Sequence[BadRow] = (),
+        lines: Sequence[Lines] | None = None,
     ) -> bytes:
-        """What `_single_rows` gives, of the rows of a block and of those that are none."""
+        """What `_single_rows` gives, of the rows of a block and of those that are none.
+
+        `lines` are the physical lines of each, if it has any.
+        """
         self._single_bytes = len(data)
-        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad))
+        return b"".join(single_rows(data, block.line, wanted, self.repertoire, bad, lines))
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         raise NotImplementedError

@@ -41,7 +41,7 @@ from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import CopyFormat, Dialect, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.records import NO_QUOTE, BrokenQuotes, Grammar
 from sqlkit.sources.repertoire import SERVER_CODECS, BadRecord, Repertoire
-from sqlkit.sources.screen import Screening, Sieve, line_ends, span
+from sqlkit.sources.screen import Place, Screening, Sieve, line_ends, span
 from sqlkit.sources.singly import MALFORMED, DelimitedRows, numbered
 from sqlkit.sources.stored import CHUNK, ByteStream, StoredFile, StoredSource, codec_name
 
@@ -153,6 +153,7 @@ class DelimitedReader:
 
     columns: tuple[str, ...]
     column_types: Mapping[str, str] = MappingProxyType({})
+    counts_lines = True
     copy_format: CopyFormat
     single_format: CopyFormat
 
@@ -239,7 +240,20 @@ class DelimitedReader:
             "null": format.null,
             "encoding": self._stream.encoding,
             "columns": list(self.columns),
+            **self._unusual,
         }
+
+    @property
+    def _unusual(self) -> dict[str, Any]:
+        """What of the layout is seldom so: no header, another line end, a byte order mark."""
+        unusual: dict[str, Any] = {}
+        if not self._has_header:
+            unusual["has_header"] = False
+        if self._line_end != b"\n":
+            unusual["line_end"] = self._line_end.decode()
+        if self._stream.has_mark:
+            unusual["has_mark"] = True
+        return unusual
 
     @property
     def codec(self) -> str:
@@ -270,6 +284,8 @@ class DelimitedReader:
             blank = _BLANK.match(self._ahead)
             self._advance(blank.end() if blank else 0)
         record = self._first_record()
+        self._has_header = dialect.header
+        self._line_end = b"\r\n" if record.endswith(b"\r\n") else self._eol
         if not dialect.header:
             count = len(self._grammar.fields(record))
             self.columns = dialect.columns or tuple(f"column{i + 1}" for i in range(count))
@@ -594,9 +610,9 @@ class DelimitedReader:
                 line = firsts[row]
             return line, line + record.count(grammar.eol), record
 
-        def place(row: int) -> tuple[int, int, bytes]:
+        def place(row: int) -> Place:
             first, last, record = find(row)
-            return first, last, originals.raw(first, last, record)
+            return Place(first, last, originals.raw(first, last, record))
 
         singles = []
         for row in doubtful:
@@ -727,7 +743,7 @@ def _without_line_end(record: bytes, eol: bytes) -> bytes:
     return record.removesuffix(b"\r") if eol == b"\n" else record
 
 
-def _no_place(row: int) -> tuple[int, int, bytes]:
+def _no_place(row: int) -> Place:
     raise IndexError(row)
 
 

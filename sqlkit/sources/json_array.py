@@ -8,9 +8,12 @@ make most guesses wrong, or something is no JSON at all, the text is gone throug
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 from msgspec import Raw
+
+from sqlkit.sources.singly import Lines
 
 _MEETING = re.compile(rb"\}[ \t\r\n]*,(?=[ \t\r\n]*\{)")
 # A string that does not end in what was read takes all the rest.
@@ -71,10 +74,27 @@ def _walk(text: bytes) -> tuple[list[bytes], int, bool]:
     return found, start, False
 
 
+def lines_of(text: bytes, elements: list[bytes], line: int) -> Iterator[Lines]:
+    """The physical lines of the elements that `text`, which begins on `line`, was cut into."""
+    position = 0
+    for element in elements:
+        element = element.strip(_SPACE)
+        start = text.index(element, position)
+        first = line + text.count(b"\n", position, start)
+        line = first + element.count(b"\n")
+        position = start + len(element)
+        yield first, line
+
+
 def as_line(element: bytes) -> bytes:
     """An element on one line: outside strings a newline means no more than a space.
 
     Where there is none between two commas, the line is what stands there: no JSON.
     """
-    element = element.strip(_SPACE) or b","
+    element = as_written(element)
     return element.replace(b"\n", b" ") if b"\n" in element else element
+
+
+def as_written(element: bytes) -> bytes:
+    """An element as it stands in the file; a comma where there is none."""
+    return element.strip(_SPACE) or b","

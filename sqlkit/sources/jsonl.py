@@ -1,7 +1,8 @@
 r"""JSON lines: one JSON object a line, its keys the columns; or each line whole, one column.
 
 One array of objects is read the same way, an element at a time (see `json_array`): what is said of
-lines here holds for its elements, and their numbers are counted in place of lines.
+lines here holds for its elements. Their numbers are counted in place of lines; where one is told
+of, its lines are too.
 
 Numbers keep their text, whatever their length. Blank lines give no row and count as lines. The
 columns are the keys of the first 4 MiB, in the order in which they appear; a key that appears
@@ -27,17 +28,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from itertools import islice
+from itertools import count, islice
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlkit.errors import SourceError
 from sqlkit.sources import json_array, json_rows
 from sqlkit.sources.base import CopyFormat, Piece, ResumePoint, WantedColumn
 from sqlkit.sources.json_rows import BLOCK, ROWS, BadLine, RowMaker
 from sqlkit.sources.repertoire import NOT_IN_ENCODING, UNTRANSLATABLE, BadRecord, Repertoire
-from sqlkit.sources.screen import Screening, Sieve, line_ends
-from sqlkit.sources.singly import MALFORMED, TextRows
+from sqlkit.sources.screen import Place, Screening, Sieve, line_ends
+from sqlkit.sources.singly import MALFORMED, Lines, TextRows
 from sqlkit.sources.stored import ByteStream, StoredFile, StoredSource
 
 WHOLE_COLUMN = "line"
@@ -55,6 +56,15 @@ MAX_LINE = 64 << 20  # decoded bytes; a file that is no text must not fill the m
 
 _HEAD = 4 << 20  # decoded bytes from which the keys are found out
 _BLANK = b" \t\r\n"
+
+
+class _Line(NamedTuple):
+    """A line, or an element of an array on one, which has physical lines besides."""
+
+    number: int
+    text: bytes
+    raw: bytes  # as it stands in the file
+    stands_on: Lines | None
 
 
 class JsonLinesSource(StoredSource):
@@ -141,7 +151,9 @@ class JsonLinesReader:
         self._has_ended = False  # the array
         self._is_resumed = resume is not None
         self._offset = 0
-        self._line = 1
+        self._line = 1  # or element
+        self._physical_line = 1
+        self._cut_last: tuple[bytes, list[bytes]] = b"", []  # of an array: text and elements
         self._used = 0  # of `_ahead`
         self._ahead = self._read_head()  # decoded and not used yet
         if not self._ahead.strip(_BLANK):
@@ -154,6 +166,8 @@ class JsonLinesReader:
         if not whole and self._ahead.lstrip(_BLANK).startswith(b"["):
             self._is_array = True
             self._used = self._offset = self._ahead.index(b"[") + 1
+            self._physical_line += self._ahead.count(b"\n", 0, self._used)
+        self.counts_lines = not self._is_array
         self.knows_absent = not whole
         if whole:
             self.columns = (WHOLE_COLUMN,)
@@ -167,11 +181,17 @@ class JsonLinesReader:
             self._used = 0
             self._offset = resume.offset
             self._line = resume.line
+            self._physical_line = 1 + stream.lines_passed
 
     @property
     def layout(self) -> dict[str, Any]:
         """How records are written (see `base.Reader`)."""
-        return {"format": "jsonl", "whole": self._whole, "encoding": self._stream.encoding}
+        layout = {"format": "jsonl", "whole": self._whole, "encoding": self._stream.encoding}
+        if self._is_array:
+            layout["is_array"] = True
+        if self._stream.has_mark:
+            layout["has_mark"] = True
+        return layout
 
     @property
     def fingerprint(self) -> str | None:
@@ -210,7 +230,8 @@ class JsonLinesReader:
         text = self._ahead[self._used :]
         if self._is_array:
             elements, _, ended = json_array.cut(text, ended=len(text) < _HEAD)
-            return list(map(json_array.as_line, elements if elements or ended else [text]))
+            self._cut_last = text, elements if elements or ended else [text]
+            return list(map(json_array.as_line, self._cut_last[1]))
         lines = text.split(b"\n")
         if len(text) >= _HEAD and len(lines) > 1:
             lines.pop()
@@ -287,36 +308,47 @@ class JsonLinesReader:
         maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
 
         def make(text: bytes) -> bytes:
-            lines = text.split(b"\n")
-            if not lines[-1]:
-                lines.pop()
-            return b"".join(self._singly(lines, maker, rows))
+            return b"".join(self._singly(self._lines(text), maker, rows))
 
         return self._pieces(make, piece_bytes)
 
     def _singly(
-        self, lines: list[bytes], maker: RowMaker | None, rows: TextRows
+        self, lines: list[_Line], maker: RowMaker | None, rows: TextRows
     ) -> Iterator[bytes]:
         # Most lines are well: a few at a time, and one by one only where one is not.
         for start in range(0, len(lines), _TOGETHER):
-            some = [
-                (self._line + start + position, line)
-                for position, line in enumerate(lines[start : start + _TOGETHER])
-                if line.strip(_BLANK)
-            ]
+            some = lines[start : start + _TOGETHER]
             try:
-                made = _rows_of([line for _, line in some], maker)
+                made = _rows_of([line.text for line in some], maker)
                 if len(made) != len(some):
                     raise ValueError("a line gave no row")
-                yield from map(
-                    rows.good, [number for number, _ in some], [line for _, line in some], made
-                )
+                for line, row in zip(some, made, strict=True):
+                    yield rows.good(line.number, line.raw, row, line.stands_on)
             except (BadLine, ValueError):
-                for number, line in some:
+                for line in some:
                     try:
-                        yield rows.good(number, line, _rows_of([line], maker)[0])
+                        row = _rows_of([line.text], maker)[0]
+                        yield rows.good(line.number, line.raw, row, line.stands_on)
                     except BadLine as error:
-                        yield rows.bad(number, line, self._bad_record(line, error))
+                        bad = self._bad_record(line.text, error)
+                        yield rows.bad(line.number, line.raw, bad, line.stands_on)
+
+    def _lines(self, text: bytes) -> list[_Line]:
+        """The lines of what was cut last, which is `text`, but the blank ones."""
+        lines = text.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        if not self._is_array:
+            numbered = enumerate(lines, self._line)
+            return [_Line(n, line, line, None) for n, line in numbered if line.strip(_BLANK)]
+        raws, spans = self._elements()
+        return list(map(_Line, count(self._line), lines, raws, spans))
+
+    def _elements(self) -> tuple[list[bytes], list[Lines]]:
+        """The elements that were cut last, as they are written, and the lines they stand on."""
+        text, elements = self._cut_last
+        spans = json_array.lines_of(text, elements, self._physical_line)
+        return list(map(json_array.as_written, elements)), list(spans)
 
     def screenings(
         self,
@@ -328,21 +360,18 @@ class JsonLinesReader:
         """The same pieces, without the lines that are malformed: see `screen`."""
         texts = TextRows(self.single_format, len(wanted), self.repertoire)
         maker = None if self._whole else RowMaker(wanted, ignored, self.columns)
-        records: list[tuple[int, bytes]] = []  # of the piece in the making: line and text
+        records: list[_Line] = []  # of the piece in the making
         singles: list[bytes] = []
 
         def make(text: bytes) -> bytes:
-            lines = text.split(b"\n")
-            if not lines[-1]:
-                lines.pop()
-            made, bad = _sound_rows(lines, maker)
-            refused = dict(bad)
-            for index, line in enumerate(lines):
-                if error := refused.get(index):
-                    record = self._bad_record(line, error)
-                    singles.append(texts.bad(self._line + index, line, record))
-                elif line.strip(_BLANK):
-                    records.append((self._line + index, line))
+            lines = self._lines(text)
+            made, bad = _sound_rows([line.text for line in lines], maker)
+            for index, error in bad:
+                line = lines[index]
+                record = self._bad_record(line.text, error)
+                singles.append(texts.bad(line.number, line.raw, record, line.stands_on))
+            refused = {index for index, _ in bad}
+            records.extend(line for index, line in enumerate(lines) if index not in refused)
             return made
 
         for piece in self._pieces(make, piece_bytes, keeps_empty=True):
@@ -350,8 +379,9 @@ class JsonLinesReader:
             doubtful = sieve.doubtful(piece.data, None, b"\n", is_ascii=self._is_converted)
             placed = records.copy()
             for row, (start, end) in doubtful.items():
-                line, raw = placed[row]
-                singles.append(texts.good(line, raw, piece.data[start : end - 1]))
+                line = placed[row]
+                data = piece.data[start : end - 1]
+                singles.append(texts.good(line.number, line.raw, data, line.stands_on))
             seconds = piece.seconds + time.perf_counter() - began
             yield Screening(
                 replace(piece, seconds=seconds),
@@ -367,9 +397,12 @@ class JsonLinesReader:
         fault = self.repertoire.fault(line) if error.code == "SK107" else None
         return fault or BadRecord(SQLSTATES.get(error.code, MALFORMED), error.message)
 
-    def _placed(self, records: list[tuple[int, bytes]], row: int) -> tuple[int, int, bytes]:
-        line, raw = records[row]
-        return line, line, self.repertoire.shown(raw)
+    def _placed(self, records: list[_Line], row: int) -> Place:
+        line = records[row]
+        shown = self.repertoire.shown(line.raw)
+        if line.stands_on is None:
+            return Place(line.number, line.number, shown)
+        return Place(*line.stands_on, shown, line.number)
 
     def _pieces(
         self,
@@ -394,11 +427,13 @@ class JsonLinesReader:
                 if run or keeps_empty:
                     runs.append(run)
                 self._offset += cut
+                if self._is_array:
+                    self._physical_line += text.count(b"\n", 0, cut)
                 self._line += lines.count(b"\n") + (0 if lines.endswith(b"\n") else bool(lines))
                 text = text[cut:]
                 del lines
             elif len(text) > MAX_LINE:
-                raise self._too_long(self._line)
+                raise self._too_long(self._physical_line if self._is_array else self._line)
             if runs and (ended or self._offset - start >= piece_bytes):
                 data = b"".join(runs)
                 runs.clear()
@@ -430,13 +465,14 @@ class JsonLinesReader:
         elements, cut, self._has_ended = json_array.cut(text, ended=ended)
         if ended and not self._has_ended and not cut:
             raise self._broken_array("the array is cut off", b"", len(text))
+        self._cut_last = text[:cut], elements
         return b"".join(json_array.as_line(element) + b"\n" for element in elements), cut
 
     def _broken_array(self, reason: str, near: bytes, further: int = 0) -> SourceError:
         return SourceError(
             f"{reason}, at byte {self._offset + further}",
             source=self._name,
-            line=self._line,
+            line=self._physical_line,
             code="SK114",
             detail=near[:200].decode(errors="backslashreplace") or None,
             hint="Fetch or write the file again: an array ends with its bracket.",
@@ -461,10 +497,15 @@ class JsonLinesReader:
         return self._stream.read(size)
 
     def _bad_line(self, error: BadLine) -> SourceError:
+        line, record = self._line + error.index, None
+        if self._is_array:
+            _, spans = self._elements()
+            line, record = spans[error.index][0], line
         return SourceError(
             error.message,
             source=self._name,
-            line=self._line + error.index,
+            line=line,
+            record=record,
             code=error.code,
             detail=error.detail,
             hint=error.hint,

@@ -600,6 +600,7 @@ class QueryReader:
         return self._answer
 
     single_format: CopyFormat = ROWS
+    counts_lines = False
 
     @property
     def copy_format(self) -> CopyFormat:

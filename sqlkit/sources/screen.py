@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlkit.sources.base import CopyFormat, Piece
 
@@ -36,6 +37,20 @@ Spans = dict[int, tuple[int, int]]
 """Rows by number, from 0 and ascending: where each begins and ends in the data."""
 
 
+class Place(NamedTuple):
+    """Where a record stands: its physical lines, its raw text, its number unless a line tells."""
+
+    first: int
+    last: int
+    raw: bytes
+    record: int | None = None
+
+    @property
+    def number(self) -> int:
+        """What tells it from the others of its source."""
+        return self.first if self.record is None else self.record
+
+
 @dataclass(frozen=True)
 class Screening:
     """A piece with what is in doubt.
@@ -49,7 +64,7 @@ class Screening:
     doubtful: Spans
     singles: bytes
     ends: Callable[[], Sequence[int]]
-    place: Callable[[int], tuple[int, int, bytes]]
+    place: Callable[[int], Place]
 
     def without(self, rows: Collection[int]) -> bytes:
         """The data without some rows."""

@@ -1,8 +1,11 @@
 """Records one by one, for the careful way: each with its lines and its raw text.
 
 A batch that the fast way cannot load is read again like this, into a stage of text. A row has,
-before the source's own columns, first line, last line, raw text, SQLSTATE and message; the last two
-are there for a record that is no row at all, whose columns are then null.
+before the source's own columns, first line, last line, raw text, SQLSTATE, message and lines;
+SQLSTATE and message are there for a record that is no row at all, whose columns are then null.
+
+Where records are not told apart by their lines, both numbers are that of the record, and the lines
+are a range beside them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,12 @@ from sqlkit.sources.base import CopyFormat
 from sqlkit.sources.repertoire import BadRecord, Repertoire
 
 MALFORMED = "22P04"  # bad_copy_file_format
+
+Lines = tuple[int, int]
+"""The physical lines that a record begins and ends on."""
+
+NO_LINES: Lines = (0, -1)
+"""Of a record that stands on no line: of a query, say."""
 
 _ESCAPES = {b"\\": rb"\\", b"\t": rb"\t", b"\n": rb"\n", b"\r": rb"\r"}
 
@@ -27,25 +36,32 @@ class TextRows:
         self._null = format.null.encode()
         self._escaped = re.compile(rb"[\\\t\n\r%b]" % re.escape(delimiter))
         null = self._null
-        self._good = delimiter.join([b"%d", b"%d", b"%b", null, null, b"%b"]) + b"\n"
+        self._good = delimiter.join([b"%d", b"%d", b"%b", null, null, b"%b", b"%b"]) + b"\n"
         nulls = [null] * columns
-        self._bad = delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", *nulls]) + b"\n"
+        self._bad = delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", b"%b", *nulls]) + b"\n"
 
-    def good(self, line: int, raw: bytes, row: bytes) -> bytes:
+    def good(self, number: int, raw: bytes, row: bytes, lines: Lines | None = None) -> bytes:
         """A record whose fields are a row already, without its newline.
 
-        Not everything in the raw text need be in the row; and an escape of one is a character of
-        the other.
+        It is known by its line, or by another number beside its `lines`. Not everything in the raw
+        text need be in the row; and an escape of one is a character of the other.
         """
         if not row.isascii() and (bad := self._repertoire.fault(row)):
-            return self.bad(line, raw, bad)
-        return self._good % (line, line, self._text(self._repertoire.shown(raw)), row)
+            return self.bad(number, raw, bad, lines)
+        shown = self._text(self._repertoire.shown(raw))
+        return self._good % (number, number, shown, self._range(lines), row)
 
-    def bad(self, line: int, raw: bytes, record: BadRecord) -> bytes:
+    def bad(self, number: int, raw: bytes, record: BadRecord, lines: Lines | None = None) -> bytes:
         """A record that is no row."""
         message = self._text(self._repertoire.shown(record.message.encode("utf-8", "replace")))
         shown = self._text(self._repertoire.shown(raw))
-        return self._bad % (line, line, shown, record.sqlstate.encode(), message)
+        state = record.sqlstate.encode()
+        return self._bad % (number, number, shown, state, message, self._range(lines))
+
+    def _range(self, lines: Lines | None) -> bytes:
+        if lines is None:
+            return self._null
+        return b"empty" if lines == NO_LINES else b"[%d,%d]" % lines
 
     def _text(self, value: bytes) -> bytes:
         if value == self._null:
@@ -64,8 +80,9 @@ class DelimitedRows:
         self._escape = format.escape.encode()
         self._repertoire = repertoire
         null = format.null.encode(codec)
-        self._good = self._delimiter.join([b"%d", b"%d", b"%b", null, null, b"%b"]) + b"%b"
-        self._bad = self._delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", *[null] * columns])
+        self._good = self._delimiter.join([b"%d", b"%d", b"%b", null, null, null, b"%b"]) + b"%b"
+        nulls = [null] * (1 + columns)
+        self._bad = self._delimiter.join([b"%d", b"%d", b"%b", b"%b", b"%b", *nulls])
 
     def good(self, first: int, last: int, raw: bytes, record: bytes, end: bytes) -> bytes:
         """A record with as many fields as there are columns, and what it is in the source."""

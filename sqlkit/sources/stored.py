@@ -273,6 +273,7 @@ class ByteStream:
         self._is_strict = is_strict
         self.progress = Progress()
         self.position = 0
+        self.lines_passed = 0  # by `skip_to_resume`, of what it was given and read
         self._resume = resume
         self._started = time.perf_counter()
         self._stored = _Stored(file, name, resume, whole)
@@ -304,6 +305,7 @@ class ByteStream:
             refuse_within(head, self.name, kind)
         codec, skipped = choose_codec(head, encoding, self.name)
         head = head[skipped:]
+        self.has_mark = skipped > 0
         self.source_codec = codec
         if codec in passes:
             return Headed(head, binary), codec
@@ -353,15 +355,19 @@ class ByteStream:
         if resume is None:
             return read
         beyond = self.position - resume.offset
+        lines = read.count(b"\n")
         try:
             while beyond < 0 and (read := self.read()):
                 beyond = self.position - resume.offset
+                lines += read.count(b"\n")
             if beyond < 0 or beyond > len(read):
                 raise content_differs(self.name, resume)
             self._stored.confirm()
         except SourceError as error:
             self._prefer_difference(error)
-        return read[len(read) - beyond :]
+        rest = read[len(read) - beyond :]
+        self.lines_passed = lines - rest.count(b"\n")
+        return rest
 
     def _prefer_difference(self, error: SourceError) -> NoReturn:
         """Raise `error`, or that the content differs where that is the cause of it."""

@@ -25,7 +25,7 @@ from sqlkit.errors import SourceError, SqlkitError
 from sqlkit.sources.base import CopyFormat, WantedColumn
 from sqlkit.sources.copied import text_fields, unescaped
 from sqlkit.sources.repertoire import UNTRANSLATABLE, BadRecord, Repertoire
-from sqlkit.sources.singly import TextRows
+from sqlkit.sources.singly import NO_LINES, Lines, TextRows
 
 FIELD = "\x1f"
 NULL = "\x1e"
@@ -218,8 +218,11 @@ def single_rows(
     wanted: Sequence[WantedColumn],
     repertoire: Repertoire,
     bad: Sequence[BadRow] = (),
+    lines: Sequence[Lines] | None = None,
 ) -> Iterator[bytes]:
     """Rows that `encode_columns` made as a stage of text takes them (see `singly`).
+
+    `first_line` is the number of the first one; `lines` are their physical lines, if they have any.
 
     The raw text of a row is a JSON object, so that rejects are exported and replayed as JSON lines.
     `bad` are those that are no rows, by their lines, between which the others stand in order.
@@ -228,14 +231,19 @@ def single_rows(
     left = iter(bad)
     next_bad = next(left, None)
     line = first_line
+
+    def stood() -> Lines | None:
+        return NO_LINES if lines is None else lines[line - first_line]
+
     for row in data.split(b"\n")[:-1]:
         while next_bad is not None and next_bad.line == line:
-            yield rows.bad(line, next_bad.raw, next_bad.record)
+            yield rows.bad(line, next_bad.raw, next_bad.record, stood())
             next_bad, line = next(left, None), line + 1
-        yield rows.good(line, raw_of(row, wanted), row)
+        yield rows.good(line, raw_of(row, wanted), row, stood())
         line += 1
     while next_bad is not None:
-        yield rows.bad(next_bad.line, next_bad.raw, next_bad.record)
+        line = next_bad.line
+        yield rows.bad(line, next_bad.raw, next_bad.record, stood())
         next_bad = next(left, None)
 
 
@@ -256,7 +264,7 @@ class BadRow:
         return SourceError(
             self._error.message,
             source=source,
-            line=self.line,
+            record=self.line,
             code=self._error.code,
             detail=self.raw[:200].decode(errors="replace"),
             hint=self._error.hint,

@@ -45,6 +45,7 @@ from sqlkit.errors import SourceError, UsageError
 from sqlkit.sources.base import ResumePoint, WantedColumn
 from sqlkit.sources.blocks import Block, BlockReader
 from sqlkit.sources.feeds import FEEDS, Feed
+from sqlkit.sources.singly import Lines
 from sqlkit.sources.stored import ByteStream, StoredFile, StoredSource
 from sqlkit.sources.text_rows import encode_rows, fields_of, to_json
 
@@ -74,11 +75,25 @@ class Chunk:
     records: list[tuple[Record, Above]]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     above: Above = field(default_factory=dict)
+    begins: int = 1  # the line that plain records begin on
+    texts: Sequence[str] = ()  # and what stands there, up to the next one
+    stands_on: Sequence[Lines] = ()  # the physical lines of those by themselves
 
     def since(self, start: int) -> Chunk:
         """Without the first ones."""
         columns = {name: values[start:] for name, values in self.columns.items()}
-        return Chunk(self.count - start, self.records[start:], columns, self.above)
+        begins = self.begins + sum(text.count("\n") for text in self.texts[:start])
+        left = self.count - start, self.records[start:], columns, self.above
+        return Chunk(*left, begins, self.texts[start:], self.stands_on[start:])
+
+    def lines(self) -> list[Lines]:
+        """The physical lines of each record."""
+        found = list(self.stands_on)
+        line = self.begins
+        for text in self.texts:
+            found.append((line, line + text.rstrip().count("\n")))
+            line += text.count("\n")
+        return found
 
     def names(self) -> set[str]:
         """All names of the records."""
@@ -250,7 +265,7 @@ class XmlReader(BlockReader[Chunk]):
                 raise SourceError(
                     f"the element {unknown!r} was not seen before and goes nowhere",
                     source=self._name,
-                    line=start + 1,
+                    record=start + 1,
                     code="SK116",
                     detail=f"in one of the records {start + 1} to {number}",
                     hint="Leave it out: --leave-out NAME, or '*' for all such elements.",
@@ -271,7 +286,7 @@ class XmlReader(BlockReader[Chunk]):
 
     def _single_rows(self, block: Block[Chunk], wanted: tuple[WantedColumn, ...]) -> bytes:
         data, bad = encode_rows(self._columns(block.content, wanted), wanted, block.line)
-        return self._singly(data, block, wanted, bad)
+        return self._singly(data, block, wanted, bad, block.content.lines())
 
     def _resume_at(self, offset: int, line: int) -> ResumePoint:
         return ResumePoint(offset, line, 0, self._digest)
@@ -458,13 +473,14 @@ class _Records:
             block = text[position:stop]
         if "&" in block and _DOUBTFUL.search(block):
             return None
-        columns: dict[str, Sequence[str]] = dict(
-            zip(self._names, itertools.islice(zip(*found, strict=True), 1, None), strict=True)
-        )
+        texts, *values = zip(*found, strict=True)
+        columns: dict[str, Sequence[str]] = dict(zip(self._names, values, strict=True))
         if "&" in block or "\r" in block:
             columns = {name: _plain_texts(values) for name, values in columns.items()}
+        begins = self._parser.line
         self._parser.skip(block)
-        return Chunk(len(found), [], columns, self._parser.above()), position + len(block)
+        chunk = Chunk(len(found), [], columns, self._parser.above(), begins, texts)
+        return chunk, position + len(block)
 
     def _shape(self, text: str, position: int) -> re.Pattern[str] | None:
         """A pattern for records like the one at `position`; None unless it is plain."""
@@ -534,7 +550,11 @@ class _Parser:
         self._nodes: list[tuple[str, Record, list[str]]] = []  # open elements
         self._depth_of_record = 0
         self._record_at = 0  # in what expat was given
+        self._record_line = 1
+        self.stands_on: list[Lines] = []  # of `rows`
+        self.line = 1  # physical, that what comes next begins on
         self._skipped = 0  # bytes that expat was not given
+        self._skipped_lines = 0
         parser = self._expat = expat.ParserCreate("utf-8")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -562,16 +582,21 @@ class _Parser:
     def taken(self) -> Chunk:
         """The records that were found, which are the caller's now."""
         rows, self.rows = self.rows, []
-        return Chunk(len(rows), rows)
+        lines, self.stands_on = self.stands_on, []
+        return Chunk(len(rows), rows, stands_on=lines)
 
     def skip(self, text: str) -> None:
         """Text that expat is not given, for it is whole records."""
         self._skipped += len(text) if text.isascii() else len(text.encode())
+        lines = text.count("\n")
+        self._skipped_lines += lines
+        self.line += lines
 
     def feed(self, text: str) -> None:
         """Parse the text that comes next."""
         data = text.encode("utf-8", "surrogatepass")
         self.fed += len(data)
+        self.line += data.count(b"\n")
         try:
             self._expat.Parse(data, False)
         except expat.ExpatError as error:
@@ -623,6 +648,7 @@ class _Parser:
         if not self._depth_of_record and local in self._record_names:
             self.tag = self.tag or name
             self._record_at = self._expat.CurrentByteIndex
+            self._record_line = self._expat_line()
             self._depth_of_record = len(self._nodes) + 1
         elif self._depth_of_record and local in self._record_names - {self._record_name()}:
             # What looked like a record holds records of another name.
@@ -630,6 +656,7 @@ class _Parser:
                 self._above.update({k: v for k, v in outer.items() if isinstance(v, str)})
             self._shared = None
             self.tag = name
+            self._record_line = self._expat_line()
             self._depth_of_record = len(self._nodes) + 1
         if len(self._nodes) >= MAX_DEPTH:
             self.refuse(f"elements nested more than {MAX_DEPTH} deep")
@@ -641,6 +668,10 @@ class _Parser:
             self._above.update(node)
             self._shared = None
         self._nodes.append((local, node, []))
+
+    def _expat_line(self) -> int:
+        """The physical line of the tag that expat tells of."""
+        return self._expat.CurrentLineNumber + self._skipped_lines
 
     def _record_name(self) -> str:
         return self._nodes[self._depth_of_record - 1][0]
@@ -656,6 +687,7 @@ class _Parser:
         if depth == self._depth_of_record:
             self._depth_of_record = 0
             self.rows.append((node, self.above()))
+            self.stands_on.append((self._record_line, self._expat_line()))
             return
         if not self._depth_of_record:
             if text is not None and not text.isspace():

@@ -57,7 +57,7 @@ class Kind(NamedTuple):
 
     source: Callable[[str], Any]
     options: Mapping[str, Any] = MappingProxyType({})
-    first_line: int = 1  # of the first row, as rejects count
+    first_line: int | None = None  # of the first row; None where records are counted
     is_known: bool = True  # what was loaded is known by its content, and skipped
 
 
@@ -111,14 +111,14 @@ def as_feather(rows: Sequence[Row]) -> bytes:
     return whole.getvalue()
 
 
-FILES: dict[str, tuple[str, Callable[[Sequence[Row]], bytes], dict[str, Any], int]] = {
+FILES: dict[str, tuple[str, Callable[[Sequence[Row]], bytes], dict[str, Any], int | None]] = {
     "csv": ("csv", as_csv, {}, 2),
     "lines": ("jsonl", as_lines, {}, 1),
-    "array": ("json", lambda rows: json.dumps(as_objects(rows)).encode(), {}, 1),
-    "xml": ("xml", as_xml, {"record": "Item"}, 1),
+    "array": ("json", lambda rows: json.dumps(as_objects(rows)).encode(), {}, None),
+    "xml": ("xml", as_xml, {"record": "Item"}, None),
     "zip": ("zip", as_zip, {}, 2),
-    "parquet": ("parquet", as_parquet, {}, 1),
-    "feather": ("feather", as_feather, {}, 1),
+    "parquet": ("parquet", as_parquet, {}, None),
+    "feather": ("feather", as_feather, {}, None),
 }
 IN_MEMORY: dict[str, tuple[Callable[[Sequence[Row]], Any], dict[str, Any]]] = {
     "mappings": (lambda rows: iter(as_objects(rows)), {}),
@@ -300,20 +300,23 @@ def test_a_bad_row_is_a_reject_with_its_place(
     def load(source: Any, **options: Any) -> sqlkit.LoadResult:
         return client.load(source, into=target.name, workers=2, **options)
 
-    lines = [kind.first_line + id - 1 for id in BAD]
+    place = "record" if kind.first_line is None else "line"
+    numbers = [(kind.first_line or 1) + id - 1 for id in BAD]
     with pytest.raises(RejectLimitError) as caught:
         load(kind.source("refused"), **kind.options)
-    assert all(f"line {line}: " in str(caught.value.detail) for line in lines)
+    assert all(f"{place} {number}" in str(caught.value.detail) for number in numbers)
     assert target.content() == []
 
     result = load(kind.source("refused"), **kind.options, reject_limit=2, batch_bytes=2000)
     assert (result.rows.inserted, result.rows.rejected) == (COUNT - 2, 2)
     assert result.run_id is not None
     rejects = client.rejects(result.run_id)
-    assert [(found["first_line"], found["sqlstate"]) for found in rejects] == [
-        (lines[0], "23514"),
-        (lines[1], "22001"),
+    told = "first_line" if kind.first_line else "record"
+    assert [(found[told], found["sqlstate"]) for found in rejects] == [
+        (numbers[0], "23514"),
+        (numbers[1], "22001"),
     ]
+    assert all((found["record"] is None) == (place == "line") for found in rejects)
     assert {found["source"] for found in rejects} == {result.sources[0].name}
 
     # Written as a file, mended, and loaded.

@@ -485,6 +485,53 @@ def test_list_export_mend_and_load(
     assert names.fetchall() == [(7, "a", "0.50"), (8, "b\nb", "0.50"), (9, "c", "1.00")]
 
 
+@pytest.mark.parametrize(
+    ("header", "line_end", "mark"),
+    [
+        (True, "\r\n", b""),
+        (False, "\n", b""),
+        (True, "\n", b"\xef\xbb\xbf"),
+        (False, "\r\n", b"\xef\xbb\xbf"),
+        (True, "\r", b""),
+    ],
+)
+def test_an_export_is_as_the_input_is(
+    header: bool,
+    line_end: str,
+    mark: bytes,
+    part: str,
+    connection: psycopg.Connection,
+    dsn: str,
+    tmp_path: Path,
+) -> None:
+    """With its header or without, its line ends and its byte order mark: loaded as it was."""
+    records = ["1,a,1,,,,,,", "2,ש,cheap,,,,,,", "3,c,3", "4,d,-1,,,,,,"]
+    first = [HEADER.strip()] if header else []
+    path = tmp_path / "parts.csv"
+    text = line_end.join([*first, *records, ""])
+    path.write_bytes(mark + text.encode())
+    names = HEADER.strip().split(",")
+    how: dict[str, Any] = (
+        {} if header else {"dialect": api.Dialect(header=False, columns=tuple(names))}
+    )
+    with api.connect(dsn) as client:
+        result = client.load(path, into=part, reject_limit=3, **how)
+        assert (result.rows.inserted, result.rows.rejected) == (1, 3)
+        (file,) = client.export_rejects(result.run_id or 0)
+        assert file.content == mark + line_end.join([*first, *records[1:], ""]).encode()
+        mended = tmp_path / "mended.csv"
+        mended.write_bytes(file.content.replace(b"cheap", b"1").replace(b"3,c,3", b"3,c,3,,,,,,"))
+        again = client.load(mended, into=part, reject_limit=1, **how)
+        assert (again.rows.inserted, again.rows.rejected) == (2, 1)
+        (replayed,) = client.replay_rejects(
+            result.run_id or 0, edit_sql="replace(replace(raw, 'cheap', '1'), '-1', '1')"
+        )
+        assert (replayed.rows.read, replayed.rows.rejected) == (3, 1)
+    assert connection.execute("select array_agg(id order by id) from part").fetchone() == (
+        [1, 2, 3, 4],
+    )
+
+
 def test_replays_at_once_load_each_reject_once(
     make: Make, connection: psycopg.Connection, dsn: str
 ) -> None:

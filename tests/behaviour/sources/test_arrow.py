@@ -241,12 +241,12 @@ def test_bad_rows_are_found_one_by_one(
         pq.write_table(table, source, row_group_size=1000)
     with pytest.raises(RejectLimitError) as raised:
         client.load(source, into="public.item")
-    assert "line 18: column id" in str(raised.value.detail)
+    assert "record 18: column id" in str(raised.value.detail)
     result = client.load(source, into="public.item", reject_limit=4)
     assert (result.rows.inserted, result.rows.rejected) == (4996, 4)
     assert result.run_id is not None
     rejects = client.rejects(result.run_id)
-    assert [reject["first_line"] for reject in rejects] == [18, 19, 20, 21]
+    assert [reject["record"] for reject in rejects] == [18, 19, 20, 21]
     assert rejects[3]["raw"] == '{"id":"20","name":"n20","price":"12345.00"}'
 
 

@@ -203,7 +203,7 @@ def test_a_large_table_is_read_by_several_connections_in_one_snapshot(
     assert sorted(rows_of(connection, "salary")) == sorted(expected)
 
 
-def test_bad_rows_of_several_connections_have_their_lines(
+def test_bad_rows_of_several_connections_have_their_numbers(
     mariadb: MariaServer,
     odd: str,
     connection: psycopg.Connection,
@@ -219,8 +219,8 @@ def test_bad_rows_of_several_connections_have_their_lines(
     connection.execute(b"create table n (id bigint primary key, t text)")
     with api.connect(dsn) as client:
         result = client.load(mariadb.url(odd, "n"), into="public.n", workers=2, reject_limit=2)
-        lines = [row["first_line"] for row in client.rejects(result.run_id)]
-    assert (result.rows.inserted, lines) == (9998, [3, 9000])
+        records = [row["record"] for row in client.rejects(result.run_id)]
+    assert (result.rows.inserted, records) == (9998, [3, 9000])
 
 
 def test_only_rows_for_which_a_condition_holds_are_asked_for(
@@ -392,7 +392,7 @@ def test_zero_dates_are_rejects_or_nulls(
         kept = client.load(url, into="public.z", reject_limit=10)
         assert kept.rows == RowCounts(read=6, inserted=1, rejected=5)
         told = client.rejects(kept.run_id)
-        assert [(row["first_line"], row["column_name"]) for row in told] == [
+        assert [(row["record"], row["column_name"]) for row in told] == [
             (2, "d"), (3, "d"), (4, "dt"), (5, "n"), (6, "t"),
         ]  # fmt: skip
         assert '"id":"4"' in told[2]["raw"]

@@ -170,7 +170,7 @@ def test_bad_rows_are_rejects(
     with api.connect(database.dsn) as client:
         loaded = client.load(f"{address}#item", into="public.item", policy=policy, reject_limit=1)
         assert (loaded.rows.inserted, loaded.rows.rejected) == (4999, 1)
-    found = connection.execute("select first_line, raw from sqlkit.reject").fetchone()
+    found = connection.execute("select record, raw from sqlkit.reject").fetchone()
     assert found is not None
     assert (found[0], json.loads(found[1])) == (4000, {"id": "4000", "name": "\\N\t4000"})
     assert connection.execute("select name from item where id = 7").fetchone() == ("\\N\t7",)

@@ -255,7 +255,7 @@ def test_keys_may_come_late_or_be_absent(
     rows[450] = {"id": 450, "other": 1}
     with pytest.raises(RejectLimitError) as raised:
         client.load(rows, into="public.item")
-    assert "line 451: the key 'other' was not seen before" in str(raised.value.detail)
+    assert "record 451: the key 'other' was not seen before" in str(raised.value.detail)
     result = client.load(rows, into="public.item", leave_out=["other"])
     assert result.rows.inserted == 500
     assert content(connection)[3] == (3, None)
@@ -275,14 +275,14 @@ def test_bad_rows_are_found_one_by_one(
 
     with pytest.raises(RejectLimitError) as raised:
         client.load(rows(), into="public.item")
-    assert "line 1002" in str(raised.value.detail)
+    assert "record 1002" in str(raised.value.detail)
     assert content(connection) == []
     result = client.load(rows(), into="public.item", reject_limit=4)
     assert (result.rows.inserted, result.rows.rejected) == (3000, 4)
     assert result.rows.read == 3004
     assert result.run_id is not None
     rejects = client.rejects(result.run_id)
-    assert [reject["first_line"] for reject in rejects] == [1002, 1003, 1004, 1005]
+    assert [reject["record"] for reject in rejects] == [1002, 1003, 1004, 1005]
     assert rejects[0]["raw"] == '{"id":"no number","name":"x"}'
     (replayed,) = client.replay_rejects(
         result.run_id, edit_sql="""case when strpos(raw, 'number') > 0 then '{"id": 9999}' end"""
@@ -468,7 +468,7 @@ def test_memory_does_not_grow_with_the_rows() -> None:
 def test_a_row_of_another_width_has_a_code() -> None:
     reader = sqlkit.rows([(1, "a"), (2,)], columns=["id", "name"]).open(database_encoding="UTF8")
     wanted = [WantedColumn("id"), WantedColumn("name")]
-    with pytest.raises(SourceError, match="line 2: 1 values where there should be 2") as raised:
+    with pytest.raises(SourceError, match="record 2: 1 values where there should be 2") as raised:
         list(reader.pieces(wanted, 1000, None))
     assert raised.value.code == "SK118"
 

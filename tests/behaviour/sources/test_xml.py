@@ -193,10 +193,37 @@ def test_loads_are_resumed_and_bad_records_kept(
     assert result.rows.read == 9001 - partly[0]
     assert connection.execute("select count(*) from item").fetchone() == (8999,)
     rejects = client.rejects(result.run_id)
-    assert [(reject["first_line"], reject["raw"]) for reject in rejects] == [
+    assert [(reject["record"], reject["raw"]) for reject in rejects] == [
         (6001, '{"id":"x","name":"n6000' + "x" * 100 + '"}'),
         (8001, '{"id":null,"name":"n8000' + "x" * 100 + '"}'),
     ]
+
+
+@pytest.mark.parametrize("comment", ["", "<!-- from here on, records are read one by one\n-->"])
+def test_a_bad_record_has_its_lines(
+    comment: str,
+    client: sqlkit.Client,
+    connection: psycopg.Connection,
+    tmp_path: Path,
+) -> None:
+    """Of records that are cut out by their shape, and of those that expat reads."""
+    connection.execute("create table item (id integer primary key, name text)")
+    items = [
+        f"<Item>\n <id>{'x' if n in (3, 700, 4999) else n}</id>\n\n <name>n{n}</name></Item>"
+        for n in range(5000)
+    ]
+    items[699] = items[699].replace("<name>", "<name a='1'>")  # not plain
+    items[1000] += comment
+    path = tmp_path / "items.xml"
+    path.write_text("<Root>\n" + "\n<A>1</A>\n\n".join(items) + "\n</Root>")
+    result = client.load(path, into="public.item", record="Item", reject_limit=3, leave_out=["*"])
+    assert (result.rows.inserted, result.rows.rejected) == (4997, 3)
+    rejects = client.rejects(result.run_id)
+    assert [found["record"] for found in rejects] == [4, 701, 5000]
+    lines = path.read_text().split("\n")
+    for found in rejects:
+        stood = "\n".join(lines[found["first_line"] - 1 : found["last_line"]])
+        assert stood == items[found["record"] - 1]
 
 
 def test_the_command_line_takes_records_and_paths(

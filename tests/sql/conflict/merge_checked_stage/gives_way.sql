@@ -30,7 +30,7 @@ select is(
     '8 read, 4 inserted, 1 updated, 3 rejected', 'counters add up'
 );
 select results_eq(
-    $$select r.first_line, r.column_name, r.sqlstate, r.message from sqlkit.reject as r order by r.first_line$$,
+    $$select r.record, r.column_name, r.sqlstate, r.message from sqlkit.reject as r order by r.record$$,
     $$values
     (1::bigint, 'starts', 'SK806', 'contradicts {"id": 1} by rule busy'),
     (3::bigint, 'starts', 'SK806', 'contradicts line 2 by rule busy'),
@@ -38,7 +38,7 @@ select results_eq(
     'place and reason'
 );
 select is(
-    (select r.raw::jsonb from sqlkit.reject as r where r.first_line = 1),
+    (select r.raw::jsonb from sqlkit.reject as r where r.record = 1),
     '{"id": 10, "carer": 1, "starts": 15, "ends": 25}'::jsonb, 'and the row'
 );
 select results_eq(
@@ -62,8 +62,8 @@ select results_eq(
     'cut in the order of the lines; of 13 nothing is left'
 );
 select results_eq(
-    $$select t.first_line, t.rule, t.message, t.span_before, t.span_after
-    from sqlkit.trimmed_row as t order by t.first_line$$,
+    $$select t.record, t.rule, t.message, t.span_before, t.span_after
+    from sqlkit.trimmed_row as t order by t.record$$,
     $$values
     (1::bigint, 'busy', 'overlaps {"id": 1}', '[15,25)', '[20,25)'),
     (2::bigint, 'busy', 'overlaps line 1', '[24,28)', '[25,28)'),

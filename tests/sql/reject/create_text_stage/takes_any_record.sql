@@ -19,8 +19,9 @@ select results_eq(
     ('sqlkit_message', 'text'),
     ('price', 'text'),
     ('id', 'text'),
-    ('Not there', 'text')$$,
-    'its place first, then the columns in their order, all text'
+    ('Not there', 'text'),
+    ('sqlkit_lines', 'int8range')$$,
+    'its place first, then the columns in their order, all text, then its lines if these are another thing'
 );
 select lives_ok(
     pg_catalog.format($$insert into %s values (2, 3, 'raw', null, null, 'cheap', 'x', null)$$, :'stage'),

@@ -1,5 +1,5 @@
 begin;
-select plan(2);
+select plan(3);
 
 create table item (id integer primary key);
 select sqlkit.start_run('load', 'item') as run \gset
@@ -18,8 +18,14 @@ select results_eq(
     ),
     'in the place of what was only told before'
 );
+select sqlkit.keep_rejects(:run, :source, 0, '[[7, 9, "raw", null, "22P02", "no number", 2]]');
+select results_eq(
+    'select first_line, last_line, record from sqlkit.reject order by reject_id',
+    'values (2::bigint, 3::bigint, null::bigint), (7, 9, 2)',
+    'with the number of the record, where it is not a matter of lines'
+);
 select sqlkit.keep_rejects(:run, :source, 5, '[[4, 4, "raw", null, "22P02", "no number"]]');
-select is((select count(*) from sqlkit.reject), 1::bigint, 'there is no batch that begins there');
+select is((select count(*) from sqlkit.reject), 2::bigint, 'there is no batch that begins there');
 
 select * from finish();
 rollback;
