@@ -1691,10 +1691,15 @@ def resolve_values(
     return found
 
 
-def lookup_version(connection: Connection[Any], dimension: str) -> int | None:
-    """Counts the changes of a dimension; None if nobody follows it."""
-    found: int | None = _value(connection, "select sqlkit.lookup_version(%s::regclass)", dimension)
-    return found
+def lookup_version(connection: Connection[Any], dimension: str) -> tuple[int, int | None]:
+    """Which table a dimension is, and the count of its changes: None if nobody follows it."""
+    oid, version = _value(
+        connection,
+        "select pg_catalog.jsonb_build_array(d.id::oid::bigint, sqlkit.lookup_version(d.id))"
+        " from (select %s::regclass as id) as d",
+        dimension,
+    )
+    return oid, version
 
 
 def set_local(connection: Connection[Any], setting: str, value: str) -> None:

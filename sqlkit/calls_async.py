@@ -1721,12 +1721,17 @@ async def resolve_values(
     return found
 
 
-async def lookup_version(connection: AsyncConnection[Any], dimension: str) -> int | None:
-    """Counts the changes of a dimension; None if nobody follows it."""
-    found: int | None = await _value(
-        connection, "select sqlkit.lookup_version(%s::regclass)", dimension
+async def lookup_version(
+    connection: AsyncConnection[Any], dimension: str
+) -> tuple[int, int | None]:
+    """Which table a dimension is, and the count of its changes: None if nobody follows it."""
+    oid, version = await _value(
+        connection,
+        "select pg_catalog.jsonb_build_array(d.id::oid::bigint, sqlkit.lookup_version(d.id))"
+        " from (select %s::regclass as id) as d",
+        dimension,
     )
-    return found
+    return oid, version
 
 
 async def set_local(connection: AsyncConnection[Any], setting: str, value: str) -> None:

@@ -34,6 +34,9 @@ Key = str | int | tuple[str | int | None, ...] | None
 CHUNK = 10_000
 """So many keys go over the wire at a time."""
 
+READING = ("TimeZone", "DateStyle", "IntervalStyle")
+"""Settings by which the same text may be another key."""
+
 _log = logging.getLogger("sqlkit")
 
 
@@ -83,6 +86,7 @@ class AsyncKeyCache:
         self._away_until = 0.0
         self._names: _Names | None = None
         self._names_until = 0.0
+        self._reading: list[str | None] = []
         self.hits = 0
         """Keys that Redis knew."""
         self.misses = 0
@@ -195,15 +199,23 @@ class AsyncKeyCache:
         # In a transaction the number may be one that is taken back, and then given to another
         # change: it is neither believed later nor are earlier ones believed there.
         is_lasting = self._is_lasting()
-        if is_lasting and self._names is not None and time.monotonic() < self._names_until:
+        info = self._connection.info
+        reading = [info.parameter_status(setting) for setting in READING]
+        if (
+            is_lasting
+            and self._names is not None
+            and self._reading == reading
+            and time.monotonic() < self._names_until
+        ):
             return self._names
         asked_at = time.monotonic()
+        # A name may be another table's in another schema, or since a minute ago.
         version = await self._ask(calls.lookup_version, self._dimension)
-        info = self._connection.info
         where = [self._dimension, self._id_column, *self._key, info.host, info.port, info.dbname]
-        names = _Names(self._prefix, json.dumps([*where, version]).encode())
+        names = _Names(self._prefix, json.dumps([*where, *reading, *version]).encode())
         if is_lasting:
             self._names = names
+            self._reading = reading
             self._names_until = asked_at + self._follow_every
         return names
 

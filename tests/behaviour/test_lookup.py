@@ -322,6 +322,66 @@ def test_changes_of_a_dimension_are_followed(dimension: psycopg.Connection, cach
     assert late.get_one(WORDS[0]) == old
 
 
+def test_a_table_that_takes_the_place_of_a_dimension_is_known(
+    dimension: psycopg.Connection, database: Database, cache: Cache
+) -> None:
+    """Exchanged by a refresh, or made anew; whether it is followed or not."""
+    words = cache(follow_every=0.0)
+    one, two = WORDS[:2]
+    old = words.get([one, two])
+    dimension.execute("create table other as select word_id, word, length from word")
+    exchange = "update other set word = case word when %(one)s then %(two)s else %(one)s end"
+    dimension.execute(exchange + " where word in (%(one)s, %(two)s)", {"one": one, "two": two})
+    with database.preparing(), api.connect(database.dsn) as client:
+        client.refresh("public.word", query="select * from public.other", strategy="swap")
+    assert known(dimension)[one] == old[1]
+    assert words.get([one, two]) == old[::-1]
+    dimension.execute("select sqlkit.follow_keys('word', 'word_id', array['word'])")
+    assert words.get([one, two]) == old[::-1]
+    dimension.execute("alter table word rename to old; alter table other rename to word")
+    dimension.execute("alter table word add unique (word); update word set word_id = - word_id")
+    assert words.get([one, two]) == [-(id_ or 0) for id_ in old[::-1]]
+
+
+def test_dimensions_of_one_name_are_two(
+    dimension: psycopg.Connection, database: Database, cache: Cache
+) -> None:
+    """Which one is meant, the search_path says."""
+    with database.preparing():
+        dimension.execute(
+            "create schema second; create table second.word (like word including all)"
+        )
+    with database.connect(options="-c search_path=second") as other:
+        other.execute(
+            "insert into word (word_id, word) overriding system value values (-1, 'both')"
+        )
+        (mine,), (theirs,) = cache().get(["both"]), cache(other).get(["both"])
+    assert (mine, theirs) == (known(dimension)["both"], -1)
+
+
+def test_what_a_text_means_depends_on_settings(
+    connection: psycopg.Connection, server_of_keys: RedisServer
+) -> None:
+    """The same text is another moment in another time zone, and another day in another style."""
+    connection.execute(
+        "create table moment (id bigint generated always as identity primary key,"
+        " at timestamptz, day date, unique (at, day))"
+    )
+    moments = KeyCache(
+        connection, server_of_keys.client, "moment", id_column="id", key=["at", "day"]
+    )
+    for zone in ("UTC", "Asia/Jerusalem"):
+        for style in ("ISO, DMY", "ISO, MDY"):
+            connection.execute("select set_config('timezone', %s, false)", [zone])
+            connection.execute("select set_config('datestyle', %s, false)", [style])
+            (found,) = moments.get([("2026-01-02 10:00", "03/04/2026")])
+            row = connection.execute(
+                "select id from moment where at = '2026-01-02 10:00' and day = '03/04/2026'"
+            ).fetchone()
+            assert row == (found,)
+    assert connection.execute("select count(*) from moment").fetchone() == (4,)
+
+
 def test_a_key_that_redis_knows_is_no_question_to_postgresql(
     dimension: psycopg.Connection, database: Database, cache: Cache
 ) -> None:
