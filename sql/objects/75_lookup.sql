@@ -6,13 +6,23 @@ returns text[]
 language sql
 stable
 return (
-    select array_agg(format('(%s)::%s', v.expression, format_type(a.atttypid, a.atttypmod)) order by v.position)
+    select array_agg(
+        format(
+            case when c.oid is null then '(%s)::%s' else '((%s)::%s collate %I.%I)' end,
+            v.expression, format_type(a.atttypid, a.atttypmod), n.nspname, c.collname
+        )
+        order by v.position
+    )
     from unnest(p_keys, p_values) with ordinality as v (name, expression, position)
     join pg_attribute as a on a.attrelid = p_dimension and a.attname = v.name
+    join pg_type as y on y.oid = a.atttypid
+    -- Said only where it is not the type's own.
+    left join pg_collation as c on c.oid = a.attcollation and c.oid <> y.typcollation
+    left join pg_namespace as n on n.oid = c.collnamespace
 );
 
 comment on function sqlkit._key_expressions(regclass, name[], text[]) is
-'Expressions, cast to the types of the columns of a dimension that they are keys of.';
+'Expressions, of the types and collations of the columns of a dimension that they are keys of.';
 
 
 create or replace function sqlkit._create_keys(
@@ -218,6 +228,16 @@ as $lookup$
 begin
     perform sqlkit.find_key(p_dimension, p_keys);
     perform sqlkit._refuse_columns(p_stage, coalesce(p_from, p_keys));
+    if cardinality(p_from) <> cardinality(p_keys) then
+        raise exception using
+            errcode = 'SK204',
+            message = 'a natural key is not found by so many columns',
+            detail = format(
+                'Dimension: %s; key: %s; columns: %s.',
+                sqlkit._table_name(p_dimension), array_to_string(p_keys, ', '), array_to_string(p_from, ', ')
+            ),
+            hint = 'Name one column for each of the key, in the same order.';
+    end if;
     perform sqlkit._refuse_columns(
         p_dimension, p_id || array(select d.key::name from jsonb_each(p_defaults) as d)
     );
@@ -235,7 +255,8 @@ end;
 $lookup$;
 
 comment on function sqlkit._lookup(regclass, name, regclass, name, name[], name[], boolean, jsonb, text) is
-'A lookup, as sqlkit.stage keeps it. Raises: SK203 if no unique index covers the natural key, SK204 no such column.';
+'A lookup, as sqlkit.stage keeps it. Raises: SK203 if no unique index covers the natural key, SK204 no such column, or
+not one for each of the key.';
 
 
 create or replace function sqlkit.resolve_keys(
