@@ -1691,6 +1691,22 @@ def resolve_values(
     return found
 
 
+def mapped_wrapper(connection: Connection[Any], server: str) -> str | None:
+    """The wrapper of a foreign server that we have a user mapping of; None if there is none."""
+    found: str | None = _value(
+        connection,
+        "select (select s.wrapper::text from sqlkit.foreign_server as s"
+        " where s.name = %s and current_user = any (s.users))",
+        server,
+    )
+    return found
+
+
+def map_user(connection: Connection[Any], server: str) -> None:
+    """Puts what pg_temp.sqlkit_secret holds into our user mapping of a server."""
+    _value(connection, "select sqlkit._map_user(%s, '{}')", server)
+
+
 def lookup_version(connection: Connection[Any], dimension: str) -> tuple[int, int | None]:
     """Which table a dimension is, and the count of its changes: None if nobody follows it."""
     oid, version = _value(

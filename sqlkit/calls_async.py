@@ -1721,6 +1721,22 @@ async def resolve_values(
     return found
 
 
+async def mapped_wrapper(connection: AsyncConnection[Any], server: str) -> str | None:
+    """The wrapper of a foreign server that we have a user mapping of; None if there is none."""
+    found: str | None = await _value(
+        connection,
+        "select (select s.wrapper::text from sqlkit.foreign_server as s"
+        " where s.name = %s and current_user = any (s.users))",
+        server,
+    )
+    return found
+
+
+async def map_user(connection: AsyncConnection[Any], server: str) -> None:
+    """Puts what pg_temp.sqlkit_secret holds into our user mapping of a server."""
+    await _value(connection, "select sqlkit._map_user(%s, '{}')", server)
+
+
 async def lookup_version(
     connection: AsyncConnection[Any], dimension: str
 ) -> tuple[int, int | None]:

@@ -800,6 +800,16 @@ class Client:
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
+    def change_foreign_password(self, name: str, password: str) -> None:
+        """Put another password into our user mapping of a foreign server.
+
+        It goes the way of `add_foreign_server`: into no log and no ledger. Raises UsageError if we
+        have no user mapping there, or SqlkitError.
+        """
+        from sqlkit.fdw import change_password
+
+        self._ask(change_password, name, password)
+
     def foreign_servers(self) -> list[dict[str, Any]]:
         """The foreign servers of the database: wrapper, options, users, tables."""
         return self._ask(calls.foreign_servers)

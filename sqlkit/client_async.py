@@ -808,6 +808,16 @@ class AsyncClient:
         except psycopg.Error as error:
             raise from_psycopg(error) from error
 
+    async def change_foreign_password(self, name: str, password: str) -> None:
+        """Put another password into our user mapping of a foreign server.
+
+        It goes the way of `add_foreign_server`: into no log and no ledger. Raises UsageError if we
+        have no user mapping there, or SqlkitError.
+        """
+        from sqlkit.fdw_async import change_password
+
+        await self._ask(change_password, name, password)
+
     async def foreign_servers(self) -> list[dict[str, Any]]:
         """The foreign servers of the database: wrapper, options, users, tables."""
         return await self._ask(calls.foreign_servers)

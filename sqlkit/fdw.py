@@ -13,8 +13,8 @@ from psycopg.errors import DuplicateObject, DuplicateTable
 from sqlkit import calls as calls
 from sqlkit.connection import from_psycopg
 from sqlkit.copy import copying
-from sqlkit.errors import SqlkitError
-from sqlkit.foreign import ForeignServer
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.foreign import SECRETS, ForeignServer
 
 
 def add_server(
@@ -27,13 +27,7 @@ def add_server(
     """
     with connection.transaction():
         script = render_server(connection, server)
-        connection.execute(
-            b"create temporary table sqlkit_secret (option_name text, secret text) on commit drop"
-        )
-        if password is not None:
-            statement = sql.SQL("copy pg_temp.sqlkit_secret from stdin").format()
-            with copying(connection.cursor(), statement) as copy:
-                copy.write_row((server.secret_option, password))
+        _send_secret(connection, server.secret_option, password)
         try:
             connection.execute(script.encode())
         except (DuplicateObject, DuplicateTable) as error:
@@ -73,6 +67,32 @@ def _check_tables(connection: Connection[Any], server: ForeignServer) -> None:
             code="42P01",
             hint="See the spelling there, and --remote-schema. Nothing was made.",
         )
+
+
+def change_password(connection: Connection[Any], name: str, password: str) -> None:
+    """Put another password into our user mapping of a foreign server, as quietly as `add_server`.
+
+    Raises UsageError if there is no such server, or none of whose users we are.
+    """
+    with connection.transaction():
+        wrapper = calls.mapped_wrapper(connection, name)
+        if wrapper is None:
+            raise UsageError(
+                f"there is no foreign server {name} of which you are a user",
+                hint="Make one with sqlkit fdw add --user NAME --password-env VARIABLE.",
+            )
+        _send_secret(connection, SECRETS.get(wrapper, "password"), password)
+        calls.map_user(connection, name)
+
+
+def _send_secret(connection: Connection[Any], option: str, password: str | None) -> None:
+    connection.execute(
+        b"create temporary table sqlkit_secret (option_name text, secret text) on commit drop"
+    )
+    if password is not None:
+        statement = sql.SQL("copy pg_temp.sqlkit_secret from stdin").format()
+        with copying(connection.cursor(), statement) as copy:
+            copy.write_row((option, password))
 
 
 def render_server(connection: Connection[Any], server: ForeignServer) -> str:

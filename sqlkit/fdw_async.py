@@ -11,8 +11,8 @@ from psycopg.errors import DuplicateObject, DuplicateTable
 from sqlkit import calls_async as calls
 from sqlkit.connection import from_psycopg
 from sqlkit.copy_async import copying_async
-from sqlkit.errors import SqlkitError
-from sqlkit.foreign import ForeignServer
+from sqlkit.errors import SqlkitError, UsageError
+from sqlkit.foreign import SECRETS, ForeignServer
 
 
 async def add_server(
@@ -25,13 +25,7 @@ async def add_server(
     """
     async with connection.transaction():
         script = await render_server(connection, server)
-        await connection.execute(
-            b"create temporary table sqlkit_secret (option_name text, secret text) on commit drop"
-        )
-        if password is not None:
-            statement = sql.SQL("copy pg_temp.sqlkit_secret from stdin").format()
-            async with copying_async(connection.cursor(), statement) as copy:
-                await copy.write_row((server.secret_option, password))
+        await _send_secret(connection, server.secret_option, password)
         try:
             await connection.execute(script.encode())
         except (DuplicateObject, DuplicateTable) as error:
@@ -73,6 +67,32 @@ async def _check_tables(connection: AsyncConnection[Any], server: ForeignServer)
             code="42P01",
             hint="See the spelling there, and --remote-schema. Nothing was made.",
         )
+
+
+async def change_password(connection: AsyncConnection[Any], name: str, password: str) -> None:
+    """Put another password into our user mapping of a foreign server, as quietly as `add_server`.
+
+    Raises UsageError if there is no such server, or none of whose users we are.
+    """
+    async with connection.transaction():
+        wrapper = await calls.mapped_wrapper(connection, name)
+        if wrapper is None:
+            raise UsageError(
+                f"there is no foreign server {name} of which you are a user",
+                hint="Make one with sqlkit fdw add --user NAME --password-env VARIABLE.",
+            )
+        await _send_secret(connection, SECRETS.get(wrapper, "password"), password)
+        await calls.map_user(connection, name)
+
+
+async def _send_secret(connection: AsyncConnection[Any], option: str, password: str | None) -> None:
+    await connection.execute(
+        b"create temporary table sqlkit_secret (option_name text, secret text) on commit drop"
+    )
+    if password is not None:
+        statement = sql.SQL("copy pg_temp.sqlkit_secret from stdin").format()
+        async with copying_async(connection.cursor(), statement) as copy:
+            await copy.write_row((option, password))
 
 
 async def render_server(connection: AsyncConnection[Any], server: ForeignServer) -> str:

@@ -28,6 +28,9 @@ KINDS = {
 }
 """The kinds that there is a template for, and what the wrapper calls a password."""
 
+SECRETS = {"odbc_fdw": "odbc_PWD"}
+"""What wrappers call a password that do not call it password."""
+
 NOT_RUN = ("tds", "oracle", "snowflake")
 """Kinds whose template no test has run."""
 
@@ -75,6 +78,16 @@ class ForeignServer:
             raise UsageError(
                 f"kind {self.kind} needs {' and '.join(f'--{name}' for name in missing)}"
             )
+        schema = self.name if self.schema is None else self.schema
+        for name in (self.name, schema):
+            if not 0 < len(name.encode()) < 64:
+                raise UsageError(
+                    f"no name for a server or a schema: {name!r}; they have 1 to 63 bytes"
+                )
+        if schema in ("sqlkit", "sqlkit_stage"):
+            raise UsageError(
+                f"schema {schema} is sqlkit's own", hint="Say where its tables go: --schema NAME."
+            )
         if self.kind == "file" and (self.path is None) == (self.program is None):
             raise UsageError("kind file needs either --path or --program")
         if any(name in self.options for name in ("password", "odbc_PWD")):
@@ -118,7 +131,7 @@ class ForeignServer:
             return environment.get_template(name).render(
                 name=self.name,
                 kind=self.kind,
-                schema=self.schema or self.name,
+                schema=self.name if self.schema is None else self.schema,
                 host=self.host,
                 port=self.port,
                 database=self.database,

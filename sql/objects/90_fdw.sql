@@ -6,6 +6,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $map_user$
 declare
+    v_known jsonb;
     v_options text;
     v_track text := current_setting('pg_stat_statements.track', true);
     v_code text;
@@ -28,18 +29,18 @@ begin
                     );
         end;
     end if;
+    select coalesce((select jsonb_object_agg(o.option_name, o.option_value) from pg_options_to_table(m.umoptions) as o), '{}')
+    into v_known
+    from pg_user_mappings as m
+    where m.srvname = p_server and m.usename = current_user;
+    if v_known is not null then
+        execute format('drop user mapping for current_user server %I', p_server);
+    end if;
     select string_agg(format('%I %L', o.key, o.value), ', ')
     into v_options
-    from (
-        select
-            d.key,
-            d.value
-        from jsonb_each_text(p_options) as d
-        union all
-        select
-            s.option_name,
-            s.secret
-        from pg_temp.sqlkit_secret as s
+    from jsonb_each_text(
+        coalesce(v_known, '{}') || p_options
+        || (select coalesce(jsonb_object_agg(s.option_name, s.secret), '{}') from pg_temp.sqlkit_secret as s)
     ) as o;
     execute format('create user mapping for current_user server %I options (%s)', p_server, v_options);
     if v_track = 'all' then
@@ -54,7 +55,7 @@ end;
 $map_user$;
 
 comment on function sqlkit._map_user(name, jsonb) is
-'Makes a user mapping for the current user, with options and with what pg_temp.sqlkit_secret holds, so that a password
+'Makes a user mapping for the current user, or a new one of what the old one says, with options and with what pg_temp.sqlkit_secret holds, so that a password
 is in no statement that a server might log, or that pg_stat_statements might keep. Raises: what PostgreSQL says, without
 the statement; 42501 if pg_stat_statements keeps statements of functions and the caller may not have it stop for this one.';
 

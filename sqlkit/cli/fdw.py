@@ -95,9 +95,7 @@ def add(
     server.check()
     password = None
     if password_env is not None:
-        password = os.environ.get(password_env)
-        if password is None:
-            raise UsageError(f"the environment variable {password_env} is not set")
+        password = _from_environment(password_env)
         if user is None:
             raise UsageError("a password needs a user", hint="Say who: --user NAME.")
     with connect(dsn) as client:
@@ -111,6 +109,31 @@ def add(
         print(made)
     if not tables:
         print(f"note: {name} has no tables: is that the right --remote-schema?", file=sys.stderr)
+
+
+@fdw.command("password")
+def password(
+    name: Name,
+    password_env: Annotated[
+        str,
+        typer.Option(metavar="VARIABLE", help="The environment variable with the new password."),
+    ],
+    dsn: Dsn = None,
+) -> None:
+    """Have your user mapping of a server hold another password."""
+    from sqlkit.client import connect
+
+    new = _from_environment(password_env)
+    with connect(dsn) as client:
+        client.change_foreign_password(name, new)
+    print(f"{name} has another password")
+
+
+def _from_environment(variable: str) -> str:
+    value = os.environ.get(variable)
+    if value is None:
+        raise UsageError(f"the environment variable {variable} is not set")
+    return value
 
 
 @fdw.command("list")

@@ -127,6 +127,22 @@ def test_from_the_shell(database: Database, remote: psycopg.Connection, sqlkit: 
             " where option_name = 'password'"
         ).fetchall()
         assert kept == [(PASSWORD,)]
+        # It is changed there, and told here the same way.
+        assert "NO_PASSWORD is not set" in run(
+            "password", "far", "--password-env", "NO_PASSWORD", code=2
+        )
+        assert "no foreign server near" in run(
+            "password", "near", "--password-env", "FAR_PASSWORD", code=2
+        )
+        env["FAR_PASSWORD"] = PASSWORD * 2
+        assert (
+            run("password", "far", "--password-env", "FAR_PASSWORD") == "far has another password\n"
+        )
+        kept = connection.execute(
+            "select option_name, option_value"
+            " from pg_user_mappings, pg_options_to_table(umoptions) order by 1"
+        ).fetchall()
+        assert kept == [("password", PASSWORD * 2), ("user", info.user)]
         connection.execute("create view uses as select id from far.visit")
         assert "view public.uses depends on foreign table" in run("drop", "far", code=1)
         connection.execute("drop view uses")
@@ -490,6 +506,9 @@ def test_templates_of_other_kinds_and_of_ones_own(tmp_path: Path) -> None:
         (ForeignServer("n", "mysql", host="h"), "--database"),
         (ForeignServer("n", "file", like="t"), "--path or --program"),
         (ForeignServer("n", "postgres", database="d", options={"password": "x"}), "everybody"),
+        (ForeignServer("é" * 32, "postgres", database="d"), "1 to 63 bytes"),
+        (ForeignServer("n", "postgres", database="d", schema=""), "1 to 63 bytes"),
+        (ForeignServer("sqlkit", "postgres", database="d"), "sqlkit's own"),
     ],
 )
 def test_what_is_missing_is_told(wanted: ForeignServer, message: str) -> None:
