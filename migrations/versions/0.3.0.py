@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="681e4a591a8b702aabaf50627bccee850b0c435b95723036ab4b130e2fe458cf",
+        sha256="c5bf1a2c4ceaa0c9b26ab0f7198adc85ac73c3205e03bf3ead03cd2fcb06b425",
     )
 
 

@@ -10899,13 +10899,23 @@ returns text[]
 language sql
 stable
 return (
-    select array_agg(format('(%s)::%s', v.expression, format_type(a.atttypid, a.atttypmod)) order by v.position)
+    select array_agg(
+        format(
+            case when c.oid is null then '(%s)::%s' else '((%s)::%s collate %I.%I)' end,
+            v.expression, format_type(a.atttypid, a.atttypmod), n.nspname, c.collname
+        )
+        order by v.position
+    )
     from unnest(p_keys, p_values) with ordinality as v (name, expression, position)
     join pg_attribute as a on a.attrelid = p_dimension and a.attname = v.name
+    join pg_type as y on y.oid = a.atttypid
+    -- Said only where it is not the type's own.
+    left join pg_collation as c on c.oid = a.attcollation and c.oid <> y.typcollation
+    left join pg_namespace as n on n.oid = c.collnamespace
 );
 
 comment on function sqlkit._key_expressions(regclass, name[], text[]) is
-'Expressions, cast to the types of the columns of a dimension that they are keys of.';
+'Expressions, of the types and collations of the columns of a dimension that they are keys of.';
 
 
 create or replace function sqlkit._create_keys(
@@ -11111,6 +11121,16 @@ as $lookup$
 begin
     perform sqlkit.find_key(p_dimension, p_keys);
     perform sqlkit._refuse_columns(p_stage, coalesce(p_from, p_keys));
+    if cardinality(p_from) <> cardinality(p_keys) then
+        raise exception using
+            errcode = 'SK204',
+            message = 'a natural key is not found by so many columns',
+            detail = format(
+                'Dimension: %s; key: %s; columns: %s.',
+                sqlkit._table_name(p_dimension), array_to_string(p_keys, ', '), array_to_string(p_from, ', ')
+            ),
+            hint = 'Name one column for each of the key, in the same order.';
+    end if;
     perform sqlkit._refuse_columns(
         p_dimension, p_id || array(select d.key::name from jsonb_each(p_defaults) as d)
     );
@@ -11128,7 +11148,8 @@ end;
 $lookup$;
 
 comment on function sqlkit._lookup(regclass, name, regclass, name, name[], name[], boolean, jsonb, text) is
-'A lookup, as sqlkit.stage keeps it. Raises: SK203 if no unique index covers the natural key, SK204 no such column.';
+'A lookup, as sqlkit.stage keeps it. Raises: SK203 if no unique index covers the natural key, SK204 no such column, or
+not one for each of the key.';
 
 
 create or replace function sqlkit.resolve_keys(
@@ -16734,6 +16755,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $map_user$
 declare
+    v_known jsonb;
     v_options text;
     v_track text := current_setting('pg_stat_statements.track', true);
     v_code text;
@@ -16756,18 +16778,18 @@ begin
                     );
         end;
     end if;
+    select coalesce((select jsonb_object_agg(o.option_name, o.option_value) from pg_options_to_table(m.umoptions) as o), '{}')
+    into v_known
+    from pg_user_mappings as m
+    where m.srvname = p_server and m.usename = current_user;
+    if v_known is not null then
+        execute format('drop user mapping for current_user server %I', p_server);
+    end if;
     select string_agg(format('%I %L', o.key, o.value), ', ')
     into v_options
-    from (
-        select
-            d.key,
-            d.value
-        from jsonb_each_text(p_options) as d
-        union all
-        select
-            s.option_name,
-            s.secret
-        from pg_temp.sqlkit_secret as s
+    from jsonb_each_text(
+        coalesce(v_known, '{}') || p_options
+        || (select coalesce(jsonb_object_agg(s.option_name, s.secret), '{}') from pg_temp.sqlkit_secret as s)
     ) as o;
     execute format('create user mapping for current_user server %I options (%s)', p_server, v_options);
     if v_track = 'all' then
@@ -16782,7 +16804,7 @@ end;
 $map_user$;
 
 comment on function sqlkit._map_user(name, jsonb) is
-'Makes a user mapping for the current user, with options and with what pg_temp.sqlkit_secret holds, so that a password
+'Makes a user mapping for the current user, or a new one of what the old one says, with options and with what pg_temp.sqlkit_secret holds, so that a password
 is in no statement that a server might log, or that pg_stat_statements might keep. Raises: what PostgreSQL says, without
 the statement; 42501 if pg_stat_statements keeps statements of functions and the caller may not have it stop for this one.';
 

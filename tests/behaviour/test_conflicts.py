@@ -458,6 +458,52 @@ def test_a_conflict_that_is_closed_while_it_is_settled(
     assert set(visits.execute(states.encode())) == {("resolved", False), ("ignored", True)}
 
 
+def test_a_detection_whose_session_ends_is_done_again(
+    visits: psycopg.Connection, superuser: psycopg.Connection, database: Database
+) -> None:
+    """One of its parts is committed, one is not: the next detection has both."""
+    visits.execute("update visit set at = int4range(lower(at), upper(at) + 1) where id < 1900")
+    part = "select (sqlkit.detect_conflicts('r', true, %s, 2)).pairs_opened"
+    with database.connect() as first, database.connect() as second:
+        row = first.execute(part, [1]).fetchone()
+        assert row is not None
+        second.execute("begin")
+        second.execute(part, [2])
+        superuser.execute("select pg_terminate_backend(%s)", [second.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            second.execute("commit")
+    assert 0 < row[0] < 1900
+    assert detect(visits) == (1900 - row[0], 0, 0, 1900, False)
+    assert detect(visits, full=True) == (0, 0, 0, 1900, True)
+
+
+def test_flags_take_back_no_change_of_somebody_else(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    """A row is changed and not committed yet: it keeps that, and its flag comes after it."""
+    visits.execute("alter table visit add column is_bad boolean")
+    visits.execute("update visit set at = int4range(0, 70) where id in (1, 2)")
+    assert detect(visits)[0] == 2
+    with (
+        database.connect() as slow,
+        database.connect() as flags,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with slow.transaction():
+            slow.execute("update visit set carer = 4711, is_bad = null where id in (1, 3)")
+            other = pool.submit(flags.execute, "select sqlkit.flag_conflicts('r', 'is_bad')")
+            wait([other], timeout=0.5)
+            assert not other.done()
+        other.result(60)
+    query = "select id, carer, is_bad from visit where id < 4 order by id"
+    assert visits.execute(query.encode()).fetchall() == [
+        (0, 0, False),
+        (1, 4711, True),
+        (2, 2, True),
+        (3, 4711, False),
+    ]
+
+
 def test_a_detection_in_an_old_snapshot_finds_a_pair_once(
     visits: psycopg.Connection, database: Database
 ) -> None:

@@ -257,12 +257,49 @@ def test_refreshed_and_merged_without_a_row_through_python(
         lines = foreign.execute(f"explain (verbose) {row[0]}".encode()).fetchall()
         return "\n".join(line for (line,) in lines)
 
-    # Only the columns that the target has, and only rows from the watermark on.
+    # What was really asked: only the columns that the target has, only rows from the watermark on.
+    with asked(foreign) as queries:
+        foreign.execute(merge.encode())
+        assert queries() == [
+            "SELECT id, carer, updated_at FROM public.visit"
+            " WHERE ((updated_at >= '2027-01-02 00:00:00+00'))"
+        ]
+        foreign.execute(
+            "call sqlkit.refresh('public.visit', 'select id, carer, updated_at from far.visit')"
+        )
+        assert queries() == ["SELECT id, carer, updated_at FROM public.visit"]
+
+    # And as EXPLAIN shows it.
     assert plan("updated_at", None).endswith(
         "Remote SQL: SELECT id, carer, updated_at FROM public.visit"
         " WHERE ((updated_at >= '2027-01-02 00:00:00+00'))"
     )
     assert plan(None, None).endswith("Remote SQL: SELECT id, carer, updated_at FROM public.visit")
+
+
+@contextmanager
+def asked(connection: psycopg.Connection) -> Iterator[Callable[[], list[str]]]:
+    """What the other server was asked, by all statements, those inside of functions too."""
+    with fetched(connection) as count:
+        connection.execute("set auto_explain.log_verbose = on")
+        plans: list[str] = []
+
+        def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+            plans.append(diagnostic.message_primary or "")
+
+        connection.add_notice_handler(note)
+
+        def queries() -> list[str]:
+            text = "\n".join(plans)
+            plans.clear()
+            return re.findall(r"Remote SQL: (.*)", text)
+
+        try:
+            yield queries
+        finally:
+            connection.remove_notice_handler(note)
+            connection.execute("set auto_explain.log_verbose = off")
+            count()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import psycopg
@@ -495,6 +496,42 @@ def test_keys_are_made_once_by_loaders_side_by_side(
     assert sorted(known(dimension)) == sorted(WORDS)
     assert [row[:3] for row in counts] == [(1500, 1500, 0)] * 4
     assert sum(int(str(row[3])) for row in counts) == 200
+
+
+def test_a_key_whose_maker_takes_it_back_is_made_by_who_waits(
+    dimension: psycopg.Connection, database: Database
+) -> None:
+    """Both have the same keys; the first one's are rolled back, the second one's are there."""
+    resolve = (
+        "select * from sqlkit.resolve_keys('sqlkit_stage.of_{}', 'word_id', 'word', 'word_id',"
+        " array['word'])"
+    )
+    dimension.execute("create table fact (word_id integer)")
+    for name in ("first", "second"):
+        dimension.execute(
+            "select sqlkit.create_stage('fact', array['word', 'word_id'], %s, array['word'])",
+            [f"of_{name}"],
+        )
+        dimension.execute(
+            f"insert into sqlkit_stage.of_{name} (word) select unnest(%s::text[])".encode(), [WORDS]
+        )
+    with (
+        database.connect() as first,
+        database.connect() as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with first.transaction(force_rollback=True):
+            first.execute(resolve.format("first").encode())
+            other = pool.submit(second.execute, resolve.format("second").encode())
+            wait([other], timeout=0.5)
+            assert not other.done()
+        assert other.result(60).fetchone() == (500, 500, 0, 200)
+    wrong = (
+        "select from sqlkit_stage.of_second as s left join word as w using (word_id)"
+        " where w.word is distinct from s.word"
+    )
+    assert dimension.execute(wrong.encode()).rowcount == 0
+    assert sorted(known(dimension)) == sorted(WORDS)
 
 
 def test_caches_side_by_side_agree(

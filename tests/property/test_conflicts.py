@@ -47,14 +47,22 @@ class Kind(NamedTuple):
     type: str  # of the columns, or of the range
     is_range: bool
     is_whole: bool
+    value: str = "%s"  # what a whole number stands for
 
 
+# Half an hour each, of the night in which the clocks of Berlin are put back.
+MOMENT = "timestamptz '2026-10-25 00:00+02' + %s::integer * interval '30 minutes'"
+DAY = "date '2026-03-28' + %s::integer"
 KINDS = (
     Kind("integer", False, True),
     Kind("numeric", False, False),
     Kind("double precision", False, False),
     Kind("int4range", True, True),
     Kind("numrange", True, False),
+    Kind("timestamptz", False, False, MOMENT),
+    Kind("tstzrange", True, False, MOMENT),
+    Kind("date", False, True, DAY),
+    Kind("daterange", True, True, DAY),
 )
 
 rows = st.builds(
@@ -124,6 +132,7 @@ def arena(database: Database) -> Iterator[psycopg.Connection]:
     Every statement is a transaction: what one writes has to be told from what the next one does.
     """
     with database.connect() as connection:
+        connection.execute("set timezone = 'Europe/Berlin'")
         try:
             yield connection
         finally:
@@ -139,7 +148,8 @@ def arena(database: Database) -> Iterator[psycopg.Connection]:
 def write(
     connection: psycopg.Connection, kind: Kind, table: dict[int, Row], into: str = "visit"
 ) -> None:
-    interval = f"{kind.type}(%s, %s, %s)" if kind.is_range else "%s, %s"
+    ends = f"{kind.value}, {kind.value}"
+    interval = f"{kind.type}({ends}, %s)" if kind.is_range else ends
     with connection.cursor() as cursor:
         cursor.executemany(
             f"insert into {into} values (%s, %s, {interval}, %s)".encode(),
@@ -302,13 +312,8 @@ def test_a_batch_that_was_held_to_a_rule_brings_no_overlap(
                 assert left <= old
 
 
-@given(first=tables, gap=st.integers(0, 3), asked=st.booleans())
-@SETTINGS
-def test_distances_are_those_that_brute_force_finds(
-    first: list[Row], gap: int, asked: bool, database: Database
-) -> None:
-    """A gap that is said, and one that a function says: three between teams, nothing inside one."""
-    table = dict(enumerate(first))
+def too_close(table: dict[int, Row], gap: int, asked: bool) -> set[tuple[int, int]]:
+    """Pairs of rows that are less apart than they have to be, by trying all pairs."""
     known = {
         key: row
         for key, row in table.items()
@@ -326,6 +331,20 @@ def test_distances_are_those_that_brute_force_finds(
         assert other.starts is not None
         if 0 <= other.starts - one.ends < needed:
             wanted.add((min(a, b), max(a, b)))
+    return wanted
+
+
+@given(first=tables, second=tables, gap=st.integers(0, 3), asked=st.booleans())
+@SETTINGS
+def test_distances_are_those_that_brute_force_finds(
+    first: list[Row], second: list[Row], gap: int, asked: bool, database: Database
+) -> None:
+    """A gap that is said, and one that a function says: three between teams, nothing inside one.
+
+    Also after rows have changed, gone and come, among what was touched alone.
+    """
+    before = dict(enumerate(first))
+    after = {key: row for key, row in before.items() if key % 3} | dict(enumerate(second[::2], 6))
     with arena(database) as connection:
         connection.execute(
             "create table visit (id integer primary key, resource text, starts numeric,"
@@ -346,37 +365,68 @@ def test_distances_are_those_that_brute_force_finds(
                 "'r', 'visit', array['resource'], %s, 'starts', 'ends')",
                 [str(gap)],
             )
-        write(connection, KINDS[1], table)
+        write(connection, KINDS[1], before)
         detect(connection, full=False)
-        assert found(connection) == wanted
+        assert found(connection) == too_close(before, gap, asked)
+
+        gone = [key for key in before if after.get(key) != before[key]]
+        connection.execute("delete from visit where id = any(%s)", [gone])
+        write(
+            connection,
+            KINDS[1],
+            {key: row for key, row in after.items() if before.get(key) != row},
+        )
+        detect(connection, full=False)
+        assert found(connection) == too_close(after, gap, asked)
+        assert detect(connection, full=True)[:3] == (0, 0, 0)
 
 
-@given(
-    words=st.lists(
-        st.tuples(st.sampled_from(["Ab", "ab ", "a  b", "A b", "", None]), st.integers(1, 2)),
-        max_size=10,
-    )
+spoken = st.lists(
+    st.tuples(st.sampled_from(["Ab", "ab ", "a  b", "A b", "", None]), st.integers(1, 2)),
+    max_size=10,
 )
+
+
+@given(words=spoken, later=spoken)
 @SETTINGS
 def test_duplicates_are_those_that_a_dictionary_finds(
-    words: list[tuple[str | None, int]], database: Database
+    words: list[tuple[str | None, int]], later: list[tuple[str | None, int]], database: Database
 ) -> None:
-    seen: dict[tuple[str, int], int] = {}
-    wanted = set()
-    for key, (word, number) in enumerate(words):
-        if word is not None:
-            same = seen.setdefault((" ".join(word.lower().split()), number), key)
-            if same != key:
-                wanted.add((same, key))
+    def wanted(table: dict[int, tuple[str | None, int]]) -> set[tuple[int, int]]:
+        seen: dict[tuple[str, int], int] = {}
+        pairs = set()
+        for key, (word, number) in sorted(table.items()):
+            if word is not None:
+                same = seen.setdefault((" ".join(word.lower().split()), number), key)
+                if same != key:
+                    pairs.add((same, key))
+        return pairs
+
+    before = dict(enumerate(words))
+    after = {key: row for key, row in before.items() if key % 3} | dict(enumerate(later[::2], 4))
     with arena(database) as connection:
         connection.execute("create table visit (id integer primary key, word text, number integer)")
         connection.execute(
             "select sqlkit.define_duplicate('r', 'visit', array['number'], array['word'])"
         )
-        for key, row in enumerate(words):
+        for key, row in before.items():
             connection.execute("insert into visit values (%s, %s, %s)", [key, *row])
         detect(connection, full=False)
-        assert found(connection) == wanted
+        assert found(connection) == wanted(before)
+
+        connection.execute(
+            "delete from visit where id = any(%s)", [[*before.keys() - after.keys()]]
+        )
+        for key, row in after.items():
+            if before.get(key) != row:
+                connection.execute(
+                    "insert into visit values (%s, %s, %s) on conflict (id)"
+                    " do update set word = excluded.word, number = excluded.number",
+                    [key, *row],
+                )
+        detect(connection, full=False)
+        assert found(connection) == wanted(after)
+        assert detect(connection, full=True)[:3] == (0, 0, 0)
 
 
 sides = st.dictionaries(
