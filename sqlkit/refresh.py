@@ -124,7 +124,11 @@ class Refresher:
         started = time.monotonic()
         name = calls.find_table(main, into)
         if name is None:
-            raise SqlkitError(f"there is no table {into}", code="42P01")
+            raise SqlkitError(
+                f"there is no table {into}",
+                code="42P01",
+                hint="A refresh makes none: see its name and schema, or create it first.",
+            )
         with self._waiting_for_locks(main):
             target = calls.describe_target(main, name)
         if not self._connections.is_callers:

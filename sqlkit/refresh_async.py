@@ -122,7 +122,11 @@ class AsyncRefresher:
         started = time.monotonic()
         name = await calls.find_table(main, into)
         if name is None:
-            raise SqlkitError(f"there is no table {into}", code="42P01")
+            raise SqlkitError(
+                f"there is no table {into}",
+                code="42P01",
+                hint="A refresh makes none: see its name and schema, or create it first.",
+            )
         async with self._waiting_for_locks(main):
             target = await calls.describe_target(main, name)
         if not self._connections.is_callers:

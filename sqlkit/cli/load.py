@@ -318,7 +318,9 @@ def print_result(result: LoadResult, *, again: bool = False) -> None:
     run = "dry run, rolled back" if result.run_id is None else f"run {result.run_id}"
     print(f"{result.target}: {rows.read:,} rows read: {shown}")
     if result.trimmed:
-        print(f"{result.trimmed:,} rows cut so that they overlap no other: sqlkit.trimmed_row")
+        several = f"{result.trimmed:,} rows cut so that they overlap"
+        cut = "1 row cut so that it overlaps" if result.trimmed == 1 else several
+        print(f"{cut} no other: sqlkit.trimmed_row")
     for rule, counts in result.conflicts.items():
         print(
             f"rule {rule}: {counts['pairs_opened']:,} new conflicts, "

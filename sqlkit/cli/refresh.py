@@ -188,7 +188,7 @@ def print_result(result: RefreshResult) -> None:
         ("duplicates", rows.duplicates),
     ]
     shown = ", ".join(f"{number:,} {name}" for name, number in kept if number) or "none"
-    print(f"{result.target}: {rows.read:,} rows read: {shown}; {result.deleted:,} rows deleted")
+    print(f"{result.target}: {rows.read:,} rows read: {shown}; {result.deleted:,} deleted")
     print(
         f"run {result.run_id}: {result.strategy}, {result.seconds:.1f} s, "
         f"{human_bytes(result.wal_bytes)} WAL"

@@ -35,20 +35,21 @@ def watch(
     console = Console()
     with connect(dsn) as client:
         if once or not console.is_terminal:
-            console.print(page(client))
+            console.print(page(client, console.width))
             return
-        with Live(page(client), console=console, screen=True, auto_refresh=False) as live:
+        shown = page(client, console.width)
+        with Live(shown, console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
-                live.update(page(client), refresh=True)
+                live.update(page(client, console.width), refresh=True)
 
 
-def page(client: Client) -> Group:
-    """The whole page, read anew."""
+def page(client: Client, width: int) -> Group:
+    """The whole page, read anew, for so many characters."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Any] = [_running(client.monitor("run_progress")), _minutes(client)]
+    parts: list[Any] = [_running(client.monitor("run_progress")), _minutes(client, width)]
     for title, view, columns in _LISTS:
         rows = [row for row in client.monitor(view, 6) if row.get(_WORTH.get(view, ""), 1)]
         if rows:
@@ -120,6 +121,10 @@ _LISTS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 
 
+_BESIDE = 20
+"""Characters of a line that neither the target nor its bars take."""
+
+
 def _running(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         row["rows"] = row["rows_committed"] + row["rows_copied"]
@@ -135,8 +140,8 @@ def _running(rows: list[dict[str, Any]]) -> Table:
     return _table("running" if rows else "nothing runs", columns, rows)
 
 
-def _minutes(client: Client) -> Table:
-    """The last hour as a line of bars for each target."""
+def _minutes(client: Client, width: int) -> Table:
+    """The last hour as a line of bars for each target; of several minutes, if that has to be."""
     minutes: list[str] = []
     rows: dict[str, dict[str, int]] = {}
     for row in client.monitor("rows_per_minute"):
@@ -144,14 +149,21 @@ def _minutes(client: Client) -> Table:
             minutes.append(row["minute_at"])
         if row["target"] is not None:
             rows.setdefault(row["target"], {})[row["minute_at"]] = row["rows_read"]
-    most = max((value for each in rows.values() for value in each.values()), default=0) or 1
+    room = max(10, width - max(map(len, rows), default=0) - _BESIDE)
+    span = -(-len(minutes) // room) or 1
+    spans = [minutes[at : at + span] for at in range(0, len(minutes), span)]
+    bars = {
+        target: [sum(each.get(minute, 0) for minute in some) for some in spans]
+        for target, each in rows.items()
+    }
+    most = max((value for each in bars.values() for value in each), default=0) or 1
     found = [
         {
             "target": target,
-            "hour": "".join(_BARS[-(-8 * each.get(minute, 0) // most)] for minute in minutes),
-            "rows": sum(each.values()),
+            "hour": "".join(_BARS[-(-8 * value // most)] for value in each),
+            "rows": sum(each),
         }
-        for target, each in rows.items()
+        for target, each in bars.items()
     ]
     columns = {"target": "target", "hour": "the last hour", "rows": "rows"}
     return _table("rows per minute", columns, found)

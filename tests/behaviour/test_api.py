@@ -997,3 +997,12 @@ def test_the_command_line_passes_everything_on(
         done = sqlkit(*asked, "--dsn", dsn)
         assert done.returncode == 1
         assert "there is no run 987654" in done.stderr
+
+
+def test_a_share_is_no_limit_of_rejects(dsn: str) -> None:
+    with (
+        api.connect(dsn) as client,
+        pytest.raises(api.UsageError, match="number of rows") as caught,
+    ):
+        client.load([{"id": 1}], into="item", reject_limit="1%")  # type: ignore[arg-type]
+    assert "reject_share" in (caught.value.hint or "")

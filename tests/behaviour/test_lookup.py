@@ -423,6 +423,9 @@ def test_keys_of_several_columns(
     assert shelves.get([(2, "2026-01-02"), (1, "2026-01-02")]) == [second, first]
     assert shelves.hits == 2
     assert shelves.warm() == 2
+    client = server_of_keys.client
+    one = KeyCache(connection, client, "shelf", id_column="id", key="id", create=False)
+    assert one.get([first]) == [first], "a text is one column"
     with pytest.raises(ValueError, match="2 values"):
         shelves.get(["2026-01-02"])
     with pytest.raises(SqlkitError) as raised:

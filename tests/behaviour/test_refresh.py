@@ -109,7 +109,7 @@ def test_from_a_stage_that_stays(
     connection.execute("select sqlkit.create_stage('item', p_name => 'item_today')")
     connection.execute("insert into sqlkit_stage.item_today select * from item where id <> 3")
     done = sqlkit("refresh", "public.item", "--from", "sqlkit_stage.item_today", "--dsn", dsn)
-    assert "19 rows read: 19 unchanged; 1 rows deleted" in done.stdout
+    assert "19 rows read: 19 unchanged; 1 deleted" in done.stdout
     assert connection.execute("select count(*) from sqlkit_stage.item_today").fetchone() == (0,)
 
 

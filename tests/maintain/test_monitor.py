@@ -104,6 +104,9 @@ def test_watch_shows_what_goes_on(
     assert re.search(r"1,400 +100 +7%", done.stdout), "dead rows"
     assert "█" in done.stdout
     assert 'a <b> [c] ""d""' in done.stdout
+    narrow = sqlkit("watch", "--dsn", loaded, env={"COLUMNS": "80"}).stdout
+    minutes = narrow.partition("rows per minute")[2].partition("latest runs")[0]
+    assert 'a <b> [c] ""d""' in minutes, "bars leave room for the target"
     connection.execute("select sqlkit.start_run('load', '\"a <b> [c] \"\"d\"\"\"', 'update')")
     with database.connect() as holder, database.connect() as waiter, holder.transaction():
         pid = holder.info.backend_pid
@@ -116,7 +119,7 @@ def test_watch_shows_what_goes_on(
                     break
                 time.sleep(0.02)
             # What is locked away is not waited for.
-            shown = _as_text(page(client))
+            shown = _as_text(page(client, 160))
         waiter.cancel()
         thread.join(30)
     assert "waiting for locks" in shown
