@@ -195,11 +195,13 @@ as $contradict$
 declare
     v_key name := left('v' || p_name, 62);
     v_other name := left('o' || p_name, 62);
+    v_flag name := left('f' || p_name, 62);
     v_target regclass;
 begin
     execute pg_catalog.format(
-        'create table %1$I.%2$I (%1$I text primary key, %3$I integer, %4$I timestamptz, %5$I timestamptz)',
-        p_name, v_key, v_other, left('s' || p_name, 62), left('e' || p_name, 62)
+        'create table %1$I.%2$I '
+        '(%1$I text primary key, %3$I integer, %4$I timestamptz, %5$I timestamptz, %6$I integer)',
+        p_name, v_key, v_other, left('s' || p_name, 62), left('e' || p_name, 62), v_flag
     );
     v_target := pg_catalog.format('%I.%I', p_name, v_key)::regclass;
     execute pg_catalog.format(
@@ -220,7 +222,7 @@ begin
         ' ',
         sqlkit.detect_conflicts(p_name), sqlkit.detect_conflicts(p_name), sqlkit.detect_conflicts('far' || p_name),
         sqlkit.detect_conflicts('twin' || p_name), sqlkit.detect_conflicts('twin' || p_name),
-        sqlkit.detect_conflicts('same' || p_name), (sqlkit.flag_conflicts(p_name, v_other)).rows_updated,
+        sqlkit.detect_conflicts('same' || p_name), (sqlkit.flag_conflicts(p_name, v_flag)).rows_updated,
         (
             select string_agg(concat_ws(',', c.problem, c.second_row ->> p_name = p_name || '2'), ',')
             from sqlkit.check_constraint(v_target, pg_catalog.format('unique (%I)', v_other)) as c
@@ -232,7 +234,7 @@ $contradict$;
 select
     is(
         pg_temp.contradict(n.name),
-        '(1,0,0,1,t) (0,0,0,1,f) (0,0,0,0,t) (1,0,0,1,t) (0,0,0,1,f) (0,0,0,0,t) 0 unique,t',
+        '(1,0,0,1,t) (0,0,0,1,f) (0,0,0,0,t) (1,0,0,1,t) (0,0,0,1,f) (0,0,0,0,t) 2 unique,t',
         n.name || ': conflicts'
     )
 from sqlkit_test.odd_identifiers() as n (name);
