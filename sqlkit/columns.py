@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 from sqlkit.errors import SqlkitError, UsageError
@@ -247,7 +248,7 @@ def plan_columns(
             "source and target do not have the same columns: " + "; ".join(lines),
             detail=f"Source: {_listed(source_columns)}. "
             f"Target: {_listed([column.name for column in target_columns])}.",
-            hint="Rename with --map 'source name=column', or leave columns out with "
+            hint=f"Rename with {_maps(without_target, without_source)}, or leave columns out with "
             "--leave-out NAME,... (--leave-out '*' for all of them).",
         )
     doubled = sorted({name for name in staged if staged.count(name) > 1})
@@ -390,6 +391,18 @@ def _with_later_columns(
             and (column.name in original or not column.has_default)
         ),
     ]
+
+
+def _maps(names: Sequence[str], columns: Sequence[str]) -> str:
+    """How to rename: of names that differ by case, spaces and dashes alone, what to say."""
+    by_letters = {_letters(column): column for column in columns}
+    alike = [(name, by_letters.get(_letters(name))) for name in names]
+    pairs = [f"--map {quote(f'{name}={column}')}" for name, column in alike if column is not None]
+    return " ".join(pairs) or "--map 'source name=column'"
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -53,7 +53,10 @@ def from_psycopg(error: psycopg.Error) -> SqlkitError:
     elif hint is None and code.startswith(_CONNECTION_LOST):
         hint = "The connection was lost. Run the same command again: it continues."
     elif code == "42501" and hint is None:
-        hint = "Grant the role what it needs; docs/deploy.md lists it."
+        hint = (
+            "Grant the role what it needs: SELECT, INSERT and UPDATE on the tables, and of sqlkit "
+            "itself what its owner bundles by sqlkit migrate roles: grant sqlkit_loader to ROLE."
+        )
     elif code == "3F000" and hint is None:
         hint = "Make it first, sqlkit psql -c 'create schema ...' for example."
     elif code == "55P03" and hint is None:

@@ -534,6 +534,11 @@ def test_an_unknown_column(refused: Refused, write: Write) -> None:
     assert "--leave-out" in told
 
 
+def test_names_in_another_spelling(refused: Refused, write: Write) -> None:
+    told = refused(write("upper.csv", "ID,Na-me, price\n3,three,3\n"), code="SK204")
+    assert "Rename with --map ID=id --map Na-me=name --map ' price=price', or" in told
+
+
 def test_a_missing_column(refused: Refused, write: Write) -> None:
     told = refused(write("less.csv", "id,name\n3,three\n"), code="SK204")
     assert "only in public.item: price" in told
