@@ -60,6 +60,12 @@ def _row(connection: Connection[Any], query: str, *values: Any) -> tuple[Any, ..
     return row
 
 
+def _rows(connection: Connection[Any], query: str, *values: Any) -> list[Any]:
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(query.encode(), values)
+    return cursor.fetchall()
+
+
 def version(connection: Connection[Any]) -> tuple[str | None, str | None]:
     """The version of the schema that is deployed, None if there is none; its oldest client."""
     if not _value(connection, "select pg_catalog.to_regprocedure('sqlkit.version()') is not null"):
@@ -233,6 +239,7 @@ def describe_target(connection: Connection[Any], target: str) -> Target:
         rows_are_independent=described["rows_are_independent"],
         has_rules=described["has_rules"],
         row_security=described["row_security"],
+        may_deny_rows=described["may_deny_rows"],
         columns=tuple(
             Column(
                 name=column["name"],
@@ -1302,16 +1309,16 @@ def rejects_of(
 
     `told_of` a source: only what was told of it, since too many rows of a batch were bad.
     """
-    rows = _value(
+    # Row by row: all of them may be more than one value may have, a gigabyte.
+    rows = _rows(
         connection,
-        "select coalesce("
-        "pg_catalog.json_agg(pg_catalog.to_json(j) "
-        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id), '[]')::text "
+        "select pg_catalog.to_json(j)::text "
         "from (select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
         "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
         "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
         "and (%s::bigint is null or (j.source_id = %s and j.batch_id is null)) "
-        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id limit %s) as j",
+        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id limit %s) as j "
+        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id",
         run_id,
         run_id,
         state,
@@ -1320,8 +1327,21 @@ def rejects_of(
         told_of,
         limit,
     )
-    found: list[dict[str, Any]] = json.loads(rows)
-    return found
+    return [json.loads(row[0]) for row in rows]
+
+
+def reject_versions(
+    connection: Connection[Any], run_id: int, reject_ids: list[int] | None = None
+) -> dict[int, str]:
+    """Versions of a run's open rejects: whoever changes one makes another version of it.
+
+    Those named are held as they are until the transaction ends.
+    """
+    query = "select reject_id, xmin::text from sqlkit.reject where run_id = %s and state = 'open'"
+    if reject_ids is None:
+        return dict(_rows(connection, query, run_id))
+    query += " and reject_id = any(%s::bigint[]) for update"
+    return dict(_rows(connection, query, run_id, reject_ids))
 
 
 def edited_rejects(

@@ -58,6 +58,12 @@ async def _row(connection: AsyncConnection[Any], query: str, *values: Any) -> tu
     return row
 
 
+async def _rows(connection: AsyncConnection[Any], query: str, *values: Any) -> list[Any]:
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(query.encode(), values)
+    return await cursor.fetchall()
+
+
 async def version(connection: AsyncConnection[Any]) -> tuple[str | None, str | None]:
     """The version of the schema that is deployed, None if there is none; its oldest client."""
     if not await _value(
@@ -235,6 +241,7 @@ async def describe_target(connection: AsyncConnection[Any], target: str) -> Targ
         rows_are_independent=described["rows_are_independent"],
         has_rules=described["has_rules"],
         row_security=described["row_security"],
+        may_deny_rows=described["may_deny_rows"],
         columns=tuple(
             Column(
                 name=column["name"],
@@ -1322,16 +1329,16 @@ async def rejects_of(
 
     `told_of` a source: only what was told of it, since too many rows of a batch were bad.
     """
-    rows = await _value(
+    # Row by row: all of them may be more than one value may have, a gigabyte.
+    rows = await _rows(
         connection,
-        "select coalesce("
-        "pg_catalog.json_agg(pg_catalog.to_json(j) "
-        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id), '[]')::text "
+        "select pg_catalog.to_json(j)::text "
         "from (select j.*, s.name as source, s.layout, r.target from sqlkit.reject as j "
         "join sqlkit.run as r using (run_id) left join sqlkit.source as s using (source_id) "
         "where (%s::bigint is null or j.run_id = %s) and (%s::text is null or j.state = %s) "
         "and (%s::bigint is null or (j.source_id = %s and j.batch_id is null)) "
-        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id limit %s) as j",
+        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id limit %s) as j "
+        "order by j.run_id, j.source_id, j.record, j.first_line, j.reject_id",
         run_id,
         run_id,
         state,
@@ -1340,8 +1347,21 @@ async def rejects_of(
         told_of,
         limit,
     )
-    found: list[dict[str, Any]] = json.loads(rows)
-    return found
+    return [json.loads(row[0]) for row in rows]
+
+
+async def reject_versions(
+    connection: AsyncConnection[Any], run_id: int, reject_ids: list[int] | None = None
+) -> dict[int, str]:
+    """Versions of a run's open rejects: whoever changes one makes another version of it.
+
+    Those named are held as they are until the transaction ends.
+    """
+    query = "select reject_id, xmin::text from sqlkit.reject where run_id = %s and state = 'open'"
+    if reject_ids is None:
+        return dict(await _rows(connection, query, run_id))
+    query += " and reject_id = any(%s::bigint[]) for update"
+    return dict(await _rows(connection, query, run_id, reject_ids))
 
 
 async def edited_rejects(

@@ -61,14 +61,14 @@ class Care(IntFlag):
         return Care.SINGLY if both in self else both if wanted in self else self | wanted
 
 
-ROW_POLICY = "42501"
-"""A row policy refuses a row; or a privilege is missing (insufficient_privilege)."""
+DENIED = "42501"
+"""insufficient_privilege: a privilege is missing; or a row policy or a trigger refuses a row."""
 
 
-def may_be_rows(code: str | None, *, row_security: bool = False) -> bool:
+def may_be_rows(code: str | None, *, may_deny_rows: bool = False) -> bool:
     """True if an error of this SQLSTATE may lie in single rows, so that others can be loaded.
 
-    `row_security`: the target has row policies, and they are ours too.
+    `may_deny_rows`: the target has row policies that are ours too, or triggers.
     """
     if code is None:
         return False
@@ -76,5 +76,5 @@ def may_be_rows(code: str | None, *, row_security: bool = False) -> bool:
         code[:2] in ROW_CLASSES
         or code[:2] not in OWN_CLASSES
         or code in ROW_CODES
-        or (row_security and code == ROW_POLICY)
+        or (may_deny_rows and code == DENIED)
     )

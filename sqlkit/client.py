@@ -647,9 +647,9 @@ class Client:
         from sqlkit.rejects import replay
 
         def load(
-            sources: list[Source], into: str, options: LoadOptions, reject_ids: tuple[int, ...]
+            sources: list[Source], into: str, options: LoadOptions, versions: dict[int, str]
         ) -> LoadResult:
-            replayed = Replayed(run_id, reject_ids)
+            replayed = Replayed(run_id, versions)
             return Loader(self._connections, options, replayed=replayed).load(sources, into)
 
         try:

@@ -651,9 +651,9 @@ class AsyncClient:
         from sqlkit.rejects_async import replay
 
         async def load(
-            sources: list[Source], into: str, options: LoadOptions, reject_ids: tuple[int, ...]
+            sources: list[Source], into: str, options: LoadOptions, versions: dict[int, str]
         ) -> LoadResult:
-            replayed = Replayed(run_id, reject_ids)
+            replayed = Replayed(run_id, versions)
             return await AsyncLoader(self._connections, options, replayed=replayed).load(
                 sources, into
             )

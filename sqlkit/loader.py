@@ -131,7 +131,7 @@ class Replayed(NamedTuple):
     """Rejects that are what is loaded."""
 
     run_id: int  # the run that they are rejects of
-    reject_ids: tuple[int, ...]
+    versions: dict[int, str]  # of the rejects, as they were read
 
 
 class Loader:
@@ -499,13 +499,15 @@ class Loader:
     def _settle_replayed(self, main: Connection[Any]) -> None:
         """Mark the rejects that are loaded here, in the transaction that loads them.
 
-        Whoever replays or dismisses one of them at the same time waits, and finds it settled.
+        Whoever replays, dismisses or changes one of them at the same time waits, and finds it
+        settled.
         """
         if self._replayed is None:
             return
-        run_id, ids = self._replayed
-        settled = calls.settle_rejects(main, run_id, "replayed", list(ids), self._run_id)
-        if settled == len(ids):
+        run_id, versions = self._replayed
+        ids = list(versions)
+        if calls.reject_versions(main, run_id, ids) == versions:
+            calls.settle_rejects(main, run_id, "replayed", ids, self._run_id)
             return
         ours = {
             reject["reject_id"]
@@ -514,7 +516,7 @@ class Loader:
         }
         if not ours.issuperset(ids):
             raise SqlkitError(
-                f"rejects of run {run_id} were replayed or dismissed meanwhile",
+                f"rejects of run {run_id} were replayed, dismissed or changed meanwhile",
                 code="SK406",
                 hint=f"Nothing was loaded. sqlkit rejects {run_id} says what is open now.",
             )

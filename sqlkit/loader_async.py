@@ -129,7 +129,7 @@ class Replayed(NamedTuple):
     """Rejects that are what is loaded."""
 
     run_id: int  # the run that they are rejects of
-    reject_ids: tuple[int, ...]
+    versions: dict[int, str]  # of the rejects, as they were read
 
 
 class AsyncLoader:
@@ -503,13 +503,15 @@ class AsyncLoader:
     async def _settle_replayed(self, main: AsyncConnection[Any]) -> None:
         """Mark the rejects that are loaded here, in the transaction that loads them.
 
-        Whoever replays or dismisses one of them at the same time waits, and finds it settled.
+        Whoever replays, dismisses or changes one of them at the same time waits, and finds it
+        settled.
         """
         if self._replayed is None:
             return
-        run_id, ids = self._replayed
-        settled = await calls.settle_rejects(main, run_id, "replayed", list(ids), self._run_id)
-        if settled == len(ids):
+        run_id, versions = self._replayed
+        ids = list(versions)
+        if await calls.reject_versions(main, run_id, ids) == versions:
+            await calls.settle_rejects(main, run_id, "replayed", ids, self._run_id)
             return
         ours = {
             reject["reject_id"]
@@ -518,7 +520,7 @@ class AsyncLoader:
         }
         if not ours.issuperset(ids):
             raise SqlkitError(
-                f"rejects of run {run_id} were replayed or dismissed meanwhile",
+                f"rejects of run {run_id} were replayed, dismissed or changed meanwhile",
                 code="SK406",
                 hint=f"Nothing was loaded. sqlkit rejects {run_id} says what is open now.",
             )

@@ -32,6 +32,7 @@ class Target:
     rows_are_independent: bool
     has_rules: bool
     row_security: bool
+    may_deny_rows: bool  # a row policy or a trigger may refuse them as a missing privilege is
     columns: tuple[Column, ...]
 
 

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import tempfile
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ class RejectFile:
     def source(self, folder: Path, name: str) -> Source:
         """A source of this name that has the rejects, from a file that is written in a folder.
 
-        Rejects are loaded once, whatever else reads the same: their numbers are part of the source.
+        It is like no other, whatever else reads the same and was loaded: that these rejects are
+        loaded once, their states see to.
         """
         layout = self.layout
         path = folder / f"{name.replace(' ', '-')}-{self.reject_ids[0]}{self.suffix}"
@@ -78,7 +80,7 @@ class RejectFile:
                     encoding=layout["encoding"],
                 ),
             )
-        source.identity = f"rejects {' '.join(map(str, self.reject_ids))}"
+        source.identity = f"rejects {uuid.uuid4()}"
         return source
 
     def _text(self, *, has_header: bool) -> bytes:
@@ -148,9 +150,9 @@ class Load(Protocol):
     """How replaying loads."""
 
     def __call__(
-        self, sources: list[Source], into: str, options: LoadOptions, reject_ids: tuple[int, ...]
+        self, sources: list[Source], into: str, options: LoadOptions, versions: dict[int, str]
     ) -> LoadResult:
-        """Load what these rejects became into the target, under the options."""
+        """Load what these versions of rejects became into the target, under the options."""
 
 
 def replay(
@@ -165,12 +167,14 @@ def replay(
 
     What is refused again is a reject of the new run; the old ones are replayed in the transaction
     that loads them. So it may be called again when it was cut off, and by two at the same time.
-    Raises SK406 where somebody else has settled some of them, or no batch was loaded without them.
+    Raises SK406 where somebody else has settled or changed some of them, or no batch was loaded
+    without them.
     """
     connection = connections.main()
     found = calls.run_options(connection, run_id)
     if found is None:
         raise SqlkitError(f"there is no run {run_id}", code="SK401", hint="sqlkit runs lists them.")
+    versions = calls.reject_versions(connection, run_id)
     found_open = calls.rejects_of(connection, run_id, "open")
     # The others are only told of: their batch was not loaded, and will be with them.
     rejects = [reject for reject in found_open if reject["batch_id"] is not None]
@@ -215,6 +219,9 @@ def replay(
         renamed=recorded.get("map", {}),
         left_out=tuple(recorded.get("left_out", ())),
         rest=recorded.get("rest"),
+        schema=recorded.get("schema"),
+        discard=recorded.get("discard"),
+        raw=recorded.get("raw", False),
         reject_limit=reject_limit,
         atomic=True,
         conflicts=recorded.get("conflicts"),
@@ -224,5 +231,7 @@ def replay(
     with tempfile.TemporaryDirectory() as folder:
         for file in reject_files(rejects):
             source = file.source(Path(folder), f"rejects of run {run_id}")
-            results.append(load([source], found["target"], options, file.reject_ids))
+            # One that was opened since has none, which no version is equal to.
+            replayed = {number: versions.get(number, "") for number in file.reject_ids}
+            results.append(load([source], found["target"], options, replayed))
     return results

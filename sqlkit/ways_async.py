@@ -37,7 +37,7 @@ from sqlkit.batches_async import (
     Taken,
     WholeSource,
 )
-from sqlkit.care import LIMIT_PASSED, may_be_rows
+from sqlkit.care import DENIED, LIMIT_PASSED, may_be_rows
 from sqlkit.columns import ColumnPlan
 from sqlkit.connection import from_copy
 from sqlkit.connections_async import AsyncConnections
@@ -169,7 +169,7 @@ class AsyncWays:
 
     def may_be_rows(self, code: str | None) -> bool:
         """True if an error of this SQLSTATE may lie in single rows of a batch."""
-        return may_be_rows(code, row_security=self._target.row_security)
+        return may_be_rows(code, may_deny_rows=self._target.may_deny_rows)
 
     def prepare(self, reader: Reader) -> None:
         """Before it is read: what COPY alone understands is not for INSERTs."""
@@ -1013,6 +1013,8 @@ class AsyncWays:
         hint = "Mend the lines, or let them be kept as rejects: --reject-limit 100, or 1%."
         if any(reject["sqlstate"] == NOT_IN_ENCODING for reject in told):
             hint = f"Name the encoding, say --encoding cp1255 or latin-1. If it is right: {hint}"
+        elif any(reject["sqlstate"] == DENIED for reject in told):
+            hint = f"Grant what the role, or a trigger of the table, lacks. If it is right: {hint}"
         return limit_passed(
             self._run_id,
             number,

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="c5bf1a2c4ceaa0c9b26ab0f7198adc85ac73c3205e03bf3ead03cd2fcb06b425",
+        sha256="681324dabe74969c06cad07cbf00a23e5f183ebe6e1ada23c91c08a7ba713b24",
     )
 
 

@@ -122,6 +122,28 @@ comment on function sqlkit._unique_keys(regclass) is
 'The whole, valid unique indexes of a table that have no expressions.';
 
 
+create or replace function sqlkit._may_deny_rows(p_target regclass)
+returns boolean
+language sql
+stable
+return (
+    row_security_active(p_target)
+    or exists (
+        select
+        from pg_trigger as t
+        where
+            -- A partition may have triggers of its own.
+            (t.tgrelid = p_target or t.tgrelid in (select p.relid from pg_partition_tree(p_target) as p))
+            and not t.tgisinternal
+            and t.tgenabled <> 'D'
+            and t.tgtype & 1 = 1 -- for each row
+    )
+);
+
+comment on function sqlkit._may_deny_rows(regclass) is
+'Whether single rows of a target may be refused as a missing privilege is: by a row policy, or by a trigger.';
+
+
 create or replace function sqlkit.describe_target(p_target regclass)
 returns jsonb
 language plpgsql
@@ -163,6 +185,7 @@ begin
         ),
         'has_rules', c.relhasrules,
         'row_security', row_security_active(p_target),
+        'may_deny_rows', sqlkit._may_deny_rows(p_target),
         'columns', (
             select jsonb_agg(
                 jsonb_build_object(
@@ -188,7 +211,8 @@ $describe_target$;
 
 comment on function sqlkit.describe_target(regclass) is
 'What a loader has to know of a target: name, kind, sizes in bytes, primary key, columns in order, whether
-row triggers, rules or row security stand in the way of a direct COPY, and whether rows are independent: no index
+row triggers, rules or row security stand in the way of a direct COPY, whether single rows may be refused like a
+missing privilege, and whether rows are independent: no index
 and no trigger could make one transaction that inserts wait for another.
 Raises: SK201 if it is not a table.';
 

@@ -296,6 +296,25 @@ comment on function sqlkit._refuse_input(regclass, regclass, name[]) is
 cannot take.';
 
 
+create or replace function sqlkit._may_select(p_relation regclass, p_columns name[])
+returns boolean
+language sql
+stable
+return (
+    select
+        has_schema_privilege(c.relnamespace, 'usage')
+        and (
+            select bool_and(has_column_privilege(p_relation, k.name, 'select'))
+            from unnest(p_columns) as k (name)
+        )
+    from pg_class as c
+    where c.oid = p_relation
+);
+
+comment on function sqlkit._may_select(regclass, name[]) is
+'Whether some columns of a relation may be read.';
+
+
 create or replace function sqlkit._constraint_checks(
     p_target regclass,
     p_columns name[],
@@ -394,7 +413,8 @@ begin
                 ) as own_match,
                 (array_agg(a.attname order by k.position))[1] as column_name,
                 bool_and(a.attname = any (p_columns)) as is_staged,
-                bool_and(b.attname = any (p_columns)) as is_own_staged
+                bool_and(b.attname = any (p_columns)) as is_own_staged,
+                array_agg(b.attname) as referenced_columns
             from unnest(c.conkey, c.confkey, c.conpfeqop)
                 with ordinality as k (attnum, foreign_attnum, equality, position)
             join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.attnum
@@ -410,6 +430,9 @@ begin
             and not coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false)
             and f.is_staged
             and (c.confrelid <> c.conrelid or f.is_own_staged)
+            -- PostgreSQL looks as the owner. Who does not see every row is left to what writing shows.
+            and sqlkit._may_select(c.confrelid, f.referenced_columns)
+            and not row_security_active(c.confrelid)
     loop
         condition := format(
             '%s and not exists (select from %s as r where %s)%s',
@@ -433,7 +456,8 @@ $constraint_checks$;
 
 comment on function sqlkit._constraint_checks(regclass, name[], text, name[]) is
 'The conditions under which a row s breaks a NOT NULL, CHECK or foreign key constraint of the target, and how to say
-so; of a CHECK also its own expression, for a row that goes by the name of the target. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
+so; of a CHECK also its own expression, for a row that goes by the name of the target. Left out are foreign keys to tables
+of which the role does not see every row. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
 
 
 create or replace function sqlkit._refuse_by_constraint(
@@ -494,6 +518,8 @@ begin
         where
             u.columns <@ p_columns
             and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
+            -- Who may only insert is left to what writing shows.
+            and sqlkit._may_select(p_target, u.columns)
     loop
         -- What the target holds, then what came before in the batch.
         perform sqlkit._refuse_where(

@@ -487,6 +487,7 @@ begin
     -- a full join tells on the way whether a key is repeated: more matches than target rows that were met.
     if
         v_is_keyed = 'true'
+        and p_filter = 'true'
         and p_policy <> 'error'
         and current_setting('server_version_num')::integer >= 160000
         and pg_table_size(p_target) < 2 * v_batch_bytes

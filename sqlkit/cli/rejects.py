@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,20 +123,34 @@ def export(
             raise no_such_run(run)
     if not files:
         raise SqlkitError(f"run {run} has no open rejects", hint="sqlkit rejects lists them.")
-    for number, made in enumerate(files, start=1):
-        several = len(files) > 1
-        path = file.with_name(f"{file.stem}-{number}{made.suffix}") if several else file
-        try:
-            with path.open("xb") as out:
-                out.write(made.content)
-        except FileExistsError:
+    paths = [file]
+    if len(files) > 1:
+        paths = [file.with_name(f"{file.stem}-{n}{f.suffix}") for n, f in enumerate(files, start=1)]
+    for path in paths:
+        if path.exists():
             raise SqlkitError(
                 f"{path} is there already",
                 code="58030",
-                hint="Nothing was written to it: name another file, or remove it.",
-            ) from None
+                hint="Nothing was written: name another file, or remove it.",
+            )
+    for path, made in zip(paths, files, strict=True):
+        _write(path, made.content)
         print(f"{path}: {len(made.reject_ids):,} records")
     print(f"once they are loaded from there: sqlkit rejects dismiss {run}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Make a file that is there whole or not at all: nobody would miss the rest of a half."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        part.rename(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @rejects.command("replay")

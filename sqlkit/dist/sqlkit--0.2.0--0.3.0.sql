@@ -1531,6 +1531,28 @@ comment on function sqlkit._unique_keys(regclass) is
 'The whole, valid unique indexes of a table that have no expressions.';
 
 
+create or replace function sqlkit._may_deny_rows(p_target regclass)
+returns boolean
+language sql
+stable
+return (
+    row_security_active(p_target)
+    or exists (
+        select
+        from pg_trigger as t
+        where
+            -- A partition may have triggers of its own.
+            (t.tgrelid = p_target or t.tgrelid in (select p.relid from pg_partition_tree(p_target) as p))
+            and not t.tgisinternal
+            and t.tgenabled <> 'D'
+            and t.tgtype & 1 = 1 -- for each row
+    )
+);
+
+comment on function sqlkit._may_deny_rows(regclass) is
+'Whether single rows of a target may be refused as a missing privilege is: by a row policy, or by a trigger.';
+
+
 create or replace function sqlkit.describe_target(p_target regclass)
 returns jsonb
 language plpgsql
@@ -1572,6 +1594,7 @@ begin
         ),
         'has_rules', c.relhasrules,
         'row_security', row_security_active(p_target),
+        'may_deny_rows', sqlkit._may_deny_rows(p_target),
         'columns', (
             select jsonb_agg(
                 jsonb_build_object(
@@ -1597,7 +1620,8 @@ $describe_target$;
 
 comment on function sqlkit.describe_target(regclass) is
 'What a loader has to know of a target: name, kind, sizes in bytes, primary key, columns in order, whether
-row triggers, rules or row security stand in the way of a direct COPY, and whether rows are independent: no index
+row triggers, rules or row security stand in the way of a direct COPY, whether single rows may be refused like a
+missing privilege, and whether rows are independent: no index
 and no trigger could make one transaction that inserts wait for another.
 Raises: SK201 if it is not a table.';
 
@@ -2128,6 +2152,25 @@ comment on function sqlkit._refuse_input(regclass, regclass, name[]) is
 cannot take.';
 
 
+create or replace function sqlkit._may_select(p_relation regclass, p_columns name[])
+returns boolean
+language sql
+stable
+return (
+    select
+        has_schema_privilege(c.relnamespace, 'usage')
+        and (
+            select bool_and(has_column_privilege(p_relation, k.name, 'select'))
+            from unnest(p_columns) as k (name)
+        )
+    from pg_class as c
+    where c.oid = p_relation
+);
+
+comment on function sqlkit._may_select(regclass, name[]) is
+'Whether some columns of a relation may be read.';
+
+
 create or replace function sqlkit._constraint_checks(
     p_target regclass,
     p_columns name[],
@@ -2226,7 +2269,8 @@ begin
                 ) as own_match,
                 (array_agg(a.attname order by k.position))[1] as column_name,
                 bool_and(a.attname = any (p_columns)) as is_staged,
-                bool_and(b.attname = any (p_columns)) as is_own_staged
+                bool_and(b.attname = any (p_columns)) as is_own_staged,
+                array_agg(b.attname) as referenced_columns
             from unnest(c.conkey, c.confkey, c.conpfeqop)
                 with ordinality as k (attnum, foreign_attnum, equality, position)
             join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.attnum
@@ -2242,6 +2286,9 @@ begin
             and not coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false)
             and f.is_staged
             and (c.confrelid <> c.conrelid or f.is_own_staged)
+            -- PostgreSQL looks as the owner. Who does not see every row is left to what writing shows.
+            and sqlkit._may_select(c.confrelid, f.referenced_columns)
+            and not row_security_active(c.confrelid)
     loop
         condition := format(
             '%s and not exists (select from %s as r where %s)%s',
@@ -2265,7 +2312,8 @@ $constraint_checks$;
 
 comment on function sqlkit._constraint_checks(regclass, name[], text, name[]) is
 'The conditions under which a row s breaks a NOT NULL, CHECK or foreign key constraint of the target, and how to say
-so; of a CHECK also its own expression, for a row that goes by the name of the target. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
+so; of a CHECK also its own expression, for a row that goes by the name of the target. Left out are foreign keys to tables
+of which the role does not see every row. is_of_one_row is false where pg_temp.sqlkit_sound, all rows of the batch, is looked at too.';
 
 
 create or replace function sqlkit._refuse_by_constraint(
@@ -2326,6 +2374,8 @@ begin
         where
             u.columns <@ p_columns
             and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
+            -- Who may only insert is left to what writing shows.
+            and sqlkit._may_select(p_target, u.columns)
     loop
         -- What the target holds, then what came before in the batch.
         perform sqlkit._refuse_where(
@@ -3737,6 +3787,7 @@ begin
     -- a full join tells on the way whether a key is repeated: more matches than target rows that were met.
     if
         v_is_keyed = 'true'
+        and p_filter = 'true'
         and p_policy <> 'error'
         and current_setting('server_version_num')::integer >= 160000
         and pg_table_size(p_target) < 2 * v_batch_bytes
@@ -5798,12 +5849,12 @@ begin
                 v_sqlstate = returned_sqlstate,
                 v_message = message_text,
                 v_column = column_name;
-            -- A row policy refuses rows with the SQLSTATE of a missing privilege.
+            -- Row policies and some triggers refuse rows with the SQLSTATE of a missing privilege.
             if
                 not sqlkit._may_lie_in_row(v_sqlstate)
                 and not (
                     v_sqlstate = '42501'
-                    and row_security_active(p_target)
+                    and sqlkit._may_deny_rows(p_target)
                     and sqlkit._may_write_rows(
                         p_target,
                         sqlkit._staged_columns('pg_temp.sqlkit_sound'::regclass, p_target),
@@ -5815,6 +5866,11 @@ begin
                 raise;
             end if;
     end;
+    -- So many parts are looked at that none may cost a scan of the whole.
+    if not exists (select from pg_index as i where i.indrelid = 'pg_temp.sqlkit_sound'::regclass) then
+        create index on pg_temp.sqlkit_sound (sqlkit_line);
+        analyze pg_temp.sqlkit_sound;
+    end if;
     select count(*), (percentile_disc(0.5) within group (order by s.sqlkit_line))
     into v_rows, v_middle
     from pg_temp.sqlkit_sound as s
@@ -6208,8 +6264,17 @@ select
     count(*) as rejects,
     min(s.name) as source,
     min(j.first_line) as first_line,
-    (array_agg(j.message order by j.reject_id))[1] as first_message,
-    (array_agg(j.raw order by j.reject_id))[1] as first_raw,
+    -- Of the first alone: all texts together may be more than a value may have.
+    (
+        select f.message
+        from sqlkit.reject as f
+        where f.reject_id = min(j.reject_id)
+    ) as first_message,
+    (
+        select f.raw
+        from sqlkit.reject as f
+        where f.reject_id = min(j.reject_id)
+    ) as first_raw,
     bool_and(j.batch_id is null) as is_told_only,
     min(j.record) as record
 from sqlkit.reject as j
@@ -17256,7 +17321,9 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_loader', 'execute', 'routine', '_map_user'),
             ('sqlkit_loader', 'execute', 'routine', '_mark_of'),
+            ('sqlkit_loader', 'execute', 'routine', '_may_deny_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_may_lie_in_row'),
+            ('sqlkit_loader', 'execute', 'routine', '_may_select'),
             ('sqlkit_loader', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_loader', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_loader', 'execute', 'routine', '_merge'),
@@ -17653,7 +17720,9 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_lookup_joins'),
             ('sqlkit_admin', 'execute', 'routine', '_map_user'),
             ('sqlkit_admin', 'execute', 'routine', '_mark_of'),
+            ('sqlkit_admin', 'execute', 'routine', '_may_deny_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_may_lie_in_row'),
+            ('sqlkit_admin', 'execute', 'routine', '_may_select'),
             ('sqlkit_admin', 'execute', 'routine', '_may_write_rows'),
             ('sqlkit_admin', 'execute', 'routine', '_memory_for_load'),
             ('sqlkit_admin', 'execute', 'routine', '_merge'),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import psycopg
 import pytest
 
 import sqlkit as api
-from tests.conftest import Database, RunSqlkit
+from tests.conftest import Database, RunSqlkit, environment
 
 TABLES = """
 create type colour as enum ('red', 'green');
@@ -694,3 +696,140 @@ def test_what_a_row_policy_refuses(
         assert refused == [(2, "23505"), (4, "42501")]
     finally:
         superuser.execute(f"drop owned by {role} cascade; drop role {role}".encode())
+
+
+def test_what_a_trigger_denies(
+    superuser: psycopg.Connection, database: Database, dsn: str, tmp_path: Path
+) -> None:
+    superuser.execute(
+        f"""
+        create table public.held (id integer primary key, price integer);
+        grant select, insert, update on public.held to "{database.user}";
+        create function public.deny() returns trigger language plpgsql as $$ begin
+            if new.price > 100 then
+                raise insufficient_privilege using message = 'not for you';
+            end if;
+            return new;
+        end $$;
+        create trigger deny before insert on public.held for each row execute function deny();
+        """.encode()
+    )
+    path = tmp_path / "a.csv"
+    path.write_text("id,price\n1,2\n2,200\n3,2\n")
+    with api.connect(dsn) as client:
+        with pytest.raises(api.RejectLimitError, match="1 row was refused") as caught:
+            client.load(path, into="public.held")
+        assert "not for you" in str(caught.value.detail)
+        assert "lacks" in str(caught.value.hint)
+        result = client.load(path, into="public.held", reject_limit=1)
+    assert result.rows == api.RowCounts(read=3, inserted=2, rejected=1)
+
+
+def test_rejects_that_were_opened_again_are_loaded_again(
+    make: Make, connection: psycopg.Connection, superuser: psycopg.Connection, dsn: str
+) -> None:
+    """What was replayed once may be undone, in the table and in the ledger."""
+    connection.execute("create table noted (id integer primary key)")
+    path = make("noted.csv", ["1", "x2"], header="id\n")
+    with api.connect(dsn) as client:
+        run = client.load(path, into="public.noted", reject_limit=None).run_id
+        assert run is not None
+        for _ in range(2):
+            (result,) = client.replay_rejects(run, edit_sql="ltrim(raw, 'x')")
+            assert result.rows == api.RowCounts(read=1, inserted=1)
+            connection.execute("delete from noted where id = 2")
+            superuser.execute("update sqlkit.reject set state = 'open', settled_at = null")
+
+
+def test_rejects_that_change_while_they_are_replayed(
+    make: Make, connection: psycopg.Connection, database: Database, dsn: str
+) -> None:
+    """Somebody mends the text of one that was read already: nothing is loaded, and it is told."""
+    connection.execute("create table noted (id integer primary key)")
+    path = make("noted.csv", ["x1", "x2"], header="id\n")
+    with api.connect(dsn) as client:
+        run = client.load(path, into="public.noted", reject_limit=None).run_id
+        assert run is not None
+        with database.connect() as other, ThreadPoolExecutor(1) as pool:
+            with other.transaction():
+                other.execute("update sqlkit.reject set raw = '22' where raw = 'x2'")
+                replay = pool.submit(client.replay_rejects, run)
+                while not other.execute(
+                    "select 1 from pg_locks where not granted and locktype = 'transactionid'"
+                ).fetchone():
+                    assert not replay.done()
+            error = replay.exception()
+        assert isinstance(error, api.SqlkitError)
+        assert error.code == "SK406"
+        (result,) = client.replay_rejects(run, edit_sql="ltrim(raw, 'x')")
+        assert result.rows == api.RowCounts(read=2, inserted=2)
+    assert connection.execute("select id from noted order by id").fetchall() == [(1,), (22,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "text", "options"),
+    [
+        ("more jsonb", "id,a\n1,b\nx2,c\n", {"discard": "more"}),
+        ("a text", "id,a\n1,b\nx2,c\n", {"schema": "freeze"}),
+        ("more jsonb", '{"id": 1, "a": 2}\n{"id": "x2", "a": 3}\n', {"discard": "more"}),
+        (None, '{"id": 1}\n{"id": "x2"}\n', {"raw": True}),
+        (None, "id,a\n1,b\nx2,c\n", {"raw": True}),
+    ],
+    ids=str,
+)
+def test_they_are_replayed_as_they_were_loaded(
+    columns: str | None,
+    text: str,
+    options: dict[str, Any],
+    superuser: psycopg.Connection,
+    database: Database,
+    dsn: str,
+    tmp_path: Path,
+) -> None:
+    if columns is None:
+        superuser.execute("select sqlkit.create_raw_table('public.noted')")
+        superuser.execute("alter table noted add check (raw_data ->> 'id' !~ 'x')")
+    else:
+        superuser.execute(f"create table noted (id integer primary key, {columns})".encode())
+    superuser.execute(f'grant all on noted to "{database.user}"'.encode())
+    path = tmp_path / "noted"
+    path.write_text(text)
+    with api.connect(dsn) as client:
+        run = client.load(path, into="public.noted", reject_limit=None, **options).run_id
+        assert run is not None
+        (result,) = client.replay_rejects(run, edit_sql="replace(raw, 'x', '')")
+    assert result.rows == api.RowCounts(read=1, inserted=1)
+
+
+def test_an_export_is_whole_or_not_there(
+    make: Make, connection: psycopg.Connection, sqlkit: RunSqlkit, dsn: str, tmp_path: Path
+) -> None:
+    """Half of one would be mended and loaded, and the rest dismissed with it."""
+    connection.execute("create table noted (id integer primary key)")
+    path = make("noted.csv", ["x1" * 5000, "x2"], header="id\n")
+    with api.connect(dsn) as client:
+        run = client.load(path, into="public.noted", reject_limit=None).run_id
+    limited = {"SQLKIT_DSN": dsn}
+    (tmp_path / "limit.py").write_text(
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from sqlkit.cli.app import main\n"
+        f"sys.argv = ['sqlkit', 'rejects', 'export', '{run}', 'mend.csv']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "limit.py"],
+        cwd=tmp_path,
+        env=environment() | limited,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "error: File too large\n")
+    assert [file.name for file in tmp_path.glob("mend*")] == []
+    whole = sqlkit("rejects", "export", str(run), "mend.csv", env=limited)
+    assert whole.returncode == 0, whole.stderr
+    again = sqlkit("rejects", "export", str(run), "mend.csv", env=limited)
+    assert again.returncode == 1
+    assert "mend.csv is there already" in again.stderr
+    assert [file.name for file in tmp_path.glob("mend*")] == ["mend.csv"]
