@@ -23,11 +23,20 @@ begin
             detail = format('Way: %s.', p_conflicts),
             hint = 'Use another policy, or detect the conflicts afterwards.';
     end if;
+    -- A lock does not help against rows that an older snapshot does not show.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = 'SK805',
+            message = 'a batch cannot be held to rules in a transaction that sees the tables as they were',
+            detail = format('Isolation: %s.', current_setting('transaction_isolation')),
+            hint = 'Begin one with: begin isolation level read committed.';
+    end if;
 end;
 $check_conflict_way$;
 
 comment on function sqlkit._check_conflict_way(text, text) is
-'Raises SK805 for a way of dealing with conflicts that there is not, or not under a policy.';
+'Raises SK805 for a way of dealing with conflicts that there is not, or not under a policy, or in a transaction whose
+snapshot may be older than the lock.';
 
 
 create or replace function sqlkit._compared_columns(p_rule sqlkit.conflict_rule)
@@ -419,4 +428,5 @@ earlier one of the stage, are kept in sqlkit.reject (record is their position, r
 as rejected; with trim, those that overlap are cut, to the first piece that is free, which is noted in
 sqlkit.trimmed_row, and only those of which nothing is left, or that cannot be cut, are rejected.
 Writes: the target, sqlkit.reject, sqlkit.trimmed_row, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the
-target until commit. Raises: SK805 for another way, or under policy fill, and what merge_stage() raises.';
+target until commit. Raises: SK805 for another way, under policy fill, or in a transaction of
+isolation REPEATABLE READ or SERIALIZABLE, and what merge_stage() raises.';

@@ -504,6 +504,23 @@ def test_flags_take_back_no_change_of_somebody_else(
     ]
 
 
+def test_no_batch_is_held_to_rules_in_an_old_snapshot(
+    visits: psycopg.Connection, database: Database
+) -> None:
+    """It does not show what was committed before the table was locked."""
+    visits.execute("select sqlkit.create_stage('visit', p_name => 'late')")
+    visits.execute("insert into sqlkit_stage.late values (5001, 500, '[5,20)')")
+    merge = "select (sqlkit.merge_checked_stage('sqlkit_stage.late', 'reject')).rows_rejected"
+    with database.connect() as old:
+        old.execute("begin isolation level repeatable read")
+        old.execute("select count(*) from visit")
+        visits.execute("insert into visit values (5000, 500, '[0,10)')")
+        with pytest.raises(psycopg.DatabaseError, match="as they were") as raised:
+            old.execute(merge.encode())
+        assert raised.value.sqlstate == "SK805"
+    assert visits.execute(merge.encode()).fetchone() == (1,)
+
+
 def test_a_detection_in_an_old_snapshot_finds_a_pair_once(
     visits: psycopg.Connection, database: Database
 ) -> None:
