@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="681324dabe74969c06cad07cbf00a23e5f183ebe6e1ada23c91c08a7ba713b24",
+        sha256="2167c80ac876e7598a30e99719d5b42868d6c603d8094b74f3c3758fdd6ce503",
     )
 
 

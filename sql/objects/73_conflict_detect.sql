@@ -19,6 +19,28 @@ comment on function sqlkit._digest_of(sqlkit.conflict_rule) is
 'The same for rules that say the same.';
 
 
+create or replace function sqlkit._relations_of(p_relation regclass)
+returns bigint[]
+language sql
+stable
+return (
+    with recursive part as (
+        select p_relation::oid as id
+        where p_relation is not null
+        union
+        select i.inhrelid
+        from part as p
+        join pg_inherits as i on i.inhparent = p.id
+    )
+
+    select array_agg(p.id::bigint order by p.id)
+    from part as p
+);
+
+comment on function sqlkit._relations_of(regclass) is
+'A relation with its partitions and the tables that inherit from it, by their oids.';
+
+
 create or replace function sqlkit._mark_of(p_rule sqlkit.conflict_rule)
 returns jsonb
 language plpgsql
@@ -34,6 +56,7 @@ begin
         -- number of this server: another one that the database is restored to knows nothing of it.
         return v_mark || jsonb_build_object(
             'horizon', pg_snapshot_xmin(pg_current_snapshot())::text,
+            'relations', sqlkit._relations_of(v_target) || sqlkit._relations_of(p_rule.other::regclass),
             'server', (select c.system_identifier::text from pg_control_system() as c)
         );
     end if;
@@ -102,6 +125,7 @@ set search_path = pg_catalog, pg_temp
 as $changed_since$
 declare
     v_horizon xid8 := (p_rule.mark ->> 'horizon')::xid8;
+    v_new bigint[];
 begin
     if p_rule.mark is null then
         return null;
@@ -123,7 +147,16 @@ begin
     then
         return null;
     end if;
-    return format('age(t.xmin) <= %s', age(v_horizon::xid));
+    -- What was attached since, or has taken the place of another table, may have been written long before.
+    v_new := array(
+        select r.id
+        from unnest(sqlkit._relations_of(p_relation)) as r (id)
+        where (p_rule.mark -> 'relations' @> to_jsonb(r.id)) is not true
+    );
+    return format(
+        case when v_new = '{}' then 'age(t.xmin) <= %s' else '(age(t.xmin) <= %s or t.tableoid = any (%L::oid[]))' end,
+        age(v_horizon::xid), v_new
+    );
 end;
 $changed_since$;
 

@@ -10033,6 +10033,28 @@ comment on function sqlkit._digest_of(sqlkit.conflict_rule) is
 'The same for rules that say the same.';
 
 
+create or replace function sqlkit._relations_of(p_relation regclass)
+returns bigint[]
+language sql
+stable
+return (
+    with recursive part as (
+        select p_relation::oid as id
+        where p_relation is not null
+        union
+        select i.inhrelid
+        from part as p
+        join pg_inherits as i on i.inhparent = p.id
+    )
+
+    select array_agg(p.id::bigint order by p.id)
+    from part as p
+);
+
+comment on function sqlkit._relations_of(regclass) is
+'A relation with its partitions and the tables that inherit from it, by their oids.';
+
+
 create or replace function sqlkit._mark_of(p_rule sqlkit.conflict_rule)
 returns jsonb
 language plpgsql
@@ -10048,6 +10070,7 @@ begin
         -- number of this server: another one that the database is restored to knows nothing of it.
         return v_mark || jsonb_build_object(
             'horizon', pg_snapshot_xmin(pg_current_snapshot())::text,
+            'relations', sqlkit._relations_of(v_target) || sqlkit._relations_of(p_rule.other::regclass),
             'server', (select c.system_identifier::text from pg_control_system() as c)
         );
     end if;
@@ -10116,6 +10139,7 @@ set search_path = pg_catalog, pg_temp
 as $changed_since$
 declare
     v_horizon xid8 := (p_rule.mark ->> 'horizon')::xid8;
+    v_new bigint[];
 begin
     if p_rule.mark is null then
         return null;
@@ -10137,7 +10161,16 @@ begin
     then
         return null;
     end if;
-    return format('age(t.xmin) <= %s', age(v_horizon::xid));
+    -- What was attached since, or has taken the place of another table, may have been written long before.
+    v_new := array(
+        select r.id
+        from unnest(sqlkit._relations_of(p_relation)) as r (id)
+        where (p_rule.mark -> 'relations' @> to_jsonb(r.id)) is not true
+    );
+    return format(
+        case when v_new = '{}' then 'age(t.xmin) <= %s' else '(age(t.xmin) <= %s or t.tableoid = any (%L::oid[]))' end,
+        age(v_horizon::xid), v_new
+    );
 end;
 $changed_since$;
 
@@ -11827,11 +11860,20 @@ begin
             detail = format('Way: %s.', p_conflicts),
             hint = 'Use another policy, or detect the conflicts afterwards.';
     end if;
+    -- A lock does not help against rows that an older snapshot does not show.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = 'SK805',
+            message = 'a batch cannot be held to rules in a transaction that sees the tables as they were',
+            detail = format('Isolation: %s.', current_setting('transaction_isolation')),
+            hint = 'Begin one with: begin isolation level read committed.';
+    end if;
 end;
 $check_conflict_way$;
 
 comment on function sqlkit._check_conflict_way(text, text) is
-'Raises SK805 for a way of dealing with conflicts that there is not, or not under a policy.';
+'Raises SK805 for a way of dealing with conflicts that there is not, or not under a policy, or in a transaction whose
+snapshot may be older than the lock.';
 
 
 create or replace function sqlkit._compared_columns(p_rule sqlkit.conflict_rule)
@@ -12223,7 +12265,8 @@ earlier one of the stage, are kept in sqlkit.reject (record is their position, r
 as rejected; with trim, those that overlap are cut, to the first piece that is free, which is noted in
 sqlkit.trimmed_row, and only those of which nothing is left, or that cannot be cut, are rejected.
 Writes: the target, sqlkit.reject, sqlkit.trimmed_row, sqlkit.run, sqlkit.batch. Locks: SHARE ROW EXCLUSIVE on the
-target until commit. Raises: SK805 for another way, or under policy fill, and what merge_stage() raises.';
+target until commit. Raises: SK805 for another way, under policy fill, or in a transaction of
+isolation REPEATABLE READ or SERIALIZABLE, and what merge_stage() raises.';
 
 -- objects/78_constraint.sql
 
@@ -17365,6 +17408,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_refuse_unknown_strategy'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_loader', 'execute', 'routine', '_refuse_where'),
+            ('sqlkit_loader', 'execute', 'routine', '_relations_of'),
             ('sqlkit_loader', 'execute', 'routine', '_requested_checkpoints'),
             ('sqlkit_loader', 'execute', 'routine', '_require_cron'),
             ('sqlkit_loader', 'execute', 'routine', '_resolve_lookups'),
@@ -17764,6 +17808,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_refuse_unknown_strategy'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_versions'),
             ('sqlkit_admin', 'execute', 'routine', '_refuse_where'),
+            ('sqlkit_admin', 'execute', 'routine', '_relations_of'),
             ('sqlkit_admin', 'execute', 'routine', '_requested_checkpoints'),
             ('sqlkit_admin', 'execute', 'routine', '_require_cron'),
             ('sqlkit_admin', 'execute', 'routine', '_resolve_lookups'),

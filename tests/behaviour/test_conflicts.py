@@ -198,6 +198,32 @@ def test_what_was_not_committed_yet_is_looked_at_the_next_time(
 
 
 @pytest.mark.every_version
+def test_a_table_that_comes_with_old_rows_is_looked_at(visits: psycopg.Connection) -> None:
+    """Attached as a partition, or in the place of another one: written before the detection."""
+    visits.execute(
+        """
+        create table old (like visit including all);
+        insert into old values (5000, 7, '[0,9)'), (5001, 7, '[9,10)'), (5002, 7, '[9,12)');
+        create table part (id integer, carer integer, at int4range) partition by range (id);
+        create table part_1 partition of part for values from (0) to (5000);
+        select sqlkit.define_overlap(
+            'p', 'part', array['carer'], p_range => 'at', p_key => array['id']
+        );
+        """
+    )
+    part = "select pairs_opened, is_full from sqlkit.detect_conflicts('p')"
+    wait_for_horizon(visits)
+    assert visits.execute(part.encode()).fetchone() == (0, True)
+    assert detect(visits) == (0, 0, 0, 0, False)
+    visits.execute("alter table visit rename to gone; alter table old rename to visit")
+    assert detect(visits) == (1, 0, 0, 1, False)
+    assert detect(visits) == (0, 0, 0, 1, False)
+    visits.execute("alter table part attach partition visit for values from (5000) to (6000)")
+    assert visits.execute(part.encode()).fetchone() == (1, False)
+    assert visits.execute(part.encode()).fetchone() == (0, False)
+
+
+@pytest.mark.every_version
 def test_rows_of_another_server_are_all_looked_at(visits: psycopg.Connection) -> None:
     """A dump that was restored elsewhere: transaction numbers mean nothing there."""
     visits.execute("delete from visit where id < 100")
