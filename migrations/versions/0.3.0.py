@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="2167c80ac876e7598a30e99719d5b42868d6c603d8094b74f3c3758fdd6ce503",
+        sha256="f156a4bff46389be3d39f20145d4779046331089d24fdf880b56ec2b330e4fba",
     )
 
 

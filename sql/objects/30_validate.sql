@@ -487,6 +487,59 @@ comment on function sqlkit._refuse_by_constraint(regclass, name[], text, name[])
 pg_temp.sqlkit_refused.';
 
 
+create or replace function sqlkit._unique_conditions(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns table (index_name name, column_name name, is_taken text, is_behind text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $unique_conditions$
+declare
+    v_is_other text := case
+        when p_policy = 'append' then 'true'
+        else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
+    end;
+begin
+    -- Whether a row is a version of its own is known only when it is merged.
+    if p_policy = 'history' then
+        return;
+    end if;
+    return query
+    select
+        c.relname,
+        u.columns[1],
+        format(
+            'exists (select from %1$s%2$s as t where %3$s and %4$s)',
+            case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+            sqlkit._table_name(p_target),
+            sqlkit._key_match(p_target, u.columns),
+            v_is_other
+        ),
+        format(
+            'exists (select from pg_temp.sqlkit_sound as t where t.sqlkit_line < s.sqlkit_line and %s and %s)',
+            sqlkit._key_match(p_target, u.columns),
+            v_is_other
+        )
+    from sqlkit._unique_keys(p_target) as u
+    join pg_class as c on c.oid = u.index_id
+    where
+        u.columns <@ p_columns
+        and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
+        -- Who may only insert is left to what writing shows.
+        and sqlkit._may_select(p_target, u.columns)
+    order by c.relname;
+end;
+$unique_conditions$;
+
+comment on function sqlkit._unique_conditions(regclass, name[], text, name[]) is
+'For each unique index of a target but the key that rows are merged by: when the values of a row s of
+pg_temp.sqlkit_sound are taken by a row of the target, and when an earlier row there has them.';
+
+
 create or replace function sqlkit._refuse_by_unique(
     p_target regclass,
     p_columns name[],
@@ -499,50 +552,30 @@ set search_path = pg_catalog, pg_temp
 as $refuse_by_unique$
 declare
     r_index record;
-    v_other_key text := case
-        when p_policy in ('append', 'history') then 'true'
-        else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
-    end;
 begin
-    if p_policy = 'history' then
-        -- Whether a row is a version of its own is known only when it is merged.
-        return;
-    end if;
     for r_index in
-        select
-            c.relname,
-            u.columns,
-            sqlkit._key_match(p_target, u.columns) as match
-        from sqlkit._unique_keys(p_target) as u
-        join pg_class as c on c.oid = u.index_id
-        where
-            u.columns <@ p_columns
-            and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
-            -- Who may only insert is left to what writing shows.
-            and sqlkit._may_select(p_target, u.columns)
+        select u.*
+        from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u
     loop
-        -- What the target holds, then what came before in the batch.
         perform sqlkit._refuse_where(
-            format(
-                'exists (select from %1$s%2$s as t where %3$s and %4$s)',
-                case when sqlkit._is_plain(p_target) then 'only ' else '' end,
-                p_target,
-                r_index.match,
-                v_other_key
-            ),
-            r_index.columns[1],
+            r_index.is_taken,
+            r_index.column_name,
             '23505',
-            format('violates unique index %I: the values are taken', r_index.relname)
+            format('violates unique index %I: the values are taken', r_index.index_name)
+        );
+    end loop;
+    for r_index in
+        select u.*
+        from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u
+    loop
+        execute format(
+            'insert into pg_temp.sqlkit_behind select s.* from pg_temp.sqlkit_sound as s where %s', r_index.is_behind
         );
         perform sqlkit._refuse_where(
-            format(
-                'exists (select from pg_temp.sqlkit_sound as t where t.sqlkit_line < s.sqlkit_line and %s and %s)',
-                r_index.match,
-                v_other_key
-            ),
-            r_index.columns[1],
+            r_index.is_behind,
+            r_index.column_name,
             '23505',
-            format('violates unique index %I: an earlier row of the batch has the values', r_index.relname)
+            format('violates unique index %I: an earlier row of the batch has the values', r_index.index_name)
         );
     end loop;
 end;
@@ -550,7 +583,61 @@ $refuse_by_unique$;
 
 comment on function sqlkit._refuse_by_unique(regclass, name[], text, name[]) is
 'Moves the rows of pg_temp.sqlkit_sound that break a unique index of the target, other than by the key that they
-are merged by, to pg_temp.sqlkit_refused.';
+are merged by, to pg_temp.sqlkit_refused: what the target holds, then what came before in the batch. The latter are in
+pg_temp.sqlkit_behind, too, for _take_back_behind().';
+
+
+create or replace function sqlkit._take_back_behind(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $take_back_behind$
+declare
+    v_rows bigint;
+    v_is_taken text;
+begin
+    if not exists (select from pg_temp.sqlkit_behind) then
+        return 0;
+    end if;
+    select string_agg(u.is_taken, ' or ')
+    into v_is_taken
+    from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u;
+    if p_policy <> 'append' then
+        -- A row of its key that came later is what counts.
+        v_is_taken := v_is_taken || format(
+            ' or exists (select from pg_temp.sqlkit_sound as t where %s and not exists '
+            '(select from pg_temp.sqlkit_refused as r where r.line = t.sqlkit_line))',
+            sqlkit._key_match(p_target, p_key)
+        );
+    end if;
+    execute format(
+        'create temporary table sqlkit_free on commit drop as '
+        'select s.* from pg_temp.sqlkit_behind as s where not coalesce(%s, false)',
+        v_is_taken
+    );
+    get diagnostics v_rows = row_count;
+    if v_rows > 0 then
+        delete from pg_temp.sqlkit_behind as b
+        where b.sqlkit_line in (select f.sqlkit_line from pg_temp.sqlkit_free as f);
+        delete from pg_temp.sqlkit_refused as r
+        where r.line in (select f.sqlkit_line from pg_temp.sqlkit_free as f);
+        truncate table pg_temp.sqlkit_sound;
+        insert into pg_temp.sqlkit_sound select f.* from pg_temp.sqlkit_free as f;
+        perform sqlkit._refuse_by_unique(p_target, p_columns, p_policy, p_key);
+    end if;
+    drop table pg_temp.sqlkit_free;
+    return v_rows;
+end;
+$take_back_behind$;
+
+comment on function sqlkit._take_back_behind(regclass, name[], text, name[]) is
+'After the rows of pg_temp.sqlkit_sound were merged: those that had been refused because an earlier row of the batch has
+their values are sound again, instead, if that row was refused when it was written. Returns how many there are.';
 
 
 create or replace function sqlkit._refuse_where(

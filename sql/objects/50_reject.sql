@@ -29,6 +29,29 @@ comment on function sqlkit._may_write_rows(regclass, name[], text, name[]) is
 if one is refused.';
 
 
+create or replace function sqlkit._sum_counts(p_one sqlkit.row_counts, p_other sqlkit.row_counts)
+returns sqlkit.row_counts
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $sum_counts$
+begin
+    return (
+        p_one.rows_read + p_other.rows_read,
+        p_one.rows_inserted + p_other.rows_inserted,
+        p_one.rows_updated + p_other.rows_updated,
+        p_one.rows_unchanged + p_other.rows_unchanged,
+        p_one.rows_ignored + p_other.rows_ignored,
+        p_one.rows_duplicate + p_other.rows_duplicate,
+        p_one.rows_rejected + p_other.rows_rejected
+    )::sqlkit.row_counts;
+end;
+$sum_counts$;
+
+comment on function sqlkit._sum_counts(sqlkit.row_counts, sqlkit.row_counts) is
+'What became of two sets of rows.';
+
+
 create or replace function sqlkit._merge_isolated(
     p_target regclass,
     p_policy text,
@@ -103,15 +126,7 @@ begin
     -- In the order of the lines, so that what a row meets is what it would have met by itself.
     v_counts := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, p_first_line, v_middle);
     v_rest := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, v_middle + 1, p_last_line);
-    return (
-        v_counts.rows_read + v_rest.rows_read,
-        v_counts.rows_inserted + v_rest.rows_inserted,
-        v_counts.rows_updated + v_rest.rows_updated,
-        v_counts.rows_unchanged + v_rest.rows_unchanged,
-        v_counts.rows_ignored + v_rest.rows_ignored,
-        v_counts.rows_duplicate + v_rest.rows_duplicate,
-        0
-    )::sqlkit.row_counts;
+    return sqlkit._sum_counts(v_counts, v_rest);
 end;
 $merge_isolated$;
 
@@ -209,7 +224,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $private_merge_text_batch$
 declare
-    v_counts sqlkit.row_counts;
+    v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
     v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
     v_lookups jsonb := sqlkit._stage_lookups(p_stage);
     v_sound text := format(
@@ -265,18 +280,24 @@ begin
             v_sound,
             (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
+        create temporary table sqlkit_behind (like pg_temp.sqlkit_sound) on commit drop;
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         if v_lookups is not null then
             perform sqlkit._tell_missing_keys(p_stage, v_lookups);
         end if;
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
-        if p_conflicts is not null then
-            perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
-        end if;
         -- A constraint that waits for the commit would refuse the batch as a whole.
         set constraints all immediate;
         -- Even where the limit is passed as it is: what only writing shows is told with the rest.
-        v_counts := sqlkit._merge_isolated(p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806);
+        loop
+            if p_conflicts is not null then
+                perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
+            end if;
+            v_counts := sqlkit._sum_counts(
+                v_counts, sqlkit._merge_isolated(p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806)
+            );
+            exit when sqlkit._take_back_behind(p_target, v_columns, p_policy, v_key) = 0;
+        end loop;
         if
             sqlkit._is_limit_passed(
                 p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
@@ -307,7 +328,7 @@ begin
             perform sqlkit._keep_trimmed(p_stage, p_run_id, v_batch_id, p_source_id);
             drop table pg_temp.sqlkit_trimmed;
         end if;
-        drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound;
+        drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound, pg_temp.sqlkit_behind;
         return v_counts;
     exception
         when sqlstate 'SK301' then

@@ -277,13 +277,15 @@ declare
 begin
     -- What is found there has to be true until the batch is merged.
     execute format('lock table %s in share row exclusive mode', p_target);
-    create temporary table sqlkit_trimmed (
-        line bigint,
-        rule text,
-        message text,
-        span_before text,
-        span_after text
-    ) on commit drop;
+    if to_regclass('pg_temp.sqlkit_trimmed') is null then
+        create temporary table sqlkit_trimmed (
+            line bigint,
+            rule text,
+            message text,
+            span_before text,
+            span_after text
+        ) on commit drop;
+    end if;
     -- Again and again, for a row that was refused may have hidden another: one of the same key before it, or the
     -- one in the target that it would have replaced.
     loop
@@ -329,8 +331,7 @@ begin
         'select $1, $2, $3, s.sqlkit_raw, t.rule, t.message, t.span_before, t.span_after, %s '
         'from pg_temp.sqlkit_trimmed as t '
         'join %s as s on s.sqlkit_first_line = t.line '
-        'where exists (select from pg_temp.sqlkit_sound as o where o.sqlkit_line = t.line) '
-        'and not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
+        'where not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
         sqlkit._record_place(),
         p_stage
     )

@@ -2343,6 +2343,59 @@ comment on function sqlkit._refuse_by_constraint(regclass, name[], text, name[])
 pg_temp.sqlkit_refused.';
 
 
+create or replace function sqlkit._unique_conditions(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns table (index_name name, column_name name, is_taken text, is_behind text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $unique_conditions$
+declare
+    v_is_other text := case
+        when p_policy = 'append' then 'true'
+        else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
+    end;
+begin
+    -- Whether a row is a version of its own is known only when it is merged.
+    if p_policy = 'history' then
+        return;
+    end if;
+    return query
+    select
+        c.relname,
+        u.columns[1],
+        format(
+            'exists (select from %1$s%2$s as t where %3$s and %4$s)',
+            case when sqlkit._is_plain(p_target) then 'only ' else '' end,
+            sqlkit._table_name(p_target),
+            sqlkit._key_match(p_target, u.columns),
+            v_is_other
+        ),
+        format(
+            'exists (select from pg_temp.sqlkit_sound as t where t.sqlkit_line < s.sqlkit_line and %s and %s)',
+            sqlkit._key_match(p_target, u.columns),
+            v_is_other
+        )
+    from sqlkit._unique_keys(p_target) as u
+    join pg_class as c on c.oid = u.index_id
+    where
+        u.columns <@ p_columns
+        and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
+        -- Who may only insert is left to what writing shows.
+        and sqlkit._may_select(p_target, u.columns)
+    order by c.relname;
+end;
+$unique_conditions$;
+
+comment on function sqlkit._unique_conditions(regclass, name[], text, name[]) is
+'For each unique index of a target but the key that rows are merged by: when the values of a row s of
+pg_temp.sqlkit_sound are taken by a row of the target, and when an earlier row there has them.';
+
+
 create or replace function sqlkit._refuse_by_unique(
     p_target regclass,
     p_columns name[],
@@ -2355,50 +2408,30 @@ set search_path = pg_catalog, pg_temp
 as $refuse_by_unique$
 declare
     r_index record;
-    v_other_key text := case
-        when p_policy in ('append', 'history') then 'true'
-        else format('not coalesce(%s, false)', sqlkit._key_match(p_target, p_key))
-    end;
 begin
-    if p_policy = 'history' then
-        -- Whether a row is a version of its own is known only when it is merged.
-        return;
-    end if;
     for r_index in
-        select
-            c.relname,
-            u.columns,
-            sqlkit._key_match(p_target, u.columns) as match
-        from sqlkit._unique_keys(p_target) as u
-        join pg_class as c on c.oid = u.index_id
-        where
-            u.columns <@ p_columns
-            and (p_policy = 'append' or not (u.columns @> p_key and u.columns <@ p_key))
-            -- Who may only insert is left to what writing shows.
-            and sqlkit._may_select(p_target, u.columns)
+        select u.*
+        from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u
     loop
-        -- What the target holds, then what came before in the batch.
         perform sqlkit._refuse_where(
-            format(
-                'exists (select from %1$s%2$s as t where %3$s and %4$s)',
-                case when sqlkit._is_plain(p_target) then 'only ' else '' end,
-                p_target,
-                r_index.match,
-                v_other_key
-            ),
-            r_index.columns[1],
+            r_index.is_taken,
+            r_index.column_name,
             '23505',
-            format('violates unique index %I: the values are taken', r_index.relname)
+            format('violates unique index %I: the values are taken', r_index.index_name)
+        );
+    end loop;
+    for r_index in
+        select u.*
+        from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u
+    loop
+        execute format(
+            'insert into pg_temp.sqlkit_behind select s.* from pg_temp.sqlkit_sound as s where %s', r_index.is_behind
         );
         perform sqlkit._refuse_where(
-            format(
-                'exists (select from pg_temp.sqlkit_sound as t where t.sqlkit_line < s.sqlkit_line and %s and %s)',
-                r_index.match,
-                v_other_key
-            ),
-            r_index.columns[1],
+            r_index.is_behind,
+            r_index.column_name,
             '23505',
-            format('violates unique index %I: an earlier row of the batch has the values', r_index.relname)
+            format('violates unique index %I: an earlier row of the batch has the values', r_index.index_name)
         );
     end loop;
 end;
@@ -2406,7 +2439,61 @@ $refuse_by_unique$;
 
 comment on function sqlkit._refuse_by_unique(regclass, name[], text, name[]) is
 'Moves the rows of pg_temp.sqlkit_sound that break a unique index of the target, other than by the key that they
-are merged by, to pg_temp.sqlkit_refused.';
+are merged by, to pg_temp.sqlkit_refused: what the target holds, then what came before in the batch. The latter are in
+pg_temp.sqlkit_behind, too, for _take_back_behind().';
+
+
+create or replace function sqlkit._take_back_behind(
+    p_target regclass,
+    p_columns name[],
+    p_policy text,
+    p_key name[]
+)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $take_back_behind$
+declare
+    v_rows bigint;
+    v_is_taken text;
+begin
+    if not exists (select from pg_temp.sqlkit_behind) then
+        return 0;
+    end if;
+    select string_agg(u.is_taken, ' or ')
+    into v_is_taken
+    from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u;
+    if p_policy <> 'append' then
+        -- A row of its key that came later is what counts.
+        v_is_taken := v_is_taken || format(
+            ' or exists (select from pg_temp.sqlkit_sound as t where %s and not exists '
+            '(select from pg_temp.sqlkit_refused as r where r.line = t.sqlkit_line))',
+            sqlkit._key_match(p_target, p_key)
+        );
+    end if;
+    execute format(
+        'create temporary table sqlkit_free on commit drop as '
+        'select s.* from pg_temp.sqlkit_behind as s where not coalesce(%s, false)',
+        v_is_taken
+    );
+    get diagnostics v_rows = row_count;
+    if v_rows > 0 then
+        delete from pg_temp.sqlkit_behind as b
+        where b.sqlkit_line in (select f.sqlkit_line from pg_temp.sqlkit_free as f);
+        delete from pg_temp.sqlkit_refused as r
+        where r.line in (select f.sqlkit_line from pg_temp.sqlkit_free as f);
+        truncate table pg_temp.sqlkit_sound;
+        insert into pg_temp.sqlkit_sound select f.* from pg_temp.sqlkit_free as f;
+        perform sqlkit._refuse_by_unique(p_target, p_columns, p_policy, p_key);
+    end if;
+    drop table pg_temp.sqlkit_free;
+    return v_rows;
+end;
+$take_back_behind$;
+
+comment on function sqlkit._take_back_behind(regclass, name[], text, name[]) is
+'After the rows of pg_temp.sqlkit_sound were merged: those that had been refused because an earlier row of the batch has
+their values are sound again, instead, if that row was refused when it was written. Returns how many there are.';
 
 
 create or replace function sqlkit._refuse_where(
@@ -5809,6 +5896,29 @@ comment on function sqlkit._may_write_rows(regclass, name[], text, name[]) is
 if one is refused.';
 
 
+create or replace function sqlkit._sum_counts(p_one sqlkit.row_counts, p_other sqlkit.row_counts)
+returns sqlkit.row_counts
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $sum_counts$
+begin
+    return (
+        p_one.rows_read + p_other.rows_read,
+        p_one.rows_inserted + p_other.rows_inserted,
+        p_one.rows_updated + p_other.rows_updated,
+        p_one.rows_unchanged + p_other.rows_unchanged,
+        p_one.rows_ignored + p_other.rows_ignored,
+        p_one.rows_duplicate + p_other.rows_duplicate,
+        p_one.rows_rejected + p_other.rows_rejected
+    )::sqlkit.row_counts;
+end;
+$sum_counts$;
+
+comment on function sqlkit._sum_counts(sqlkit.row_counts, sqlkit.row_counts) is
+'What became of two sets of rows.';
+
+
 create or replace function sqlkit._merge_isolated(
     p_target regclass,
     p_policy text,
@@ -5883,15 +5993,7 @@ begin
     -- In the order of the lines, so that what a row meets is what it would have met by itself.
     v_counts := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, p_first_line, v_middle);
     v_rest := sqlkit._merge_isolated(p_target, p_policy, p_key, p_order_by, v_middle + 1, p_last_line);
-    return (
-        v_counts.rows_read + v_rest.rows_read,
-        v_counts.rows_inserted + v_rest.rows_inserted,
-        v_counts.rows_updated + v_rest.rows_updated,
-        v_counts.rows_unchanged + v_rest.rows_unchanged,
-        v_counts.rows_ignored + v_rest.rows_ignored,
-        v_counts.rows_duplicate + v_rest.rows_duplicate,
-        0
-    )::sqlkit.row_counts;
+    return sqlkit._sum_counts(v_counts, v_rest);
 end;
 $merge_isolated$;
 
@@ -5989,7 +6091,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $private_merge_text_batch$
 declare
-    v_counts sqlkit.row_counts;
+    v_counts sqlkit.row_counts := (0, 0, 0, 0, 0, 0, 0);
     v_columns name[] := sqlkit._staged_columns(p_stage, p_target);
     v_lookups jsonb := sqlkit._stage_lookups(p_stage);
     v_sound text := format(
@@ -6045,18 +6147,24 @@ begin
             v_sound,
             (select string_agg(j.joined, '') from sqlkit._lookup_joins(v_lookups) as j)
         );
+        create temporary table sqlkit_behind (like pg_temp.sqlkit_sound) on commit drop;
         perform sqlkit._refuse_by_constraint(p_target, v_columns, p_policy, v_key);
         if v_lookups is not null then
             perform sqlkit._tell_missing_keys(p_stage, v_lookups);
         end if;
         perform sqlkit._refuse_by_unique(p_target, v_columns, p_policy, v_key);
-        if p_conflicts is not null then
-            perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
-        end if;
         -- A constraint that waits for the commit would refuse the batch as a whole.
         set constraints all immediate;
         -- Even where the limit is passed as it is: what only writing shows is told with the rest.
-        v_counts := sqlkit._merge_isolated(p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806);
+        loop
+            if p_conflicts is not null then
+                perform sqlkit._refuse_by_rule(p_target, v_columns, p_policy, v_key, p_order_by, p_conflicts);
+            end if;
+            v_counts := sqlkit._sum_counts(
+                v_counts, sqlkit._merge_isolated(p_target, p_policy, v_key, p_order_by, 0, 9223372036854775806)
+            );
+            exit when sqlkit._take_back_behind(p_target, v_columns, p_policy, v_key) = 0;
+        end loop;
         if
             sqlkit._is_limit_passed(
                 p_run_id, v_rows, (select count(*) from pg_temp.sqlkit_refused), p_limit, p_share
@@ -6087,7 +6195,7 @@ begin
             perform sqlkit._keep_trimmed(p_stage, p_run_id, v_batch_id, p_source_id);
             drop table pg_temp.sqlkit_trimmed;
         end if;
-        drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound;
+        drop table pg_temp.sqlkit_refused, pg_temp.sqlkit_sound, pg_temp.sqlkit_behind;
         return v_counts;
     exception
         when sqlstate 'SK301' then
@@ -12114,13 +12222,15 @@ declare
 begin
     -- What is found there has to be true until the batch is merged.
     execute format('lock table %s in share row exclusive mode', p_target);
-    create temporary table sqlkit_trimmed (
-        line bigint,
-        rule text,
-        message text,
-        span_before text,
-        span_after text
-    ) on commit drop;
+    if to_regclass('pg_temp.sqlkit_trimmed') is null then
+        create temporary table sqlkit_trimmed (
+            line bigint,
+            rule text,
+            message text,
+            span_before text,
+            span_after text
+        ) on commit drop;
+    end if;
     -- Again and again, for a row that was refused may have hidden another: one of the same key before it, or the
     -- one in the target that it would have replaced.
     loop
@@ -12166,8 +12276,7 @@ begin
         'select $1, $2, $3, s.sqlkit_raw, t.rule, t.message, t.span_before, t.span_after, %s '
         'from pg_temp.sqlkit_trimmed as t '
         'join %s as s on s.sqlkit_first_line = t.line '
-        'where exists (select from pg_temp.sqlkit_sound as o where o.sqlkit_line = t.line) '
-        'and not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
+        'where not exists (select from pg_temp.sqlkit_refused as r where r.line = t.line) order by t.line',
         sqlkit._record_place(),
         p_stage
     )
@@ -17430,10 +17539,12 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_key'),
             ('sqlkit_loader', 'execute', 'routine', '_staged_rows'),
+            ('sqlkit_loader', 'execute', 'routine', '_sum_counts'),
             ('sqlkit_loader', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_loader', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_back'),
             ('sqlkit_loader', 'execute', 'routine', '_switch_autovacuum_off'),
+            ('sqlkit_loader', 'execute', 'routine', '_take_back_behind'),
             ('sqlkit_loader', 'execute', 'routine', '_take_index_decision'),
             ('sqlkit_loader', 'execute', 'routine', '_tell_missing_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_tells_changes'),
@@ -17447,6 +17558,7 @@ begin
             ('sqlkit_loader', 'execute', 'routine', '_type_definition'),
             ('sqlkit_loader', 'execute', 'routine', '_type_of'),
             ('sqlkit_loader', 'execute', 'routine', '_typed_list'),
+            ('sqlkit_loader', 'execute', 'routine', '_unique_conditions'),
             ('sqlkit_loader', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_loader', 'execute', 'routine', '_unschedule_job'),
             ('sqlkit_loader', 'execute', 'routine', '_update_conflicts'),
@@ -17830,10 +17942,12 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_staged_columns'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_key'),
             ('sqlkit_admin', 'execute', 'routine', '_staged_rows'),
+            ('sqlkit_admin', 'execute', 'routine', '_sum_counts'),
             ('sqlkit_admin', 'execute', 'routine', '_surely_valid'),
             ('sqlkit_admin', 'execute', 'routine', '_swap_obstacles'),
             ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_back'),
             ('sqlkit_admin', 'execute', 'routine', '_switch_autovacuum_off'),
+            ('sqlkit_admin', 'execute', 'routine', '_take_back_behind'),
             ('sqlkit_admin', 'execute', 'routine', '_take_index_decision'),
             ('sqlkit_admin', 'execute', 'routine', '_tell_missing_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_tells_changes'),
@@ -17847,6 +17961,7 @@ begin
             ('sqlkit_admin', 'execute', 'routine', '_type_definition'),
             ('sqlkit_admin', 'execute', 'routine', '_type_of'),
             ('sqlkit_admin', 'execute', 'routine', '_typed_list'),
+            ('sqlkit_admin', 'execute', 'routine', '_unique_conditions'),
             ('sqlkit_admin', 'execute', 'routine', '_unique_keys'),
             ('sqlkit_admin', 'execute', 'routine', '_unschedule_job'),
             ('sqlkit_admin', 'execute', 'routine', '_update_conflicts'),

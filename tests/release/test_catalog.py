@@ -36,6 +36,8 @@ TEMPORARY = (
     "create temporary table sqlkit_refused"
     " (line bigint, column_name name, sqlstate text, message text)",
     "create temporary table sqlkit_sound (sqlkit_line bigint)",
+    "create temporary table sqlkit_behind (sqlkit_line bigint)",
+    "create temporary table sqlkit_free (sqlkit_line bigint)",
     "create temporary table sqlkit_query (id integer)",
     "create temporary table sqlkit_covered (sqlkit_ctid tid)",
     "create temporary table sqlkit_event (sqlkit_round bigint)",
@@ -95,7 +97,9 @@ COMPOSING = {
     "_refuse_doubled_pairs",
     "_refuse_existing",
     "_refuse_input",
+    "_refuse_by_unique",
     "_refuse_keys",
+    "_take_back_behind",
     "_refuse_where",
     "_switch_autovacuum_back",
     "_tell_missing_keys",
