@@ -228,7 +228,13 @@ def foreign_keys(connection: Connection[Any], tables: list[str]) -> list[tuple[s
 
 def describe_target(connection: Connection[Any], target: str) -> Target:
     """What a loader has to know of a target. Raises SK201 if it is not a table."""
-    found = _value(connection, "select sqlkit.describe_target(%s::regclass)::text", target)
+    found, may_deny_rows = _row(
+        connection,
+        "select t.told::text, sqlkit._may_deny_rows(%s::regclass) "
+        "from sqlkit.describe_target(%s::regclass) as t (told)",
+        target,
+        target,
+    )
     described = json.loads(found)
     return Target(
         name=described["name"],
@@ -239,7 +245,7 @@ def describe_target(connection: Connection[Any], target: str) -> Target:
         rows_are_independent=described["rows_are_independent"],
         has_rules=described["has_rules"],
         row_security=described["row_security"],
-        may_deny_rows=described["may_deny_rows"],
+        may_deny_rows=may_deny_rows,
         columns=tuple(
             Column(
                 name=column["name"],

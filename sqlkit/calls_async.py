@@ -230,7 +230,13 @@ async def foreign_keys(
 
 async def describe_target(connection: AsyncConnection[Any], target: str) -> Target:
     """What a loader has to know of a target. Raises SK201 if it is not a table."""
-    found = await _value(connection, "select sqlkit.describe_target(%s::regclass)::text", target)
+    found, may_deny_rows = await _row(
+        connection,
+        "select t.told::text, sqlkit._may_deny_rows(%s::regclass) "
+        "from sqlkit.describe_target(%s::regclass) as t (told)",
+        target,
+        target,
+    )
     described = json.loads(found)
     return Target(
         name=described["name"],
@@ -241,7 +247,7 @@ async def describe_target(connection: AsyncConnection[Any], target: str) -> Targ
         rows_are_independent=described["rows_are_independent"],
         has_rules=described["has_rules"],
         row_security=described["row_security"],
-        may_deny_rows=described["may_deny_rows"],
+        may_deny_rows=may_deny_rows,
         columns=tuple(
             Column(
                 name=column["name"],

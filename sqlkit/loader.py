@@ -113,6 +113,7 @@ TOLD_OF = (
     "source",
     "first_line",
     "last_line",
+    "record",
     "column_name",
     "sqlstate",
     "message",

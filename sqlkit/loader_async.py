@@ -111,6 +111,7 @@ TOLD_OF = (
     "source",
     "first_line",
     "last_line",
+    "record",
     "column_name",
     "sqlstate",
     "message",

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="f156a4bff46389be3d39f20145d4779046331089d24fdf880b56ec2b330e4fba",
+        sha256="54f203d4102bf7610530c429b95fc836e7acf28fcf85a77cb6110e8d3bbbfdef",
     )
 
 

@@ -1590,7 +1590,6 @@ begin
         ),
         'has_rules', c.relhasrules,
         'row_security', row_security_active(p_target),
-        'may_deny_rows', sqlkit._may_deny_rows(p_target),
         'columns', (
             select jsonb_agg(
                 jsonb_build_object(
