@@ -98,14 +98,14 @@ def test_pg_cron_fires_and_the_ledger_knows(own_server: OpenServer, sqlkit: RunS
             holding.execute("insert into late values (0); insert into rebuilt values (0)")
             for thread in threads:
                 thread.start()
-            until(lambda: failed or one(connection, begun) == 4, 10)
+            until(lambda: failed or one(connection, begun) == 4, 30)
             assert failed == []
             holding.execute("lock table held in share mode")
             for thread in threads[:-1]:
                 thread.join(100)
             assert not any(thread.is_alive() for thread in threads[:-1])
             rest = "select command from cron.job where command ~ 'drop index'"
-            until(lambda: failed or connection.execute(rest.encode()).rowcount == 1, 10)
+            until(lambda: failed or connection.execute(rest.encode()).rowcount == 1, 30)
         assert failed == []
         # What is left of the one is dropped next; for the other no time is left.
         assert (
@@ -133,7 +133,7 @@ def test_pg_cron_fires_and_the_ledger_knows(own_server: OpenServer, sqlkit: RunS
             "select jobname::text, command from cron.job where command !~ 'drop index' "
             "order by jobid"
         )
-        until(lambda: connection.execute(jobs.encode()).rowcount == 2, 70)
+        until(lambda: connection.execute(jobs.encode()).rowcount == 2, 100)
         assert one(connection, own) == 1
         steps = connection.execute(jobs).fetchall()
         assert [name for name, _ in steps][:1] == ["sqlkit maintenance"]
