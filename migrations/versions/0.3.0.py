@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     migrate.apply_revision(
         "migrate--0.2.0--0.3.0.sql",
-        sha256="54f203d4102bf7610530c429b95fc836e7acf28fcf85a77cb6110e8d3bbbfdef",
+        sha256="62e9468b75073607436e12653db79e1ad39ad9babf27e020c8f7af34e3152c5c",
     )
 
 

@@ -210,8 +210,7 @@ $describe_target$;
 
 comment on function sqlkit.describe_target(regclass) is
 'What a loader has to know of a target: name, kind, sizes in bytes, primary key, columns in order, whether
-row triggers, rules or row security stand in the way of a direct COPY, whether single rows may be refused like a
-missing privilege, and whether rows are independent: no index
+row triggers, rules or row security stand in the way of a direct COPY, and whether rows are independent: no index
 and no trigger could make one transaction that inserts wait for another.
 Raises: SK201 if it is not a table.';
 

@@ -604,17 +604,17 @@ begin
     if not exists (select from pg_temp.sqlkit_behind) then
         return 0;
     end if;
-    select string_agg(u.is_taken, ' or ')
-    into v_is_taken
-    from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u;
     if p_policy <> 'append' then
-        -- A row of its key that came later is what counts.
-        v_is_taken := v_is_taken || format(
-            ' or exists (select from pg_temp.sqlkit_sound as t where %s and not exists '
-            '(select from pg_temp.sqlkit_refused as r where r.line = t.sqlkit_line))',
+        -- Where a row of its key was merged, that is what counts, and stays so whatever comes free.
+        execute format(
+            'delete from pg_temp.sqlkit_behind as s where exists (select from pg_temp.sqlkit_sound as t '
+            'where %s and not exists (select from pg_temp.sqlkit_refused as r where r.line = t.sqlkit_line))',
             sqlkit._key_match(p_target, p_key)
         );
     end if;
+    select string_agg(u.is_taken, ' or ')
+    into v_is_taken
+    from sqlkit._unique_conditions(p_target, p_columns, p_policy, p_key) as u;
     execute format(
         'create temporary table sqlkit_free on commit drop as '
         'select s.* from pg_temp.sqlkit_behind as s where not coalesce(%s, false)',

@@ -1,6 +1,6 @@
 -- A row is refused for what the target has in the end, not for a row that is refused itself.
 begin;
-select plan(6);
+select plan(8);
 
 create table item (id integer primary key, code text unique, label text unique, note text);
 insert into item values (100, 'old', 'taken', null);
@@ -68,6 +68,16 @@ select is(
 );
 select results_eq(
     'select code from item where id = 22', $$values ('y')$$, 'the last of a key counts, though an earlier one came free'
+);
+select is(
+    pg_temp.merge_text(
+        array['40,p,l40,cursed', '41,p,l41,', '41,q,l42,', '50,r,l50,cursed', '51,r,l51,'], 'update'
+    ),
+    '5 read, 2 inserted, 3 rejected',
+    'and it still does when another row has come free before'
+);
+select results_eq(
+    'select code from item where id = 41', $$values ('q')$$, 'so that no older row replaces a newer one'
 );
 select is(
     pg_temp.merge_text(array['31,m,l31,cursed', '31,m,l32,', '31,n,l33,'], 'append'),
